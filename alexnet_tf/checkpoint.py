@@ -1,0 +1,200 @@
+"""What a run needs to go on as if it had never stopped, in one file that is whole or absent.
+
+A checkpoint is an .npz: the network's weights, the optimizer's velocities and rates, the dropout
+generators' states, and a JSON text with the step and the schedule's state. The position of the input
+needs no entry, since the batches are a pure function of the step. zip's checksums tell a damaged file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alexnet_tf.errors import UserError
+from pipelines.files import replacing
+
+if TYPE_CHECKING:
+    import keras
+
+    from alexnet_tf.run_record import Run
+
+BEST = "best.npz"
+_STATE = "state.json"
+# What zip and NumPy raise on damaged files, according to which byte it is.
+_DAMAGES = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_NEWEST = re.compile(r"step-(\d{8})\.npz")
+
+Arrays = dict[str, np.ndarray]
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint file that is cut short or altered."""
+
+
+def write(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
+    """Writes one checkpoint; on any failure the old file, if there was one, stays as it was."""
+    record = json.dumps({"arrays": len(arrays), "state": state})
+    entries: dict[str, Any] = {_STATE: np.frombuffer(record.encode(), np.uint8), **arrays}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **entries)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Reads one checkpoint.
+
+    Raises:
+      DamagedCheckpoint: the file is cut short or altered.
+    """
+    with open(path, "rb") as opened:
+        try:
+            with np.load(opened, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            record = json.loads(arrays.pop(_STATE).tobytes())
+            if len(arrays) != record["arrays"]:  # zip overlooks entries behind an altered length
+                raise ValueError(f"{len(arrays)} of {record['arrays']} arrays")
+        except _DAMAGES as error:
+            raise DamagedCheckpoint(f"{path}: damaged or cut short ({error}); remove it") from None
+    return arrays, record["state"]
+
+
+class Checkpoints:
+    """The checkpoints of one run folder.
+
+    Args:
+      folder: where they lie.
+      keep: how many of the newest are kept, besides the best.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = folder, keep
+
+    def newest(self) -> list[Path]:
+        """Numbered checkpoints, newest first."""
+        found = [path for path in self.folder.glob("step-*.npz") if _NEWEST.fullmatch(path.name)]
+        return sorted(found, reverse=True)
+
+    def save(self, step: int, arrays: Arrays, state: dict[str, Any]) -> Path:
+        """Writes the checkpoint of `step` and removes the oldest beyond `keep`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"step-{step:08d}.npz"
+        write(path, arrays, {**state, "step": step})
+        for old in self.newest()[self.keep :]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def save_best(self, network: keras.Model, state: dict[str, Any]) -> None:
+        """Writes the weights alone: the best network so far."""
+        write(self.folder / BEST, network_arrays(network), state)
+
+    def load_newest(self) -> tuple[Arrays, dict[str, Any]] | None:
+        """The newest checkpoint that is whole; damaged ones are passed over with a warning.
+
+        Returns:
+          Its arrays and state, or None when the run has no checkpoint yet.
+
+        Raises:
+          UserError: there are checkpoints, and all of them are damaged.
+        """
+        paths = self.newest()
+        for path in paths:
+            try:
+                return read(path)
+            except DamagedCheckpoint as error:
+                print(f"warning: {error}; going on from the one before it", file=sys.stderr)
+        if paths:
+            raise UserError(
+                f"{self.folder}: all {len(paths)} checkpoints are damaged; start anew in another --workdir"
+            )
+        return None
+
+
+def network_arrays(network: keras.Model) -> Arrays:
+    """Every weight of a network by its path, such as `network/conv1_a/kernel`."""
+    return {f"network/{v.path}": np.asarray(v) for v in network.weights}
+
+
+def _state_variables(
+    network: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> Iterator[tuple[str, Any]]:
+    """Names and variables besides the weights: dropout's generators, then the optimizer's own."""
+    own = {id(v) for v in network.weights}
+    for variable in network.variables:
+        if id(variable) not in own:
+            yield f"seed/{variable.path}", variable
+    for variable in optimizer.variables:
+        yield f"optimizer/{variable.path}", variable
+
+
+def training_arrays(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arrays:
+    """Everything of a run that is an array."""
+    others = {name: np.asarray(v) for name, v in _state_variables(network, optimizer)}
+    return {**network_arrays(network), **others}
+
+
+def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
+    """Gives a network its weights.
+
+    Raises:
+      UserError: the arrays belong to another network.
+    """
+    _assign([(f"network/{v.path}", v) for v in network.weights], arrays, where)
+
+
+def restore_training(
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, arrays: Arrays, where: str
+) -> None:
+    """Gives a network and its optimizer everything that `training_arrays` took.
+
+    Raises:
+      UserError: the arrays belong to another network.
+    """
+    restore_network(network, arrays, where)
+    _assign(list(_state_variables(network, optimizer)), arrays, where)
+
+
+def _assign(named: list[tuple[str, Any]], arrays: Arrays, where: str) -> None:
+    for name, variable in named:
+        if name not in arrays or arrays[name].shape != tuple(variable.shape):
+            received = f"shape {arrays[name].shape}" if name in arrays else "nothing"
+            raise UserError(
+                f"{where}: the checkpoint of another network: {name} must have shape "
+                f"{tuple(variable.shape)}; received {received}"
+            )
+    for name, variable in named:
+        variable.assign(arrays[name])
+
+
+def load_network(run: Run, which: str = "best") -> keras.Model:
+    """Builds a run's network in float32, without devices or compiled parts, with its weights.
+
+    Args:
+      run: the run folder.
+      which: `best` (lowest validation error; the newest where there was no evaluation) or `newest`.
+
+    Raises:
+      UserError: the run has no checkpoint, or a damaged one.
+    """
+    from alexnet_tf import model
+
+    best = run.checkpoint_dir / BEST
+    if which == "best" and best.exists():
+        arrays, where = read(best)[0], str(best)
+    else:
+        found = Checkpoints(run.checkpoint_dir).load_newest()
+        if found is None:
+            raise UserError(f"{run.workdir}: the run has no checkpoint yet; train it first")
+        arrays, where = found[0], str(run.checkpoint_dir)
+    network = model.build(run.recipe.variant, len(run.class_names), dropout_rate=run.recipe.dropout_rate)
+    restore_network(network, arrays, where)
+    return network

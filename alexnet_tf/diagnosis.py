@@ -1,0 +1,110 @@
+"""What is wrong with a run: a loss that is no number, a loss that does not move, units that are dead."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from alexnet_tf.errors import UserError
+from alexnet_tf.recipe import Recipe
+
+STUCK_WINDOW = 100  # steps over which the loss is averaged
+STUCK_BAND = 0.005  # how near to ln(classes), as a share of it, counts as not having learned
+
+
+class StuckLoss:
+    """Notices that the loss sits at ln(classes): the network answers every picture alike.
+
+    Args:
+      classes: number of classes.
+      recipe: names the settings that the advice is about.
+      every: steps between two warnings.
+    """
+
+    def __init__(self, classes: int, recipe: Recipe, every: int = 500) -> None:
+        self.chance, self.recipe, self.every = math.log(classes), recipe, every
+        self.losses: deque[float] = deque(maxlen=STUCK_WINDOW)
+        self.warned_at: int | None = None
+
+    def add(self, step: int, loss: float) -> str | None:
+        """Takes the mean loss of a step; returns advice when there is something to say."""
+        self.losses.append(loss)
+        if len(self.losses) < STUCK_WINDOW or (
+            self.warned_at is not None and step - self.warned_at < self.every
+        ):
+            return None
+        mean = sum(self.losses) / len(self.losses)
+        if abs(mean - self.chance) > STUCK_BAND * self.chance:
+            return None
+        self.warned_at = step
+        sits = f"step {step}: the loss sits at ln(classes) = {self.chance:.3f}: nothing is learned yet"
+        return f"{sits}. {self._advice()}"
+
+    def _advice(self) -> str:
+        causes = []
+        if self.recipe.initializer == "published":
+            causes.append(
+                "the published initial weights are tiny and need thousands of steps, and more on small "
+                "data (cure: --set initializer=he --set pixel_divisor=15)"
+            )
+        if self.recipe.initializer == "he" and self.recipe.pixel_divisor < 10:
+            causes.append("conv1 moves too fast on pixels this large (cure: --set pixel_divisor=15)")
+        causes.append(
+            f"the rate is too high or too low (--set learning_rate, now {self.recipe.learning_rate:g})"
+        )
+        causes.append(
+            "units are dead (the dead_ columns of metrics.csv; cure: a lower learning_rate, warmup_steps)"
+        )
+        causes.append("labels do not belong to their pictures")
+        return "Likely causes: " + "; ".join(causes) + "."
+
+
+def explain_non_finite(
+    step: int, loss: float, network: keras.Model, recipe: Recipe, last_checkpoint: str
+) -> UserError:
+    """The error for a loss that is no finite number: which step, which quantity, which cure."""
+    broken = [v.path for v in network.trainable_variables if not np.isfinite(np.asarray(v)).all()]
+    quantity = f"weights {broken[0]}" if broken else "activations; all weights are finite"
+    return UserError(
+        f"step {step}: the loss is {loss} (first non-finite: {quantity}); lower learning_rate "
+        f"(now {recipe.learning_rate:g}), raise warmup_steps (now {recipe.warmup_steps}) or pixel_divisor "
+        f"(now {recipe.pixel_divisor:g}); {last_checkpoint}"
+    )
+
+
+class DeadUnits:
+    """Shares of units that no picture of a batch switches on, a layer with a ReLU an entry.
+
+    A unit of a convolution is a whole feature map.
+
+    Args:
+      network: the network whose ReLUs are watched.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        relus = [layer for layer in network.layers if re.fullmatch(r"relu\d(_conv)?(_[ab])?", layer.name)]
+        self.names = [layer.name for layer in relus]
+        watched = keras.Model(network.inputs, [layer.output for layer in relus])
+
+        @tf.function(reduce_retracing=True)
+        def active(pixels: tf.Tensor) -> list[tf.Tensor]:
+            return [
+                tf.reduce_any(maps > 0, axis=list(range(len(maps.shape) - 1)))
+                for maps in tf.nest.flatten(watched(pixels, training=False))
+            ]
+
+        self._active = active
+
+    def measure(self, pixels: tf.Tensor) -> dict[str, float]:
+        """`dead_conv1` ... `dead_fc7`: shares between 0 and 1, both towers together."""
+        by_layer: dict[str, list[np.ndarray]] = {}
+        for name, active in zip(self.names, self._active(pixels), strict=True):
+            number = name[4]
+            kind = "conv" if "_conv" in name or number in "12345" else "fc"
+            by_layer.setdefault(f"dead_{kind}{number}", []).append(~active.numpy())
+        return {name: float(np.concatenate(parts).mean()) for name, parts in by_layer.items()}

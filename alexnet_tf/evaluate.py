@@ -1,0 +1,100 @@
+"""`python -m alexnet_tf.evaluate`: top-1 and top-5 error of a run, or of several averaged, with a report.
+
+The report is a folder: summary.json, per_class.csv, predictions.csv, confusion.png and mistakes.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from alexnet_tf import cli
+from alexnet_tf.errors import UserError
+
+CHECKPOINTS = ("best", "newest")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and evaluates; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_tf.evaluate", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--workdir",
+        nargs="+",
+        required=True,
+        metavar="W",
+        help="run folders; the predictions of several are averaged",
+    )
+    parser.add_argument(
+        "--data", metavar="SPEC", help="another data set than the run's own; its val split is used"
+    )
+    parser.add_argument(
+        "--crops",
+        type=int,
+        choices=(1, 10),
+        default=1,
+        help="the centre, or four corners, centre and mirrors",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=64,
+        metavar="N",
+        help="crops a step (default %(default)s): memory and speed",
+    )
+    parser.add_argument(
+        "--checkpoint", choices=CHECKPOINTS, default="best", help="which weights (default best)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where the report goes (default: W/evaluation, W/evaluation-ten-crop, ...)",
+    )
+    cli.add_json_flag(parser)
+    args = parser.parse_args(argv)
+    return cli.run(lambda: _evaluate(args), as_json=args.json)
+
+
+def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    if args.batch_size < 1:
+        raise UserError(f"--batch-size must be 1 or more; received {args.batch_size}")
+
+    from alexnet_tf.run_record import Run
+
+    runs = [Run.open(workdir) for workdir in args.workdir]
+
+    # After the folders are known to be runs: TensorFlow takes seconds to import.
+    from alexnet_tf import evaluation
+
+    out = Path(args.out) if args.out else default_folder(runs[0].workdir, len(runs), args.crops)
+    summary = evaluation.evaluate(
+        runs, args.data, out, crops=args.crops, batch_size=args.batch_size, checkpoint=args.checkpoint
+    )
+    _show(summary)
+    return summary
+
+
+def default_folder(workdir: Path, runs: int, crops: int) -> Path:
+    """Where a report goes when nobody says: one- and ten-crop reports do not overwrite each other."""
+    return workdir / ("evaluation" + "-ensemble" * (runs > 1) + "-ten-crop" * (crops == 10))
+
+
+def _show(summary: dict[str, Any]) -> None:
+    from alexnet_tf.evaluation_report import describe_protocol, in_percent
+
+    print(f"run          {', '.join(summary['workdirs'])}")
+    print(f"data         {summary['description']}")
+    print(f"pictures     {summary['count']} of the validation split, {summary['classes']} classes")
+    if summary["left_out"]:
+        print(f"left out     {summary['left_out']} broken pictures")
+    print(f"protocol     {describe_protocol(summary)}")
+    for k in (1, 5):
+        print(f"top-{k} error  {in_percent(summary, k)}")
+    print(f"report       {summary['out']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Measures one run, or several averaged, on a validation split, and has the report written."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from alexnet_tf import metrics, validation
+from alexnet_tf.checkpoint import load_network
+from alexnet_tf.errors import UserError
+from alexnet_tf.evaluation_report import Report
+from alexnet_tf.run_record import Run
+from alexnet_tf.tally import Tally
+from pipelines import dataset, preprocess, records
+from pipelines.config import DataConfig
+from pipelines.sources import Source
+
+SHOW_EVERY_SECONDS = 0.2
+
+
+def evaluate(
+    runs: list[Run],
+    spec: str | None,
+    out: Path,
+    *,
+    crops: int = 1,
+    batch_size: int = 64,
+    checkpoint: str = "best",
+) -> dict[str, Any]:
+    """Evaluates one run, or the average of several, on a validation split and writes the report.
+
+    Every run sees the same pictures, prepared as in its own training; probabilities are averaged
+    arithmetically, over crops and over runs (section 4.1, section 6).
+
+    Args:
+      runs: one or more, of the same classes.
+      spec: the data set; None for the first run's own.
+      out: folder of the report.
+      crops: 1 or 10.
+      batch_size: crops that go through a network at once.
+      checkpoint: `best` or `newest`.
+
+    Returns:
+      What summary.json holds.
+
+    Raises:
+      UserError, DataError: what a user can cure.
+    """
+    validation.check_runs(runs, spec)
+    config = dataclasses.replace(runs[0].data, spec=spec or runs[0].data.spec)
+    began = time.monotonic()
+    try:
+        source, left_out = validation.open_pictures(runs, config)
+        tally = Tally(source.class_names)
+        out.mkdir(parents=True, exist_ok=True)
+        with Report(out, source.class_names) as report:
+            _run_over(runs, source, config, tally, report, crops, batch_size, checkpoint)
+            result = tally.evaluation
+            summary = {
+                "workdirs": [str(run.workdir) for run in runs],
+                "data": config.spec,
+                "description": source.description,
+                "classes": len(source.class_names),
+                **dataclasses.asdict(result),
+                "top1_wrong": round(result.top1_error * result.count),
+                "top5_wrong": None if result.top5_error is None else round(result.top5_error * result.count),
+                "left_out": left_out,
+                "crops": crops,
+                "checkpoint": checkpoint,
+                "runs": len(runs),
+                "seconds": round(time.monotonic() - began, 1),
+                "out": str(out),
+            }
+            report.finish(summary, tally, source, config)
+    except tf.errors.OpError as error:
+        raise UserError(records.describe(error, config)) from None
+    return summary
+
+
+def _run_over(
+    runs: list[Run],
+    source: Source,
+    config: DataConfig,
+    tally: Tally,
+    report: Report,
+    crops: int,
+    batch_size: int,
+    checkpoint: str,
+) -> None:
+    """Lets every network see every batch, side by side, so that no score has to be kept."""
+    streams = []
+    for run in runs:
+        # The picture's preparation is the run's own; which pictures, and in which order, is common.
+        own = dataclasses.replace(
+            run.data, spec=config.spec, seed=config.seed, val_fraction=config.val_fraction
+        )
+
+        def to_pixels(images: Any, stats: Any = run.stats, own: DataConfig = own) -> Any:
+            return preprocess.to_pixels(images, stats, own)
+
+        evaluator = metrics.Evaluator(load_network(run, checkpoint), to_pixels, crops=crops)
+        batches = dataset.build(source, own, "val", max(1, batch_size // crops), training=False, crops=crops)
+        streams.append(evaluator.predict(batches))
+    total, done, shown = source.count("val"), 0, 0.0
+    for parts in zip(*streams, strict=True):
+        answers = tally.add(metrics.average_predictions(parts))
+        report.add(answers)
+        done += len(answers)
+        if sys.stderr.isatty() and (done == total or time.monotonic() - shown > SHOW_EVERY_SECONDS):
+            shown = time.monotonic()
+            print(
+                f"\revaluated {done} of {total}",
+                end="\n" if done == total else "",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,135 @@
+"""The evaluation's report: tables that a spreadsheet reads, and two pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from alexnet_tf.metrics import TOP
+from alexnet_tf.tally import Answer, ClassResult, Tally
+from pipelines import preprocess
+from pipelines.config import DataConfig
+from pipelines.files import replacing
+from pipelines.sources import Source
+
+SUMMARY_FILE, CLASSES_FILE, PREDICTIONS_FILE = "summary.json", "per_class.csv", "predictions.csv"
+CLASS_COLUMNS = ("class", "count", "top1_error", "top5_error", "most_confused_with", "confused_count")
+CONFUSION_FILE, MISTAKES_FILE = "confusion.png", "mistakes.png"
+
+
+class Report:
+    """Writes a report; predictions.csv grows batch by batch and takes its name when it is whole.
+
+    Args:
+      folder: where the files go; those of an earlier report are replaced.
+      class_names: a label is an index into them.
+    """
+
+    def __init__(self, folder: Path, class_names: Sequence[str]) -> None:
+        self.folder, self.class_names = folder, class_names
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Report:
+        with ExitStack() as stack:
+            path = stack.enter_context(replacing(self.folder / PREDICTIONS_FILE))
+            file = stack.enter_context(
+                open(path, "w", newline="", encoding="utf-8", errors="surrogateescape")
+            )
+            self._writer = csv.writer(file, lineterminator="\n")
+            columns = [f"{kind}{place + 1}" for place in range(self._places) for kind in ("class", "score")]
+            self._writer.writerow(["key", "label", *columns])
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Writes a row a picture: key, true name, the best names with their probabilities."""
+        for answer in answers:
+            pairs = zip(answer.classes, answer.scores, strict=True)
+            best = [text for index, score in pairs for text in (self.class_names[index], f"{score:.6g}")]
+            self._writer.writerow([answer.key, self.class_names[answer.label], *best])
+
+    def finish(self, summary: dict[str, Any], tally: Tally, source: Source, config: DataConfig) -> None:
+        """Writes everything but the predictions.
+
+        Args:
+          summary: what summary.json shall hold.
+          tally: the counts.
+          source: where the pictures of the mistakes come from.
+          config: how those pictures are cropped for show.
+        """
+        from alexnet_tf.visualize import confusion
+
+        self._write_classes(tally.classes())
+        title = f"top-1 error {in_percent(summary, 1)}, {describe_protocol(summary)}"
+        with replacing(self.folder / CONFUSION_FILE) as path:
+            confusion.draw(path, tally.confusion, self.class_names, title)
+        self._draw_mistakes(summary, tally, source, config)
+        with replacing(self.folder / SUMMARY_FILE) as path:
+            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def _places(self) -> int:
+        return min(TOP, len(self.class_names))
+
+    def _write_classes(self, rows: Iterable[ClassResult]) -> None:
+        with (
+            replacing(self.folder / CLASSES_FILE) as path,
+            open(path, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(CLASS_COLUMNS)
+            for row in rows:
+                writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in row)
+
+    def _draw_mistakes(
+        self, summary: dict[str, Any], tally: Tally, source: Source, config: DataConfig
+    ) -> None:
+        from alexnet_tf.visualize import mistakes
+
+        worst = tally.worst
+        if not worst:
+            (self.folder / MISTAKES_FILE).unlink(missing_ok=True)
+            return
+        places = sorted(mistake.position for mistake in worst)
+        images = {
+            place: preprocess.evaluation_crop(example.image_bytes, config).numpy()
+            for place, example in zip(places, source.pick("val", places), strict=True)
+        }
+        pictures = [
+            mistakes.Picture(
+                images[mistake.position],
+                self.class_names[mistake.label],
+                self.class_names[mistake.predicted],
+                mistake.probability,
+                mistake.key,
+            )
+            for mistake in worst
+        ]
+        title = f"The mistakes it was surest of: {len(worst)} of {summary['top1_wrong']}, true name above"
+        with replacing(self.folder / MISTAKES_FILE) as path:
+            mistakes.draw(path, pictures, title)
+
+
+def describe_protocol(summary: dict[str, Any]) -> str:
+    """How the figures came about, in words."""
+    crops = "centre crop" if summary["crops"] == 1 else "ten crops averaged"
+    runs = "" if summary["runs"] == 1 else f", {summary['runs']} runs averaged"
+    return f"{crops}, {summary['checkpoint']} checkpoint{runs}"
+
+
+def in_percent(summary: dict[str, Any], k: int) -> str:
+    """The top-k error of a summary with its counts, such as `4.50 % (27 of 600)`."""
+    error = summary[f"top{k}_error"]
+    if error is None:
+        return f"says nothing with {summary['classes']} classes"
+    return f"{error:.2%} ({summary[f'top{k}_wrong']} of {summary['count']})".replace("%", " %")

@@ -1,0 +1,250 @@
+"""The network, read top to bottom; sizes beside the lines are those of the paper's, height x width x maps.
+
+A tower is two of everything: plain convolutions whose maps meet at conv3, fc6, fc7 and fc8 (section
+3.5 and figure 2 of the paper). `variants.py` says what each named network is and where from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from alexnet_tf import variants
+from alexnet_tf.errors import UserError
+from alexnet_tf.layers import (
+    InvertedDropout,
+    LocalResponseNormalization,
+    PaperDropout,
+    SpatialResponseNormalization,
+    TowerSplit,
+    TwoGroupConv2D,
+)
+from alexnet_tf.variants import INITIALIZERS, Architecture
+
+Maps = list[Any]  # one [N, H, W, C] tensor a tower
+
+
+def build(
+    variant: str = "paper",
+    classes: int = 1000,
+    *,
+    dtype_policy: str = "float32",
+    initializer: str = "published",
+    pixel_std: float = 1.0,
+    dropout_rate: float = 0.5,
+    seed: int = 0,
+    fused: bool = False,
+) -> keras.Model:
+    """Builds a network: pixels float32 [N, S, S, 3], mean subtracted -> logits float32 [N, classes].
+
+    Args:
+      variant: A name in `variants.VARIANTS`; S is that architecture's `input_size`, 224 for most.
+      classes: Outputs of fc8.
+      dtype_policy: `float32` or `mixed_bfloat16` (matrix work in bfloat16, weights in float32).
+      initializer: `published` draws the architecture's own weights and biases; `he` draws weights with
+        variance 2 / fan-in and biases 0, which starts to learn within a few steps on small data.
+      pixel_std: Typical standard deviation of the pixels; `he` draws conv1's weights smaller by it, so
+        that the larger the pixels, the less is left of the initial noise in conv1's kernels.
+      dropout_rate: Share of fc6's and fc7's units dropped in training.
+      seed: Decides initial weights and dropout masks.
+      fused: Compiles the normalisation layers with XLA: for training, not for export.
+
+    Raises:
+      UserError: for a variant or an initializer that does not exist.
+    """
+    if initializer not in INITIALIZERS:
+        raise UserError(f"`initializer` must be one of {', '.join(INITIALIZERS)}; received {initializer!r}")
+    if classes < 2:
+        raise UserError(f"`classes` must be 2 or more; received {classes}")
+    builder = _Builder(variants.get(variant), dtype_policy, seed, fused)
+    builder.initializer, builder.pixel_std, builder.dropout_rate = initializer, pixel_std, dropout_rate
+    return builder.build(classes, name=f"alexnet_{variant}")
+
+
+class _Builder:
+    """Names, initialises and connects the layers of one architecture."""
+
+    initializer = "published"
+    pixel_std = 1.0
+    dropout_rate = 0.5
+
+    def __init__(self, arch: Architecture, policy: str, seed: int, fused: bool) -> None:
+        self.arch, self.policy, self.seed, self.fused = arch, policy, seed, fused
+        self.drawn = 0
+
+    def build(self, classes: int, name: str) -> keras.Model:
+        arch, side = self.arch, self.arch.input_size
+        c1, c2, c3, c4, c5 = arch.filters
+        pixels = keras.Input((side, side, 3), name="pixels")  # 224 x 224 x 3
+        x = layers.ZeroPadding2D((arch.conv1_padding,) * 2, dtype=self.policy, name="pad")(pixels)  # 227
+
+        t = self.conv("conv1", [x] * len(arch.towers), c1, 11, strides=4)  # 55 x 55 x 96
+        t = self.relu_norm_pool("1", t)  # 27 x 27 x 96
+        t = self.conv("conv2", t, c2, 5, padding=arch.conv2_padding, groups=arch.groups)  # 27 x 27 x 256
+        t = self.relu_norm_pool("2", t)  # 13 x 13 x 256
+        t = self.conv("conv3", self.cross("conv3", t), c3, 3, padding=1)  # 13 x 13 x 384
+        t = self.relu("relu3", t)
+        t = self.conv("conv4", t, c4, 3, padding=1, groups=arch.groups)  # 13 x 13 x 384
+        t = self.relu("relu4", t)
+        t = self.conv("conv5", t, c5, 3, padding=arch.conv5_padding, groups=arch.groups)  # 13 x 13 x 256
+        t = self.pool("pool5", self.relu("relu5", t))  # 6 x 6 x 256
+        if arch.conv6:
+            t = self.conv("conv6", self.cross("conv6", t), 256, 3, padding=1)  # 6 x 6 x 256
+            t = self.relu("relu6_conv", t)
+
+        x = layers.Flatten(dtype=self.policy, name="flatten")(self.join("maps", t))  # 9216
+        x = self.hidden("6", x)  # 4096
+        x = self.hidden("7", x)  # 4096
+        x = self.dense("fc8", x, classes)
+        logits = layers.Activation("linear", dtype="float32", name="logits")(x)
+        return keras.Model(pixels, logits, name=name)
+
+    def relu_norm_pool(self, number: str, t: Maps) -> Maps:
+        """Layers 1 and 2 after their convolution, in the order that the architecture gives (row 2)."""
+        arch = self.arch
+        relu_last = number == "1" and arch.relu1_after_pool
+        if not relu_last:
+            t = self.relu(f"relu{number}", t)
+        if arch.norm_after_pool:
+            return self.normalize(number, self.pool(f"pool{number}", t))
+        t = self.pool(f"pool{number}", self.normalize(number, t))
+        return self.relu(f"relu{number}", t) if relu_last else t
+
+    def normalize(self, number: str, t: Maps) -> Maps:
+        """Response normalisation across channels (rows 4, 5), then within each map where used (row 3)."""
+        norm, spatial = self.arch.channel_norm, self.arch.spatial_norm
+        if norm is not None:
+            settings: dict[str, Any] = {
+                "size": norm.size,
+                "k": norm.k,
+                "alpha": norm.alpha,
+                "beta": norm.beta,
+            }
+            if norm.across_towers and len(t) > 1:
+                x = self.join(f"lrn{number}", t)
+                x = LocalResponseNormalization(
+                    **settings, fused=self.fused, dtype=self.policy, name=f"lrn{number}"
+                )(x)
+                t = TowerSplit(dtype=self.policy, name=f"lrn{number}_split")(x)
+            else:
+                groups = 1 if norm.across_towers or len(t) > 1 else self.arch.groups
+                t = [
+                    LocalResponseNormalization(
+                        **settings, groups=groups, fused=self.fused, dtype=self.policy, name=f"lrn{number}{s}"
+                    )(x)
+                    for s, x in zip(self.arch.towers, t, strict=True)
+                ]
+        if spatial is not None and number == "2":
+            t = [
+                SpatialResponseNormalization(
+                    spatial.size,
+                    spatial.alpha,
+                    spatial.beta,
+                    fused=self.fused,
+                    dtype=self.policy,
+                    name=f"cnorm2{s}",
+                )(x)
+                for s, x in zip(self.arch.towers, t, strict=True)
+            ]
+        return t
+
+    def hidden(self, number: str, x: Any) -> Any:
+        """A fully connected hidden layer with its dropout."""
+        kind = PaperDropout if self.arch.dropout == "paper" else InvertedDropout
+        dropout = kind(
+            self.dropout_rate, seed=self.seed + int(number), dtype=self.policy, name=f"dropout{number}"
+        )
+        if self.arch.dropout == "inverted_before":
+            x = dropout(x)
+        x = self.dense(f"fc{number}", x, self.arch.hidden)
+        x = layers.Activation("relu", dtype=self.policy, name=f"relu{number}")(x)
+        return x if self.arch.dropout == "inverted_before" else dropout(x)
+
+    def conv(
+        self,
+        name: str,
+        inputs: Maps,
+        filters: int,
+        size: int,
+        strides: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+    ) -> Maps:
+        """One convolution a tower; `filters` counts both towers' maps."""
+        outputs = []
+        for suffix, x in zip(self.arch.towers, inputs, strict=True):
+            settings = {**self.initial(name), "dtype": self.policy, "name": name + suffix}
+            own = filters // len(self.arch.towers)
+            if groups == 2:
+                outputs.append(TwoGroupConv2D(own, size, padding=padding, **settings)(x))
+                continue
+            same = padding == size // 2 and strides == 1
+            if padding and not same:
+                x = layers.ZeroPadding2D(padding, dtype=self.policy, name=f"{name}_pad{suffix}")(x)
+            conv = layers.Conv2D(own, size, strides=strides, padding="same" if same else "valid", **settings)
+            outputs.append(conv(x))
+        return outputs
+
+    def dense(self, name: str, x: Any, units: int) -> Any:
+        return layers.Dense(units, dtype=self.policy, name=name, **self.initial(name))(x)
+
+    def relu(self, name: str, t: Maps) -> Maps:
+        pairs = zip(self.arch.towers, t, strict=True)
+        return [layers.Activation("relu", dtype=self.policy, name=name + s)(x) for s, x in pairs]
+
+    def pool(self, name: str, t: Maps) -> Maps:
+        # The source rounds sizes up. 55, 27 and 13 divide exactly by 3/2 windows; 2/2 windows need "same".
+        size, padding = self.arch.pool_size, "same" if self.arch.pool_size == 2 else "valid"
+        pairs = zip(self.arch.towers, t, strict=True)
+        return [layers.MaxPooling2D(size, 2, padding, dtype=self.policy, name=name + s)(x) for s, x in pairs]
+
+    def cross(self, name: str, t: Maps) -> Maps:
+        """Gives every tower the maps of all towers."""
+        return [self.join(f"{name}_in", t)] * len(t)
+
+    def join(self, name: str, t: Maps) -> Any:
+        return t[0] if len(t) == 1 else layers.Concatenate(dtype=self.policy, name=f"{name}_join")(t)
+
+    def initial(self, name: str) -> dict[str, Any]:
+        """The layer's initializers; each layer draws from a seed of its own."""
+        self.drawn += 1
+        seed = self.seed * 1000 + self.drawn
+        if self.initializer == "he":
+            scale = 2.0 / self.pixel_std**2 if name == "conv1" else 2.0
+            weights = keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal", seed)
+            return {"kernel_initializer": weights, "bias_initializer": "zeros"}
+        index = variants.LAYERS.index(name if name != "conv6" else "conv5")
+        std, bias = self.arch.weight_std[index], self.arch.bias[index]
+        return {
+            "kernel_initializer": keras.initializers.RandomNormal(0.0, std, seed),
+            "bias_initializer": keras.initializers.Constant(bias),
+        }
+
+
+def conv1_kernels(network: keras.Model) -> np.ndarray:
+    """conv1's kernels, float32 [11, 11, 3, filters]; of two towers, tower a's come first."""
+    names = [layer.name for layer in network.layers if layer.name in ("conv1", "conv1_a", "conv1_b")]
+    return np.concatenate([np.asarray(network.get_layer(name).kernel) for name in sorted(names)], axis=-1)
+
+
+def multiply_adds(network: keras.Model) -> dict[str, int]:
+    """Multiply-adds for one picture, a layer with weights an entry."""
+    counts: dict[str, int] = {}
+    for layer in network.layers:
+        kernel = getattr(layer, "kernel", None)
+        if kernel is not None:
+            places = int(np.prod(layer.output.shape[1:-1], dtype=int))
+            counts[layer.name] = places * int(np.prod(kernel.shape))
+    return counts
+
+
+def check_layer(network: keras.Model, name: str) -> Any:
+    """The layer called `name`; raises UserError listing the layers that exist."""
+    names: Sequence[str] = [layer.name for layer in network.layers]
+    if name not in names:
+        raise UserError(f"no layer {name!r} in {network.name}; legal: {', '.join(names)}")
+    return network.get_layer(name)

@@ -1,0 +1,206 @@
+"""Response normalisation across channels (section 3.3) and within maps, written with Keras operations.
+
+Feature maps are channels-last, [N, H, W, C].
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+PACKAGE = "alexnet_tf"  # under which Keras registers our layers
+Tensor = Any  # a tensor of whichever Keras backend runs
+
+
+def _inverse_power(base: Tensor, beta: float) -> Tensor:
+    """base^-beta; the 2012 exponent 3/4 from two square roots, several times faster than a power."""
+    if beta == 0.75:
+        root = ops.rsqrt(base)
+        return root * ops.sqrt(root)
+    return ops.power(base, -beta)
+
+
+def _channel_band(channels: int, size: int, groups: int) -> np.ndarray:
+    """[C, C] matrix of ones where two channels share a window: |i - j| <= size // 2, same group."""
+    index = np.arange(channels)
+    near = np.abs(index[:, None] - index[None, :]) <= size // 2
+    same_group = (index[:, None] * groups // channels) == (index[None, :] * groups // channels)
+    return (near & same_group).astype("float32")
+
+
+def _banded_sum(values: Tensor, size: int, groups: int) -> Tensor:
+    """Sum over the channel window as a 1x1 convolution with a banded matrix: the fast way op by op."""
+    band = _channel_band(int(values.shape[-1]), size, groups)
+    return ops.conv(values, ops.convert_to_tensor(band[None, None], values.dtype), padding="valid")
+
+
+def _shifted_sum(values: Tensor, size: int, groups: int) -> Tensor:
+    """Sum over the channel window as `size` shifted slices: the fast way once a compiler fuses them."""
+    radius, width = size // 2, int(values.shape[-1]) // groups
+    no_pad = [(0, 0)] * (len(values.shape) - 1)
+
+    def within(group: Tensor) -> Tensor:
+        padded = ops.pad(group, [*no_pad, (radius, radius)])
+        return functools.reduce(lambda a, b: a + b, (padded[..., i : i + width] for i in range(size)))
+
+    if groups == 1:
+        return within(values)
+    return ops.concatenate([within(part) for part in ops.split(values, groups, axis=-1)], axis=-1)
+
+
+class _Formula:
+    """y = x * (k + alpha * windowed_sum(x^2))^-beta and its gradient, in float32 for any input type."""
+
+    def __init__(self, k: float, alpha: float, beta: float, windowed_sum: Callable[[Tensor], Tensor]) -> None:
+        self.k, self.alpha, self.beta, self.windowed_sum = k, alpha, beta, windowed_sum
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = ops.cast(x, "float32")
+        return ops.cast(x32 * _inverse_power(self._base(x32), self.beta), x.dtype)
+
+    def backward(self, x: Tensor, upstream: Tensor) -> Tensor:
+        # With s = k + alpha * sum, dy_j/dx_i = s_i^-beta [i = j] - 2 alpha beta x_i x_j s_j^(-beta-1) in
+        # j's window; windows are symmetric, so the sum over j is the same windowed sum. Recomputing s
+        # from x is cheaper than keeping it: the layer is bound by memory, not by arithmetic.
+        x32, upstream32 = ops.cast(x, "float32"), ops.cast(upstream, "float32")
+        base = self._base(x32)
+        scaled = upstream32 * _inverse_power(base, self.beta)
+        spread = self.windowed_sum(scaled * x32 / base)
+        return ops.cast(scaled - (2.0 * self.alpha * self.beta) * x32 * spread, x.dtype)
+
+    def _base(self, x32: Tensor) -> Tensor:
+        return self.k + self.alpha * self.windowed_sum(x32 * x32)
+
+
+def _compiled_by_xla(formula: _Formula) -> Callable[[Tensor], Tensor]:
+    """The formula as two XLA programs: each reads and writes memory once instead of a dozen times."""
+    import tensorflow as tf  # only reached on the TensorFlow backend
+
+    forward = tf.function(formula.forward, jit_compile=True, reduce_retracing=True)
+    backward = tf.function(formula.backward, jit_compile=True, reduce_retracing=True)
+
+    @tf.custom_gradient
+    def normalize(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return forward(x), lambda upstream: backward(x, upstream)
+
+    return normalize
+
+
+class _ResponseNormalization(keras.layers.Layer):
+    """What both normalisations share: no weights, float32 inside, an optional compiled form.
+
+    `fused` compiles the layer with XLA for training on the TensorFlow backend. A network that is to
+    be exported is built without: a compiled function in a SavedModel needs a server built with XLA.
+    """
+
+    def __init__(self, *, fused: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.fused = fused
+        self._function: Callable[[Tensor], Tensor] | None = None
+
+    def _formula(self) -> _Formula:
+        raise TypeError("subclasses give the formula")
+
+    def build(self, input_shape: Any) -> None:
+        formula = self._formula()
+        use_xla = self.fused and keras.backend.backend() == "tensorflow"
+        self._function = _compiled_by_xla(formula) if use_xla else formula.forward
+        super().build(input_shape)
+
+    def call(self, inputs: Tensor) -> Tensor:
+        if self._function is None:
+            raise ValueError("the layer is called before it is built")
+        return self._function(inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fused": self.fused}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LocalResponseNormalization(_ResponseNormalization):
+    """b_i = a_i / (k + alpha * sum_j a_j^2)^beta over the `size` channels around i.
+
+    The window is cut off at the first and last channel of each group, without rescaling (section 3.3
+    of the paper). `alpha` multiplies the sum itself: Caffe, PyTorch and the 2012 source divide theirs by
+    `size` first, so their 1e-4 is 2e-5 here.
+
+    Args:
+      size: Channels in a window, odd.
+      k, alpha, beta: Constants of the formula.
+      groups: Windows do not reach from one group of channels into another; 2 keeps each tower to itself.
+      fused: See the base class.
+    """
+
+    def __init__(
+        self,
+        size: int = 5,
+        k: float = 2.0,
+        alpha: float = 1e-4,
+        beta: float = 0.75,
+        groups: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"`size` must be an odd number of channels. Received: size={size}")
+        if groups < 1:
+            raise ValueError(f"`groups` must be 1 or more. Received: groups={groups}")
+        self.size, self.k, self.alpha, self.beta, self.groups = size, k, alpha, beta, groups
+
+    def build(self, input_shape: Any) -> None:
+        if input_shape[-1] % self.groups:
+            raise ValueError(
+                f"`groups` must divide the number of channels. Received: groups={self.groups}, "
+                f"input_shape={input_shape}"
+            )
+        super().build(input_shape)
+
+    def _formula(self) -> _Formula:
+        sum_over = _shifted_sum if self.fused else _banded_sum
+        windowed = functools.partial(sum_over, size=self.size, groups=self.groups)
+        return _Formula(self.k, self.alpha, self.beta, windowed)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"size": self.size, "k": self.k, "alpha": self.alpha, "beta": self.beta, "groups": self.groups}
+        return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SpatialResponseNormalization(_ResponseNormalization):
+    """u / (1 + alpha * sum of u^2 over a size x size window of the same map)^beta, zeros outside.
+
+    The paper does not mention it; the 2012 source has one after the second channel normalisation
+    (`cnorm2a` and `cnorm2b` in layers-145.cfg, with scale 0.001 divided by the window's 25 places).
+
+    Args:
+      size: Side of the window, odd.
+      alpha, beta: Constants of the formula.
+      fused: See the base class.
+    """
+
+    def __init__(self, size: int = 5, alpha: float = 0.001 / 25, beta: float = 0.75, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"`size` must be an odd number of places. Received: size={size}")
+        self.size, self.alpha, self.beta = size, alpha, beta
+
+    def _formula(self) -> _Formula:
+        return _Formula(1.0, self.alpha, self.beta, self._windowed_sum)
+
+    def _windowed_sum(self, values: Tensor) -> Tensor:
+        radius, height, width = self.size // 2, int(values.shape[1]), int(values.shape[2])
+        padded = ops.pad(values, [(0, 0), (radius, radius), (radius, radius), (0, 0)])
+        # A square window is a sum over rows of sums over columns: 10 additions instead of 25.
+        rows = functools.reduce(lambda a, b: a + b, (padded[:, i : i + height] for i in range(self.size)))
+        return functools.reduce(lambda a, b: a + b, (rows[:, :, i : i + width] for i in range(self.size)))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size, "alpha": self.alpha, "beta": self.beta}

@@ -1,0 +1,95 @@
+"""`python -m alexnet_tf.predict`: names for pictures, from a run or from an export."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+from alexnet_tf import cli
+from alexnet_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from alexnet_tf.namers import Named
+
+# Crops that go through the network at once.
+BATCH = 32
+EXIT_SOME_FAILED = 2
+FULL, PARTIAL, PLAIN = "█", " ▏▎▍▌▋▊▉", "#"
+WIDEST_BAR = 40
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and names the pictures; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m alexnet_tf.predict", description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", metavar="W", help="a run folder")
+    source.add_argument(
+        "--export", metavar="E", help="an export folder (its newest version) or one version of it"
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, GIF or BMP files")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="names for each picture (default 5)")
+    parser.add_argument(
+        "--crops", type=int, choices=(1, 10), default=1, help="the centre, or the average of ten crops"
+    )
+    cli.add_json_flag(parser)
+    args = parser.parse_args(argv)
+    failed: list[dict[str, str]] = []
+    status = cli.run(lambda: _predict(args, failed), as_json=args.json)
+    return status or (EXIT_SOME_FAILED if failed else 0)
+
+
+def _predict(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, Any]:
+    if args.top < 1:
+        raise UserError(f"--top must be 1 or more; received {args.top}")
+    from alexnet_tf import namers
+
+    if args.workdir is not None:
+        namer = namers.load_run(args.workdir, args.top, args.crops)
+    else:
+        namer = namers.load_export(args.export, args.top, args.crops)
+    pictures = []
+    for path, answer in namers.name_files(namer, args.images, max(1, BATCH // args.crops)):
+        if isinstance(answer, namers.Named):
+            pictures.append({"file": _printable(path), **answer._asdict()})
+            _show(path, answer)
+        else:
+            failed.append({"file": _printable(path), "error": answer})
+            print(f"error: {_printable(path)}: {answer}", file=sys.stderr, flush=True)
+    return {"pictures": pictures, "failed": failed}
+
+
+def _show(path: str, answer: Named) -> None:
+    """Prints one picture's names with bars, no wider than the terminal."""
+    width = shutil.get_terminal_size().columns
+    names = [_printable(name) for name in answer.classes]
+    room = min(max(len(name) for name in names), max(8, width - 24))
+    longest = min(WIDEST_BAR, width - room - 14)
+    print(_printable(path))
+    for name, score in zip(names, answer.scores, strict=True):
+        shown = name if len(name) <= room else name[: room - 3] + "..."
+        print(f"  {shown:<{room}}  {100 * score:6.2f} %  {bar(score, longest)}".rstrip())
+
+
+def bar(share: float, longest: int) -> str:
+    """A share of 0..1 as a bar of text, in eighths of a character where the terminal has them."""
+    if _printable(FULL) != FULL:
+        return PLAIN * round(max(0, longest) * share)
+    whole, eighths = divmod(round(8 * max(0, longest) * share), 8)
+    return (FULL * whole + PARTIAL[eighths]).rstrip()
+
+
+def _printable(text: str) -> str:
+    """Text as stdout can take it: file names may hold bytes that are no characters."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return (
+        text.encode("utf-8", "surrogateescape")
+        .decode("utf-8", "backslashreplace")
+        .encode(encoding, "backslashreplace")
+        .decode(encoding)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""Every number of a training run, as one frozen dataclass a recipe; no TensorFlow import.
+
+Source marks as in `variants.py`: [P n] a section of the paper, [S file] the released 2012 source,
+[C file] its successor, "ours" a choice that neither gives. (row n) is a row of the README's table of
+disagreements between text and source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from alexnet_tf import variants
+from alexnet_tf.errors import UserError
+from pipelines.config import DataConfig
+
+SCHEDULES = ("plateau", "logged", "cosine")
+PRECISIONS = ("float32", "bfloat16")
+CHOICES = {
+    "initializer": variants.INITIALIZERS,
+    "schedule": SCHEDULES,
+    "precision": PRECISIONS,
+}
+# (fields, what holds for a legal value, how to say it); NaN and infinity satisfy none of them.
+RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+    (
+        ("batch_size", "learning_rate", "reference_batch_size", "epochs", "evaluate_every", "log_every")
+        + ("keep_checkpoints", "plateau_patience"),
+        lambda x: 0 < x < math.inf,
+        "be positive",
+    ),
+    (
+        (
+            "weight_decay",
+            "bias_rate",
+            "warmup_steps",
+            "plateau_drops",
+            "checkpoint_every",
+            "colour_std",
+            "pad",
+        ),
+        lambda x: 0 <= x < math.inf,
+        "be 0 or more",
+    ),
+    (("momentum", "dropout_rate", "label_smoothing"), lambda x: 0 <= x < 1, "lie in [0, 1)"),
+    (("freeze_conv1",), lambda x: 0 < x <= 1, "lie in (0, 1]"),
+)
+
+
+# Standard deviation of photographs' pixels about their mean, grey levels of 0..255.
+PIXEL_STD = 60.0
+
+
+class LoggedRates(NamedTuple):
+    """Learning rates and colour noise from the start of `epoch` (counted from 1) on."""
+
+    epoch: int
+    weights: float
+    biases: float
+    conv1: float
+    colour: float  # share of `colour_std` that is left
+
+
+# The diary of the 2012 run [S layer-params-145.cfg]. Row 7: biases keep 0.02 while the weights fall,
+# conv1 slows down at epoch 67 and stops at 72. Row 8: the colour noise ends at epoch 67.
+LOGGED_2012 = (
+    LoggedRates(1, 0.01, 0.02, 0.01, 1.0),
+    LoggedRates(25, 0.001, 0.02, 0.001, 1.0),
+    LoggedRates(51, 0.0001, 0.02, 0.0001, 1.0),
+    LoggedRates(67, 0.0001, 0.02, 0.00001, 0.0),
+    LoggedRates(72, 0.0001, 0.02, 0.0, 0.0),
+    LoggedRates(79, 0.00001, 0.02, 0.0, 0.0),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A training run. Defaults are the paper's text; see `get` for the named recipes.
+
+    Attributes:
+      name: the recipe it started from.
+      variant: network, a name in `variants.VARIANTS`.
+      initializer: one of `variants.INITIALIZERS` (see `model.build`).
+      dropout_rate: share of hidden units dropped [P 4.2].
+      precision: `float32` or `bfloat16` (matrix work only; weights stay float32).
+      batch_size: pictures a step, over all devices [P 5].
+      learning_rate: rate of the weights at `reference_batch_size` [P 5]; scaled linearly with the batch.
+      reference_batch_size: the batch that `learning_rate` is meant for.
+      bias_rate: the biases' rate as a multiple of the weights' (row 7).
+      momentum, weight_decay: of the update rule [P 5].
+      label_smoothing: share of each target spread over all classes (0 in 2012).
+      epochs: passes over the training set; may be a fraction.
+      schedule: `plateau` [P 5], `logged` (LOGGED_2012), or `cosine` to zero.
+      freeze_conv1: share of the run after which conv1 is frozen, reached by a cosine of its own; 1 for
+        never. With `schedule=cosine` only: `logged` freezes it at epoch 72 (row 7).
+      warmup_steps: steps over which the rate rises from 0.
+      plateau_patience: evaluations without a better validation error before the rate is divided by 10.
+      plateau_drops: how often it is divided [P 5].
+      seed: decides initial weights, dropout, order, augmentation and the held-out share.
+      evaluate_every: epochs between two evaluations.
+      log_every: steps between two log lines.
+      checkpoint_every: steps between two checkpoints besides those at evaluations; 0 for none.
+      keep_checkpoints: how many of the newest are kept, besides the best.
+    The remaining attributes are those of `pipelines.config.DataConfig`.
+    """
+
+    name: str = "paper"
+    variant: str = "paper"
+    initializer: str = "published"
+    dropout_rate: float = 0.5
+    precision: str = "float32"
+    batch_size: int = 128
+    learning_rate: float = 0.01
+    reference_batch_size: int = 128
+    bias_rate: float = 1.0
+    momentum: float = 0.9
+    weight_decay: float = 0.0005
+    label_smoothing: float = 0.0
+    epochs: float = 90.0
+    schedule: str = "plateau"
+    freeze_conv1: float = 1.0
+    warmup_steps: int = 0
+    plateau_patience: int = 5  # ours: "when the validation error rate stopped improving" [P 5]
+    plateau_drops: int = 3
+    seed: int = 0
+    val_fraction: float = 0.1
+    resize: int = 256
+    crop: int = 224
+    pad: int = 0
+    mirror: bool = True
+    share_crops: int = 1
+    colour_noise: str = "eigenvalue"
+    colour_std: float = 0.1
+    colour_statistics: str = "training_set"
+    colour_divisor: float = 1.0
+    mean: str = "image"
+    pixel_divisor: float = 1.0
+    shuffle: bool = True
+    evaluate_every: float = 1.0
+    log_every: int = 20
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for field, legal in CHOICES.items():
+            if getattr(self, field) not in legal:
+                raise UserError(
+                    f"`{field}` must be one of {', '.join(legal)}; received {getattr(self, field)!r}"
+                )
+        for fields, holds, range_ in RANGES:
+            for field in fields:
+                if not holds(getattr(self, field)):
+                    raise UserError(f"`{field}` must {range_}; received {getattr(self, field)}")
+        side = variants.get(self.variant).input_size
+        if self.crop != side:
+            raise UserError(
+                f"`crop` must be {side} for variant {self.variant} (--set crop={side}); received {self.crop}"
+            )
+        self.data_config("synthetic")  # raises on augmentation settings that contradict each other
+
+    @property
+    def pixel_std(self) -> float:
+        """Typical standard deviation of the pixels that the network sees."""
+        return PIXEL_STD / self.pixel_divisor
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """The weights' rate at this batch size: twice the batch, twice the rate [C layer-params-*-2gpu]."""
+        return self.learning_rate * self.batch_size / self.reference_batch_size
+
+    def data_config(self, spec: str) -> DataConfig:
+        """The input pipeline's part of the recipe, for the data set that `spec` names."""
+        shared = {f.name for f in dataclasses.fields(DataConfig)} & {f.name for f in dataclasses.fields(self)}
+        return DataConfig(spec=spec, **{name: getattr(self, name) for name in shared})
+
+    def replace(self, settings: dict[str, str]) -> Recipe:
+        """This recipe with some fields set from text, as `--set field=value` gives them.
+
+        Raises:
+          UserError: for a field that does not exist (the message lists those that do) or a value that
+            does not fit its type.
+        """
+        kinds = typing.get_type_hints(Recipe)
+        values: dict[str, Any] = {}
+        for field, text in settings.items():
+            if field not in kinds or field == "name":
+                legal = ", ".join(sorted(set(kinds) - {"name"}))
+                raise UserError(f"--set {field}: no such field; legal: {legal}")
+            values[field] = _parse(field, text, kinds[field])
+        return dataclasses.replace(self, **values)
+
+
+def _parse(field: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"--set {field}: must be true or false; received {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise UserError(f"--set {field}: must be of type {kind.__name__}; received {text!r}") from None
+
+
+PAPER = Recipe()
+
+ORIGINAL = Recipe(
+    name="original",
+    variant="original",
+    bias_rate=2.0,  # row 7
+    schedule="logged",
+    share_crops=32,  # row 10 [S convdata_jpeg.py]
+    colour_noise="deviation",  # row 9 [S convdata_jpeg.py]
+    colour_statistics="published",  # row 9 [C make-data/input_meta]
+    colour_divisor=1.1,  # row 9
+    shuffle=False,  # row 13: batch files cycle in a fixed order
+)
+
+# Some ten thousand pictures, from scratch, on a CPU within an hour. All numbers ours: the published
+# initial weights need tens of thousands of steps before they learn anything from so few pictures.
+SMALL_DATA = Recipe(
+    name="small_data",
+    initializer="he",
+    precision="bfloat16",
+    batch_size=64,
+    learning_rate=0.015,
+    reference_batch_size=64,
+    dropout_rate=0.3,
+    label_smoothing=0.1,
+    epochs=7.0,
+    schedule="cosine",
+    freeze_conv1=0.5,
+    warmup_steps=200,
+    resize=224,
+    pad=16,
+    colour_noise="none",
+    mean="channel",
+    pixel_divisor=15.0,
+    checkpoint_every=500,
+)
+
+# The built-in pictures, within a few minutes on two cores.
+QUICKSTART = dataclasses.replace(
+    SMALL_DATA,
+    name="quickstart",
+    learning_rate=0.01,
+    dropout_rate=0.2,
+    epochs=2.5,
+    evaluate_every=0.5,
+    warmup_steps=50,
+    resize=256,
+    pad=0,
+    checkpoint_every=0,
+)
+
+# Does every part run? A few steps; the network learns nothing.
+SMOKE = dataclasses.replace(
+    QUICKSTART, name="smoke", epochs=1.0, evaluate_every=1.0, batch_size=8, warmup_steps=2, log_every=1
+)
+
+RECIPES = types.MappingProxyType({r.name: r for r in (PAPER, ORIGINAL, QUICKSTART, SMALL_DATA, SMOKE)})
+
+
+def get(name: str) -> Recipe:
+    """Returns the recipe called `name`; raises UserError listing the names that exist."""
+    if name not in RECIPES:
+        raise UserError(f"--recipe must be one of {', '.join(RECIPES)}; received {name!r}")
+    return RECIPES[name]
+
+
+def parse_settings(pairs: list[str]) -> dict[str, str]:
+    """Splits `field=value` texts; raises UserError for one without a `=`."""
+    settings = {}
+    for pair in pairs:
+        field, equals, value = pair.partition("=")
+        if not equals:
+            raise UserError(f"--set takes field=value; received {pair!r}")
+        settings[field.strip()] = value.strip()
+    return settings

@@ -1,0 +1,97 @@
+"""When the learning rates change: on a plateau (the text), at the logged epochs (the source), by cosine."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from alexnet_tf.recipe import LOGGED_2012, Recipe
+
+
+class Rates(NamedTuple):
+    """What holds during one step.
+
+    Attributes:
+      weights, biases: learning rates.
+      conv1: learning rate of conv1's weights; conv1's biases are scaled alike.
+      colour: share of the colour noise that is left.
+    """
+
+    weights: float
+    biases: float
+    conv1: float
+    colour: float
+
+
+def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Steps of the whole run, at least one."""
+    return max(1, round(recipe.epochs * steps_per_epoch))
+
+
+class Schedule:
+    """The rates of every step of a run; a state of its own only for the plateau rule.
+
+    Args:
+      recipe: its `schedule`, rates and epochs.
+      steps_per_epoch: whole batches in one pass over the training set.
+    """
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
+        self.recipe, self.steps_per_epoch = recipe, steps_per_epoch
+        self.total_steps = total_steps(recipe, steps_per_epoch)
+        self.drops = 0
+        self.best_error = math.inf
+        self.waited = 0
+
+    def rates(self, step: int) -> Rates:
+        """The rates of the step that comes after `step` finished ones."""
+        scale = self.recipe.scaled_learning_rate
+        warm = min(1.0, (step + 1) / self.recipe.warmup_steps) if self.recipe.warmup_steps else 1.0
+        if self.recipe.schedule == "logged":
+            return self._logged(step, warm)
+        if self.recipe.schedule == "cosine":
+            progress = self._progress(step)
+            weights = scale * warm * _cosine(progress)
+            conv1 = scale * warm * _cosine(progress / self.recipe.freeze_conv1)
+        else:
+            weights = conv1 = scale * warm / 10.0**self.drops
+        return Rates(weights, weights * self.recipe.bias_rate, conv1, 1.0)
+
+    def evaluated(self, error: float) -> bool:
+        """Takes a validation error; returns whether the plateau rule has just divided the rate by 10."""
+        if error < self.best_error:
+            self.best_error, self.waited = error, 0
+            return False
+        self.waited += 1
+        if self.recipe.schedule != "plateau" or self.waited < self.recipe.plateau_patience:
+            return False
+        if self.drops == self.recipe.plateau_drops:
+            return False
+        self.drops, self.waited = self.drops + 1, 0
+        return True
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint must keep."""
+        return {"drops": self.drops, "best_error": self.best_error, "waited": self.waited}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """The inverse of `state`."""
+        self.drops, self.waited = int(state["drops"]), int(state["waited"])
+        self.best_error = float(state["best_error"])
+
+    def _progress(self, step: int) -> float:
+        """Share of the steps after the warm-up that are behind, 0 to 1."""
+        after = step - self.recipe.warmup_steps
+        return min(1.0, max(0.0, after / max(1, self.total_steps - self.recipe.warmup_steps)))
+
+    def _logged(self, step: int, warm: float) -> Rates:
+        epoch = step // self.steps_per_epoch + 1
+        row = max((row for row in LOGGED_2012 if row.epoch <= epoch), key=lambda row: row.epoch)
+        # The diary is that of a rate of 0.01; another `learning_rate` or batch scales all of it.
+        scale = warm * self.recipe.scaled_learning_rate / LOGGED_2012[0].weights
+        return Rates(row.weights * scale, row.biases * scale, row.conv1 * scale, row.colour)
+
+
+def _cosine(progress: float) -> float:
+    """1 at the start, 0 from the end on."""
+    return 0.5 * (1.0 + math.cos(math.pi * progress)) if progress < 1.0 else 0.0

@@ -1,0 +1,72 @@
+"""Command `visualize`: figures of what a run's network has learnt, each with its numbers beside it.
+
+python -m alexnet_tf.visualize filters --workdir runs/quickstart --out figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from alexnet_tf import cli
+
+# Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`.
+METHODS = {
+    "curves": "loss, error, rate, speed and dead units over a run",
+    "filters": "the first layer's kernels (figure 3 of the paper)",
+    "panels": "pictures with their five best classes (figure 4, left)",
+}
+SHARED = ("method", "workdir", "out", "json")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and draws; returns the exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    method = words[0] if words and not words[0].startswith("-") else ""
+    if method and method not in METHODS:
+        print(f"error: no method {method!r}; legal: {', '.join(METHODS)}", file=sys.stderr)
+        return 2
+    arguments = _parser(method).parse_args(words)
+    return cli.run(lambda: _draw(arguments), as_json=arguments.json)
+
+
+def _parser(method: str) -> argparse.ArgumentParser:
+    """The parser; of the methods, only the one that is asked for is imported for its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_tf.visualize", description=(__doc__ or "").splitlines()[0]
+    )
+    parts = parser.add_subparsers(dest="method", required=True)
+    for name, purpose in METHODS.items():
+        part = parts.add_parser(name, help=purpose, description=purpose)
+        part.add_argument("--workdir", required=True, help="run folder")
+        part.add_argument(
+            "--out", required=True, metavar="DIR", help="folder for the figure; made if need be"
+        )
+        cli.add_json_flag(part)
+        if name == method:
+            _module(name).add_arguments(part)
+    return parser
+
+
+def _module(method: str) -> Any:
+    return importlib.import_module(f"alexnet_tf.visualize.{method}")
+
+
+def _draw(arguments: argparse.Namespace) -> dict[str, Any]:
+    from alexnet_tf.run_record import Run
+
+    own = {name: value for name, value in vars(arguments).items() if name not in SHARED}
+    run = Run.open(Path(arguments.workdir).expanduser())
+    out = Path(arguments.out).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    figures = _module(arguments.method).draw(run, out, **own)
+    for path in figures["files"]:
+        print(path)
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""Method `filters`: the first convolution's kernels, as figure 3 of the paper shows them.
+
+96 kernels in six rows of 16: the upper 48 are tower a's, the lower 48 tower b's (section 6.1). All are
+scaled together, from the smallest weight of all to black and the largest to white (shownet.py of the
+2012 source), so that strong kernels stand out from weak ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alexnet_tf import variants
+from pipelines.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from alexnet_tf.run_record import Run
+
+COLUMNS = 16
+# Screen pixels for one weight, and weights' widths between two kernels.
+MAGNIFICATION, GAP = 8, 1
+SCALINGS = ("joint", "filter")
+# Margins of the page and room between the towers, in pixels.
+LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 58, 24, 84, 44, 26
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this method's own options."""
+    parser.add_argument(
+        "--scaling",
+        choices=SCALINGS,
+        default=SCALINGS[0],
+        help="black to white over all kernels together, or over each alone (default %(default)s)",
+    )
+
+
+def draw(run: Run, out: Path, *, scaling: str = "joint") -> dict[str, Any]:
+    """Writes filters.png and filters.npz.
+
+    Args:
+      run: the run folder.
+      out: an existing folder.
+      scaling: `joint` or `filter`.
+
+    Returns:
+      The files, the number of kernels and the range of their weights.
+    """
+    from alexnet_tf import model
+    from alexnet_tf.visualize import network, style
+
+    trained, warning = network.load(run)
+    kernels = model.conv1_kernels(trained)
+    labels = tower_labels(run.recipe.variant)
+    with style.sheet(*_page(kernels.shape[-1], len(labels))) as figure:
+        _lay_out(figure, unit_kernels(kernels, scaling), labels)
+        _write_title(figure, kernels, style.subject(run), scaling)
+        style.warn(figure, warning)
+        picture = style.save(figure, out / "filters.png")
+    numbers = out / "filters.npz"
+    with replacing(numbers) as temporary, open(temporary, "wb") as file:
+        np.savez(file, kernels=kernels, towers=np.asarray(labels), scaling=np.asarray(scaling))
+    return {
+        "files": [str(picture), str(numbers)],
+        "kernels": int(kernels.shape[-1]),
+        "smallest": float(kernels.min()),
+        "largest": float(kernels.max()),
+        "scaling": scaling,
+        "warning": warning,
+    }
+
+
+def tower_labels(variant: str) -> tuple[str, ...]:
+    """Names of the equal parts into which a network's kernels fall, in order; one empty name for no parts.
+
+    The halves of a path whose later convolutions connect in two groups are towers as well.
+    """
+    arch = variants.get(variant)
+    return ("tower a", "tower b") if len(arch.towers) * arch.groups == 2 else ("",)
+
+
+def unit_kernels(kernels: np.ndarray, scaling: str = "joint") -> np.ndarray:
+    """Kernels [h, w, 3, n] -> [n, h, w, 3] between 0 and 1, scaled together or each `filter` alone."""
+    stack = np.moveaxis(np.asarray(kernels, np.float32), -1, 0)
+    axes = None if scaling == "joint" else (1, 2, 3)
+    low, high = stack.min(axis=axes, keepdims=True), stack.max(axis=axes, keepdims=True)
+    # Kernels that are all alike, as zeros are, become a middle grey.
+    flat = high == low
+    return np.where(flat, np.float32(0.5), (stack - low) / np.where(flat, 1.0, high - low))
+
+
+def tile(stack: np.ndarray, columns: int = COLUMNS, magnification: int = MAGNIFICATION) -> np.ndarray:
+    """Kernels [n, h, w, 3] in 0..1 as one picture, row by row, on white.
+
+    Returns:
+      uint8 [rows, columns, 3] in screen pixels, each weight a square of `magnification`; without a border.
+    """
+    count, height, width, _ = stack.shape
+    rows = -(-count // columns)
+    sheet = np.ones((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.float32)
+    for number, kernel in enumerate(stack):
+        top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
+        sheet[top : top + height, left : left + width] = kernel
+    return (np.kron(sheet, np.ones((magnification, magnification, 1))) * 255.0 + 0.5).astype(np.uint8)
+
+
+def _block_size(count: int) -> tuple[int, int]:
+    """Width and height in pixels of so many kernels of 11 x 11, laid out by `tile`."""
+    side = (11 + GAP) * MAGNIFICATION
+    return COLUMNS * side - GAP * MAGNIFICATION, -(-count // COLUMNS) * side - GAP * MAGNIFICATION
+
+
+def _page(count: int, parts: int) -> tuple[int, int]:
+    width, height = _block_size(count // parts)
+    return LEFT + width + RIGHT, TOP + parts * height + (parts - 1) * BETWEEN + BOTTOM
+
+
+def _lay_out(figure: Figure, stack: np.ndarray, labels: tuple[str, ...]) -> None:
+    """Places each tower's kernels, pixel for pixel, with its name at the side and a line between towers."""
+    from matplotlib.lines import Line2D
+
+    from alexnet_tf.visualize import style
+
+    page_width, page_height = _page(len(stack), len(labels))
+    share = len(stack) // len(labels)
+    width, height = _block_size(share)
+    for part, label in enumerate(labels):
+        bottom = page_height - TOP - (part + 1) * height - part * BETWEEN
+        block = tile(stack[part * share : (part + 1) * share])
+        figure.figimage(block, xo=LEFT, yo=bottom, origin="upper")
+        figure.text(
+            LEFT / 2 / page_width,
+            (bottom + height / 2) / page_height,
+            label,
+            rotation=90,
+            ha="center",
+            va="center",
+            fontsize=13,
+            color=style.MUTED,
+        )
+        if part:
+            y = (bottom + height + BETWEEN / 2) / page_height
+            ends = [LEFT / page_width, (LEFT + width) / page_width]
+            figure.add_artist(Line2D(ends, [y, y], color=style.MUTED, linewidth=0.8))
+
+
+def _write_title(figure: Figure, kernels: np.ndarray, subject: str, scaling: str) -> None:
+    from alexnet_tf.visualize import style
+
+    count, side = kernels.shape[-1], kernels.shape[0]
+    together = "all scaled together" if scaling == "joint" else "each scaled alone"
+    span = f"from {kernels.min():.2g} to {kernels.max():.2g}".replace("-", "\N{MINUS SIGN}")
+    line = f"{side} × {side} × 3 weights each, {span}, {together}; {subject}"
+    style.title(figure, f"The {count} kernels of conv1", line, LEFT / _page(count, 1)[0])

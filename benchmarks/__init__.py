@@ -1,0 +1,1 @@
+"""Our figures against named peers, in one run, as ratios: `python -m benchmarks.NAME`."""

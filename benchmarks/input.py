@@ -1,0 +1,193 @@
+"""Training pictures a second: the usual TensorFlow input pipeline against ours from records.
+
+    python -m benchmarks.input                      # photographs drawn on the spot
+    python -m benchmarks.input --photos DIR         # real ones, anywhere below DIR
+
+Usual: read the file, decode the whole photograph, resize its short side to 256, crop 224 at random,
+mirror, float32 minus the mean, batch. Ours: the same pictures prepared once into 256x256 records
+(timed apart), then `pipelines.dataset`. Both run in turns over the same pictures in one process and
+deliver shuffled batches; ours is timed twice, as the uint8 batches that go to the device and with the
+conversion to float32 (`preprocess.to_pixels`) done by the host too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipelines import command
+from pipelines.config import DataConfig, DataError
+
+BATCH = 64
+HEIGHT, WIDTH = 375, 500  # the common size of ImageNet's photographs
+DISTINCT = 96  # drawings; more pictures than these are the same under other names
+SUFFIXES = (".jpg", ".jpeg")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.input", description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", metavar="DIR", type=Path, help="JPEG files to use instead of drawn ones")
+    parser.add_argument("--pictures", type=int, default=6000, help="how many (default %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns each pipeline gets (default %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn (default %(default)s)")
+    command.add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+    if arguments.pictures < 4 * BATCH:
+        parser.error(f"--pictures must be {4 * BATCH} or more; received {arguments.pictures}")
+    return command.run(lambda: _measure(arguments), as_json=arguments.json)
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    import tensorflow as tf
+
+    from pipelines import dataset, image_stats, preprocess, record_writer, sources
+    from pipelines import records as record_format
+
+    with tempfile.TemporaryDirectory(prefix="benchmark_input_") as temporary:
+        photographs, stored = Path(temporary) / "photographs", Path(temporary) / "records"
+        _lay_out(photographs, arguments.photos, arguments.pictures)
+        config = DataConfig(spec=f"folder:{photographs}", val_fraction=0.01)
+        source = sources.open_source(config)
+        began = time.perf_counter()
+        record_writer.write(source, config, stored, progress=lambda *_: None)
+        prepared = source.count("train") / (time.perf_counter() - began)
+
+        config = DataConfig(spec=f"records:{stored}")
+        records = sources.open_source(config)
+        stats = image_stats.ImageStats.load(stored / record_format.STATS_NAME)
+        paths = [str(path) for path in sorted(photographs.rglob("*.*"))]
+
+        def ours() -> tf.data.Dataset:
+            return dataset.build(records, config, "train", BATCH, training=True, stats=stats)
+
+        def to_float(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+            shift = batch["colour_shift"]
+            return preprocess.to_pixels(batch["image"], stats, config, training=True, colour_shift=shift)
+
+        turns = _take_turns(
+            {
+                "usual": lambda: usual(paths, stats.channel_mean),
+                "ours": ours,
+                "ours_float32": lambda: ours().map(to_float, tf.data.AUTOTUNE).prefetch(2),
+            },
+            arguments.rounds,
+            arguments.seconds,
+        )
+    return _report(turns, prepared, arguments)
+
+
+def usual(paths: list[str], mean: Any) -> Any:
+    """The pipeline as tutorials write it, with parallel calls and prefetching left to TensorFlow."""
+    import tensorflow as tf
+
+    def load(path: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        shape = tf.cast(tf.shape(image)[:2], tf.float32)
+        shape = tf.cast(tf.math.ceil(shape * 256.0 / tf.reduce_min(shape)), tf.int32)
+        image = tf.image.resize(image, shape)
+        image = tf.image.random_crop(image, [224, 224, 3])
+        return tf.image.random_flip_left_right(image) - mean
+
+    files = tf.data.Dataset.from_tensor_slices(paths).shuffle(len(paths)).repeat()
+    loaded = files.map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    return loaded.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+class Turn(NamedTuple):
+    """One turn of a pipeline: pictures a second, and processor microseconds a picture over all threads."""
+
+    rate: float
+    cost: float
+
+
+def _take_turns(
+    pipelines: dict[str, Callable[[], Any]], rounds: int, seconds: float
+) -> dict[str, list[Turn]]:
+    """Every pipeline once a round, so that a slow spell of the machine hits all of them."""
+    turns: dict[str, list[Turn]] = {name: [] for name in pipelines}
+    for _ in range(rounds):
+        for name, make in pipelines.items():
+            # A new iterator each time: one that waits for its turn would fill its buffers meanwhile.
+            batches = iter(make())
+            warm = time.perf_counter() + seconds / 3
+            while time.perf_counter() < warm:
+                next(batches)
+            began, busy, count = time.perf_counter(), time.process_time(), 0
+            while time.perf_counter() - began < seconds:
+                next(batches)
+                count += BATCH
+            wall, busy = time.perf_counter() - began, time.process_time() - busy
+            turns[name].append(Turn(count / wall, 1e6 * busy / count))
+            del batches
+    return turns
+
+
+def _report(turns: dict[str, list[Turn]], prepared: float, arguments: argparse.Namespace) -> dict[str, Any]:
+    kind = f"photographs of {arguments.photos}" if arguments.photos else f"drawn {WIDTH}x{HEIGHT} photographs"
+    print(f"{arguments.pictures} {kind}, {os.cpu_count()} cores, medians of {arguments.rounds} turns")
+    figures: dict[str, Any] = {"preparing": prepared}
+    for name, own in turns.items():
+        figures[name] = statistics.median(turn.rate for turn in own)
+        cost = statistics.median(turn.cost for turn in own)
+        pairs = list(zip(own, turns["usual"], strict=True))
+        ratio = statistics.median(turn.rate / peer.rate for turn, peer in pairs)
+        saving = statistics.median(peer.cost / turn.cost for turn, peer in pairs)
+        print(
+            f"{name:13}{figures[name]:7.0f} pictures/s {ratio:6.2f} x usual"
+            f"{cost:9.0f} us of processor time a picture {saving:6.2f} x less"
+        )
+        if name != "usual":
+            figures |= {f"{name}_over_usual": ratio, f"{name}_processor_saving": saving}
+    print(f"preparing    {prepared:7.0f} pictures/s, once")
+    return figures
+
+
+def _lay_out(folder: Path, photos: Path | None, count: int) -> None:
+    """Fills two class folders with `count` files."""
+    if photos is None:
+        drawn = folder.parent / "drawn"
+        drawn.mkdir()
+        originals = [drawn / f"{number}.jpg" for number in range(min(count, DISTINCT))]
+        for number, path in enumerate(originals):
+            path.write_bytes(draw(number))
+    else:
+        originals = sorted(path for path in photos.rglob("*") if path.suffix.lower() in SUFFIXES)[:count]
+        if not originals:
+            raise DataError(f"--photos {photos}: no JPEG files below this folder")
+    for number in range(count):
+        place = folder / str(number % 2) / f"{number:06d}.jpg"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(originals[number % len(originals)].resolve())
+
+
+def draw(seed: int) -> bytes:
+    """A JPEG of noise at all scales, 4:4:4 and 110 kB like most ImageNet photographs of this size."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(seed)
+    picture = np.full((HEIGHT, WIDTH, 3), 118.0, np.float32)
+    for cells in (3, 6, 12, 24, 48, 96, 192):
+        rough = generator.integers(0, 256, (cells * 3 // 4, cells, 3), dtype=np.uint8)
+        smooth = Image.fromarray(rough).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        picture += (np.asarray(smooth, np.float32) - 127.5) / cells**0.4
+    file = io.BytesIO()
+    Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(
+        file, "JPEG", quality=95, subsampling="4:4:4"
+    )
+    return file.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

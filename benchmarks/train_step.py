@@ -1,0 +1,201 @@
+"""Pictures a second in training: the paper's network, batch 64, as this package and as others write it.
+
+    python -m benchmarks.train_step                 # some four minutes on two cores, 12 GB of memory
+    python -m benchmarks.train_step --rounds 1 --only ours_bfloat16 tuned_torch
+
+Every contender has a process of its own and all its machine's cores while it has its turn; the turns go
+round, so that a slow spell of the machine hits all. Beside the wall time stands the processor time of the
+step over all threads: where other work shares the machine, its ratios are the steadier ones, above all
+with `--threads 1` (PyTorch's threads spin while they wait for each other).
+
+The kernels of the network called one after the other give the time that no step can be brought far below
+without other kernels; its share of our step is the last figure (in a step the kernels of the two towers
+may run side by side, so that it can pass 100 %). PyTorch's contenders are left out, with a note, where it
+is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import time
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from benchmarks import train_step_kernels
+from benchmarks.train_step_contenders import CONTENDERS, Contender
+from pipelines import command
+from pipelines.config import DataError
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+WARM_UP_STEPS = 2  # the first compiles
+KERNELS = {
+    f"kernels_{dtype}": Contender(
+        f"the kernels alone, {dtype}", functools.partial(train_step_kernels.make, dtype)
+    )
+    for dtype in ("float32", "bfloat16")
+}
+ALL = {**CONTENDERS, **KERNELS}
+
+
+class Ratio(NamedTuple):
+    """Which of ours (the fastest of several) against which peer, and what it should reach."""
+
+    name: str
+    ours: tuple[str, ...]
+    peer: str
+    target: float
+    aim: float | None = None
+
+
+RATIOS = (
+    Ratio("ours / usual Keras", ("ours_float32", "ours_bfloat16"), "usual_keras", 4.0),
+    Ratio("ours float32 / usual PyTorch", ("ours_float32",), "usual_torch", 2.0),
+    Ratio("ours bfloat16 / tuned PyTorch", ("ours_bfloat16",), "tuned_torch", 1.2, 1.5),
+)
+SHARE_AIM = 0.95
+
+
+class Cost(NamedTuple):
+    """Seconds a step: by the clock, and of all processors together."""
+
+    wall: float
+    processor: float
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="turns each contender gets (default %(default)s)"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="steps in a turn (default %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="pictures in a batch (default %(default)s)")
+    parser.add_argument("--threads", type=int, help="threads a contender may use (default: as it likes)")
+    parser.add_argument("--only", nargs="+", choices=ALL, metavar="NAME", help=f"some of {', '.join(ALL)}")
+    command.add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+    for name in ("rounds", "steps", "batch", "threads"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            parser.error(f"--{name} must be 1 or more; received {getattr(arguments, name)}")
+    if arguments.threads:
+        os.environ.update(
+            dict.fromkeys(THREAD_VARIABLES, str(arguments.threads))
+        )  # the processes inherit them
+    try:
+        figures = _measure(arguments)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return command.EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        return command.EXIT_INTERRUPTED
+    if arguments.json:
+        print(json.dumps(figures))
+    return 0
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = [name for name in ALL if not arguments.only or name in arguments.only]
+    if importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed: its contenders are left out (pip install 'alexnet-tf[compare]')")
+        names = [name for name in names if not name.endswith("_torch")]
+    turns = _take_turns(names, arguments)
+    costs = {name: Cost(*map(statistics.median, zip(*turns[name], strict=True))) for name in names}
+    return _report(costs, turns, arguments.batch)
+
+
+def _take_turns(names: list[str], arguments: argparse.Namespace) -> dict[str, list[Cost]]:
+    """Every contender once a round, each in a process that waits for its turn."""
+    context = multiprocessing.get_context("spawn")
+    turns: dict[str, list[Cost]] = {name: [] for name in names}
+    running = []
+    try:
+        for name in names:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, name, arguments.batch), daemon=True)
+            process.start()
+            theirs.close()
+            running.append((name, process, ours))
+            _ask(name, ours, WARM_UP_STEPS)  # one at a time: two that compile would disturb each other
+        for number in range(arguments.rounds):
+            print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
+            for name, _, connection in running:
+                turns[name].append(_ask(name, connection, arguments.steps))
+    finally:
+        for _, process, connection in running:
+            connection.close()
+            process.join(timeout=10)
+            process.kill()
+    return turns
+
+
+def _ask(name: str, connection: Connection, steps: int) -> Cost:
+    """Lets a contender take `steps`; returns the mean cost of one."""
+    connection.send(steps)
+    try:
+        return Cost(*connection.recv())
+    except EOFError:
+        raise DataError(f"{name}: its process ended before its step; the reason stands above") from None
+
+
+def _serve(connection: Connection, name: str, batch: int) -> None:
+    """A contender's process: takes as many steps as it is told, until its connection closes."""
+    command.quiet_tensorflow()
+    step = ALL[name].make(batch)
+    while True:
+        try:
+            steps = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        wall, processor = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            step()
+        connection.send(((time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps))
+
+
+def _report(costs: dict[str, Cost], turns: dict[str, list[Cost]], batch: int) -> dict[str, Any]:
+    """Prints the table, the ratios and the shares; returns them."""
+    print(f"{'':48} pictures/s   ms a step (slowest, fastest turn)   processor s a step")
+    for name, cost in costs.items():
+        walls = [1000 * turn.wall for turn in turns[name]]
+        spread = f"{1000 * cost.wall:7.0f} ({max(walls):.0f}, {min(walls):.0f})"
+        print(f"{ALL[name].description:48} {batch / cost.wall:10.1f}   {spread:34} {cost.processor:10.2f}")
+    figures: dict[str, Any] = {
+        "images_per_second": {name: batch / cost.wall for name, cost in costs.items()},
+        "processor_seconds": {name: cost.processor for name, cost in costs.items()},
+        "ratios": {},
+        "processor_ratios": {},
+    }
+    for ratio in RATIOS:
+        ours = [costs[name] for name in ratio.ours if name in costs]
+        if not ours or ratio.peer not in costs:
+            continue
+        peer = costs[ratio.peer]
+        by_clock = peer.wall / min(cost.wall for cost in ours)
+        by_processor = peer.processor / min(cost.processor for cost in ours)
+        wish = f"at least {ratio.target}" + ("" if ratio.aim is None else f", aim {ratio.aim}")
+        print(f"{ratio.name}: {by_clock:.2f} by the clock, {by_processor:.2f} by processor time ({wish})")
+        figures["ratios"][ratio.name], figures["processor_ratios"][ratio.name] = by_clock, by_processor
+    for dtype in ("float32", "bfloat16"):
+        kernels, whole = costs.get(f"kernels_{dtype}"), costs.get(f"ours_{dtype}")
+        if kernels is None or whole is None:
+            continue
+        by_clock, by_processor = kernels.wall / whole.wall, kernels.processor / whole.processor
+        print(
+            f"kernels alone / step, {dtype}: {by_clock:.0%} by the clock, {by_processor:.0%} by processor "
+            f"time (aim {SHARE_AIM:.0%})"
+        )
+        figures[f"kernel_share_{dtype}"] = by_clock
+        figures[f"processor_kernel_share_{dtype}"] = by_processor
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,209 @@
+"""The paper's network and one training step of it, as we write it and as others do.
+
+Every maker returns a function that takes one step on one batch of made-up pictures, and returns when the
+weights are updated. The peers are given float32 pixels, mean subtracted; ours gets uint8 crops, as in a run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+SIDE, CLASSES = 224, 1000
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
+Step = Callable[[], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A way to take the step: what it is, and what makes it (arguments: batch size)."""
+
+    description: str
+    make: Callable[[int], Step]
+
+
+def _pictures(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Uint8 [batch, 224, 224, 3] and int32 [batch]."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, SIDE, SIDE, 3), np.uint8)
+    return images, rng.integers(0, CLASSES, batch, np.int32)
+
+
+def _ours(precision: str, batch: int) -> Step:
+    """The step of the training loop itself."""
+    import tensorflow as tf
+
+    from alexnet_tf import model, recipe, train_step
+    from alexnet_tf.optimizer import PaperMomentum
+    from pipelines.image_stats import ImageStats
+
+    chosen = recipe.get("paper").replace({"batch_size": str(batch), "precision": precision})
+    policy = train_step.DTYPE_POLICIES[precision]
+    network = model.build(chosen.variant, CLASSES, dtype_policy=policy, fused=True)
+    optimizer = PaperMomentum(LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, fused=True)
+    optimizer.build(network.trainable_variables)
+    mean = np.full((chosen.resize, chosen.resize, 3), 120.0, np.float32)
+    stats = ImageStats(np.ones(3, np.float32), np.eye(3, dtype=np.float32), mean, mean[0, 0], 1)
+    one_device = tf.distribute.get_strategy()
+    update = train_step.build(network, optimizer, chosen, chosen.data_config("synthetic"), stats, one_device)
+    images, labels = _pictures(batch)
+    given = {
+        "image": tf.constant(images),
+        "label": tf.constant(labels),
+        "mask": tf.ones([batch]),
+        "colour_shift": tf.zeros([batch, 3]),
+    }
+
+    def step() -> None:
+        float(update(given, tf.constant(1.0), False)["loss"])  # the loop reads it each step, and so waits
+
+    return step
+
+
+def _usual_keras(batch: int) -> Step:
+    """Grouped convolutions, TensorFlow's normalisation, Keras' SGD, `train_on_batch`."""
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    class Normalization(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return tf.nn.local_response_normalization(x, depth_radius=2, bias=2.0, alpha=1e-4, beta=0.75)
+
+    network = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.ZeroPadding2D(((0, 3), (0, 3))),
+            layers.Conv2D(96, 11, 4, activation="relu"),
+            Normalization(),
+            layers.MaxPooling2D(3, 2),
+            layers.Conv2D(256, 5, padding="same", groups=2, activation="relu"),
+            Normalization(),
+            layers.MaxPooling2D(3, 2),
+            layers.Conv2D(384, 3, padding="same", activation="relu"),
+            layers.Conv2D(384, 3, padding="same", groups=2, activation="relu"),
+            layers.Conv2D(256, 3, padding="same", groups=2, activation="relu"),
+            layers.MaxPooling2D(3, 2),
+            layers.Flatten(),
+            layers.Dense(4096, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(4096, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(CLASSES),
+        ]
+    )
+    rule = keras.optimizers.SGD(LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+    network.compile(rule, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images, labels = _pictures(batch)
+    pixels = images.astype(np.float32) - 120.0
+
+    def step() -> None:
+        network.train_on_batch(pixels, labels)
+
+    return step
+
+
+def _torch_network(normalization: Callable[[int], Any]) -> Any:
+    """The network as a torch Sequential; `normalization` makes the layer for so many channels."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.ZeroPad2d((0, 3, 0, 3)),
+        nn.Conv2d(3, 96, 11, 4),
+        nn.ReLU(inplace=True),
+        normalization(96),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(96, 256, 5, padding=2, groups=2),
+        nn.ReLU(inplace=True),
+        normalization(256),
+        nn.MaxPool2d(3, 2),
+        nn.Conv2d(256, 384, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 384, 3, padding=1, groups=2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(384, 256, 3, padding=1, groups=2),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, 2),
+        nn.Flatten(),
+        nn.Linear(9216, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Linear(4096, 4096),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Linear(4096, CLASSES),
+    )
+
+
+def _usual_torch(batch: int) -> Step:
+    """Grouped convolutions, torch's normalisation, torch's SGD, float32."""
+    import torch
+    from torch import nn
+
+    network = _torch_network(lambda channels: nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)).train()
+    rule = torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY)
+    images, labels = _pictures(batch)
+    pixels = torch.tensor(images.astype(np.float32) - 120.0).permute(0, 3, 1, 2).contiguous()
+    targets = torch.tensor(labels, dtype=torch.int64)
+
+    def step() -> None:
+        rule.zero_grad()
+        nn.functional.cross_entropy(network(pixels), targets).backward()
+        rule.step()
+
+    return step
+
+
+def _banded_normalization(channels: int) -> Any:
+    """Response normalisation whose window is summed by a 1x1 convolution with a banded kernel."""
+    import torch
+    from torch import nn
+
+    class Banded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            index = torch.arange(channels)
+            near = (index[:, None] - index[None, :]).abs() <= 2
+            self.register_buffer("band", 1e-4 * near.float()[:, :, None, None])
+            self.register_buffer("k", torch.full((channels,), 2.0))
+
+        def forward(self, x: Any) -> Any:
+            root = nn.functional.conv2d(x * x, self.band, self.k).rsqrt()
+            return x * (root * root.sqrt()).to(x.dtype)  # base^-3/4
+
+    return Banded()
+
+
+def _tuned_torch(batch: int) -> Step:
+    """Channels-last, bfloat16 autocast, banded normalisation, the fused SGD."""
+    import torch
+    from torch import nn
+
+    network = _torch_network(_banded_normalization).train().to(memory_format=torch.channels_last)
+    rule = torch.optim.SGD(
+        network.parameters(), LEARNING_RATE, MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
+    )
+    images, labels = _pictures(batch)
+    pixels = torch.tensor(images.astype(np.float32) - 120.0).permute(0, 3, 1, 2)  # channels-last as it lies
+    targets = torch.tensor(labels, dtype=torch.int64)
+
+    def step() -> None:
+        rule.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(pixels)
+        nn.functional.cross_entropy(logits.float(), targets).backward()
+        rule.step()
+
+    return step
+
+
+CONTENDERS = {
+    "ours_float32": Contender("this package, float32", lambda batch: _ours("float32", batch)),
+    "ours_bfloat16": Contender("this package, bfloat16", lambda batch: _ours("bfloat16", batch)),
+    "usual_keras": Contender("Keras, Conv2D(groups=2), tf.nn.lrn, SGD", _usual_keras),
+    "usual_torch": Contender("PyTorch, Conv2d(groups=2), LocalResponseNorm", _usual_torch),
+    "tuned_torch": Contender("PyTorch, channels-last, bfloat16, banded norm", _tuned_torch),
+}

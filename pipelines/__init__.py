@@ -1,0 +1,1 @@
+"""Pictures in, batches out: sources, preparation, augmentation and evaluation crops."""

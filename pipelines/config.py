@@ -1,0 +1,104 @@
+"""What the input pipeline needs to know, as one frozen dataclass; no TensorFlow import.
+
+Section numbers refer to Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
+Convolutional Neural Networks" (NIPS 2012); file names to the 2012 source
+(computerhistory/AlexNet-Source-Code) and to its successor (akrizhevsky/cuda-convnet2).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet")
+COLOUR_NOISES = ("none", "eigenvalue", "deviation")
+MEANS = ("image", "channel")
+
+
+class DataError(ValueError):
+    """A data set that cannot be used; the message is one line that names the file and the cure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Which pictures, how they are split, prepared and augmented.
+
+    Attributes:
+      spec: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`.
+      seed: decides the train/val split, the order of the examples and every augmentation.
+      val_fraction: share of the training set held out when the source has no validation split.
+      resize: short side in pixels that every picture is brought to (256 in section 2).
+      crop: side of the square the network sees (224 in section 4.1).
+      pad: reflected border in pixels around the resized picture before it is cropped (0 in 2012;
+        for `resize == crop`, where a random crop would have nowhere to go).
+      mirror: whether half of the training crops are flipped left to right (section 4.1).
+      share_crops: consecutive training pictures that share one offset and one flip (1 in the
+        paper; 32 in the source, convdata_jpeg.py).
+      colour_noise: PCA colour noise of section 4.1: `eigenvalue` scales each component by its
+        eigenvalue on 0..1 data (the text), `deviation` by its standard deviation on 0..255 data
+        (the source), `none` switches it off.
+      colour_std: standard deviation of the random multipliers (0.1 in both).
+      colour_statistics: `training_set` measures the components, `published` takes the released ones.
+      colour_divisor: the noisy, mean-subtracted picture is divided by this in training
+        (1.1 in the source, convdata_jpeg.py; 1 in the paper).
+      mean: subtract the mean `image` (both 2012 conventions; its centre crop) or one value a `channel`.
+      pixel_divisor: mean-subtracted pixels are divided by this, in training and evaluation (1 in 2012).
+      shuffle: whether the training set is reshuffled each epoch (the source cycles in fixed order).
+    """
+
+    spec: str = "synthetic"
+    seed: int = 0
+    val_fraction: float = 0.1
+    resize: int = 256
+    crop: int = 224
+    pad: int = 0
+    mirror: bool = True
+    share_crops: int = 1
+    colour_noise: str = "eigenvalue"
+    colour_std: float = 0.1
+    colour_statistics: str = "training_set"
+    colour_divisor: float = 1.0
+    mean: str = "image"
+    pixel_divisor: float = 1.0
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        kind = self.kind
+        if kind not in SOURCE_KINDS:
+            raise DataError(
+                "--data must be synthetic, folder:DIR, tfds:NAME, records:DIR or imagenet:DIR; "
+                f"received {self.spec!r}"
+            )
+        if kind != "synthetic" and not self.location:
+            place = "NAME" if kind == "tfds" else "DIR"
+            raise DataError(f"--data {kind}: names no place; write {kind}:{place}")
+        if self.resize + 2 * self.pad < self.crop:
+            raise DataError(
+                f"`crop` must fit into `resize` + 2 `pad`; "
+                f"received crop={self.crop}, resize={self.resize}, pad={self.pad}"
+            )
+        if not 0.0 < self.val_fraction < 1.0:
+            raise DataError(f"`val_fraction` must lie between 0 and 1; received {self.val_fraction}")
+        if self.share_crops < 1:
+            raise DataError(f"`share_crops` must be 1 or more; received {self.share_crops}")
+        for field, legal in (
+            ("colour_noise", COLOUR_NOISES),
+            ("mean", MEANS),
+            ("colour_statistics", ("training_set", "published")),
+        ):
+            if getattr(self, field) not in legal:
+                raise DataError(
+                    f"`{field}` must be one of {', '.join(legal)}; received {getattr(self, field)!r}"
+                )
+        for field in ("colour_divisor", "pixel_divisor"):
+            if getattr(self, field) <= 0:
+                raise DataError(f"`{field}` must be positive; received {getattr(self, field)}")
+
+    @property
+    def kind(self) -> str:
+        """The part of `spec` before the colon."""
+        return self.spec.partition(":")[0]
+
+    @property
+    def location(self) -> str:
+        """The part of `spec` after the colon; empty for `synthetic`."""
+        return self.spec.partition(":")[2]

@@ -1,0 +1,192 @@
+"""Assembly of batches: order, shard, decode, augment, batch, pad, prefetch.
+
+Training is an endless stream that is a pure function of (config.seed, step): it can be entered at any
+step and goes on as if it had never stopped. Evaluation yields every example exactly once; its last
+batch is filled up and a mask tells the filling apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from pipelines import augment, epochs, preprocess
+from pipelines.config import DataConfig, DataError
+from pipelines.image_stats import ImageStats
+
+if TYPE_CHECKING:
+    from pipelines.sources import Source
+
+# Independent streams of random numbers under one config.seed.
+_WINDOW_STREAM, _COLOUR_STREAM = 0, 1
+_STREAMS = 2
+
+
+def steps_per_epoch(source: Source, batch_size: int) -> int:
+    """Whole batches in one pass over the training split; the remainder waits for the next shuffle.
+
+    Raises:
+      DataError: the training split is smaller than one batch.
+    """
+    count = source.count("train")
+    if count < batch_size:
+        raise DataError(
+            f"the training split holds {count} pictures, fewer than one batch; "
+            f"received batch_size={batch_size}"
+        )
+    return count // batch_size
+
+
+def build(
+    source: Source,
+    config: DataConfig,
+    split: str,
+    batch_size: int,
+    *,
+    training: bool,
+    stats: ImageStats | None = None,
+    start_step: int = 0,
+    crops: int = 1,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Batches of crops, ready for `preprocess.to_pixels` on the device.
+
+    Each batch is a dict: `image` uint8 [batch, crop, crop, 3] ([batch, 10, crop, crop, 3] for ten
+    crops), `label` int32 [batch], `mask` float32 [batch] (1 for an example, 0 for filling), `key`
+    string [batch] and, in training, `colour_shift` float32 [batch, 3].
+
+    Args:
+      source: where the pictures come from (pipelines.sources.Source).
+      config: preparation and augmentation.
+      split: "train" or "val".
+      batch_size: of all shards together.
+      training: endless, shuffled and augmented; otherwise every example once, in fixed order.
+      stats: the training set's statistics, for colour noise measured on it.
+      start_step: in training, how many batches to leave out at the start.
+      crops: 1 (centre) or 10 (section 4.1), in evaluation.
+      shard: (index, count): this process takes every count-th example of each global batch, so that
+        all shards together see what one process would, in equally many batches.
+
+    Raises:
+      DataError: the split is empty or smaller than a training batch.
+      ValueError: arguments that contradict each other.
+    """
+    index, shards = shard
+    if batch_size < 1 or shards < 1 or batch_size % shards or not 0 <= index < shards:
+        raise ValueError(
+            f"`batch_size` must be a multiple of the shards; received {batch_size}, shard={shard}"
+        )
+    if crops not in (1, 10) or (training and crops != 1):
+        raise ValueError(f"`crops` must be 1, or 10 in evaluation; received {crops} with training={training}")
+    if start_step and not training:
+        raise ValueError(f"`start_step` belongs to training; received {start_step}")
+    if training:
+        batches = _training_batches(source, config, batch_size, start_step, stats, shard)
+    else:
+        batches = _evaluation_batches(source, config, split, batch_size, crops, shard)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _training_batches(
+    source: Source,
+    config: DataConfig,
+    batch_size: int,
+    start_step: int,
+    stats: ImageStats | None,
+    shard: tuple[int, int],
+) -> tf.data.Dataset:
+    """The endless stream of this shard's augmented batches from `start_step` on."""
+    index, shards = shard
+    per_epoch = steps_per_epoch(source, batch_size) * batch_size
+    own = slice(index, None, shards)
+
+    def augmented(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        windows = tf.nest.map_structure(lambda part: part[own], _draw_windows(config, step, batch_size))
+        shifts = augment.colour_shifts(config, stats, _seed(config, _COLOUR_STREAM, step), batch_size)
+        return _elements(_crop_all(batch["image_bytes"], windows, source, config), batch, config) | {
+            "colour_shift": shifts[own]
+        }
+
+    examples = epochs.endless(source, per_epoch, start_step * batch_size).shard(shards, index)
+    batches = examples.batch(batch_size // shards, drop_remainder=True).enumerate(start=start_step)
+    # Several batches are worked on at a time, each by one thread: handing over single pictures
+    # from thread to thread costs a tenth of their time.
+    return batches.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _draw_windows(config: DataConfig, step: tf.Tensor, batch_size: int) -> augment.Window:
+    """The [batch_size] windows of a step; `share_crops` consecutive examples of the stream share one."""
+    groups = (step * batch_size + tf.range(batch_size, dtype=tf.int64)) // config.share_crops
+    # Groups draw in blocks of `batch_size`; a batch may lie across two of them.
+    block = groups[0] // batch_size
+    windows = [
+        augment.draw_windows(config, _seed(config, _WINDOW_STREAM, block + following), batch_size)
+        for following in (0, 1)
+    ]
+    return tf.nest.map_structure(
+        lambda *parts: tf.gather(tf.concat(parts, axis=0), groups - block * batch_size), *windows
+    )
+
+
+def _crop_all(
+    image_bytes: tf.Tensor, windows: augment.Window, source: Source, config: DataConfig
+) -> tf.Tensor:
+    """Cuts a window each out of some pictures: string [n] -> uint8 [n, crop, crop, 3]."""
+    decoded_to_crop = source.prepared_size == config.resize and config.pad == 0
+
+    def crop_one(arguments: tuple[tf.Tensor, augment.Window]) -> tf.Tensor:
+        one, window = arguments
+        if decoded_to_crop:
+            return augment.decode_crop_mirror(one, config, window)
+        return augment.crop_mirror(preprocess.prepare(one, config.resize), config, window)
+
+    signature = tf.TensorSpec([config.crop, config.crop, 3], tf.uint8)
+    # One after another: the cores are busy with other batches.
+    return tf.map_fn(crop_one, (image_bytes, windows), fn_output_signature=signature, parallel_iterations=1)
+
+
+def _evaluation_batches(
+    source: Source, config: DataConfig, split: str, batch_size: int, crops: int, shard: tuple[int, int]
+) -> tf.data.Dataset:
+    """This shard's examples, each once, the last batch filled up."""
+    index, shards = shard
+    count = source.count(split)
+    if count < 1:
+        raise DataError(f"the {split} split is empty ({source.description})")
+    function = preprocess.ten_crops if crops == 10 else preprocess.evaluation_crop
+
+    def cropped(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return _elements(function(example["image_bytes"], config), example, config)
+
+    examples = source.dataset(split).shard(shards, index).map(cropped, num_parallel_calls=tf.data.AUTOTUNE)
+    # Every shard gets equally many batches: processes that evaluate together must step together.
+    local = len(range(index, count, shards))
+    wanted = -(-count // batch_size) * (batch_size // shards)
+    spec = examples.element_spec
+    filling = {name: tf.zeros(part.shape, part.dtype) for name, part in spec.items()}
+    filled = examples.concatenate(tf.data.Dataset.from_tensors(filling).repeat(wanted - local))
+    return filled.batch(batch_size // shards, drop_remainder=True)
+
+
+def _elements(images: tf.Tensor, examples: dict[str, tf.Tensor], config: DataConfig) -> dict[str, tf.Tensor]:
+    """The layout of `build` for one example or a batch of them."""
+    return {
+        "image": tf.ensure_shape(images, [*images.shape[:-3], config.crop, config.crop, 3]),
+        "label": tf.cast(examples["label"], tf.int32),
+        "mask": tf.ones_like(examples["label"], tf.float32),
+        "key": examples["key"],
+    }
+
+
+def _seed(config: DataConfig, stream: int, counter: tf.Tensor) -> tf.Tensor:
+    """Int64 [2]: one seed for each (config.seed, stream, counter)."""
+    return tf.stack([tf.constant(config.seed * _STREAMS + stream, tf.int64), tf.cast(counter, tf.int64)])
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = True
+    # Shards are cut above; letting tf.distribute cut again would drop or repeat examples.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options

@@ -1,0 +1,168 @@
+"""ILSVRC-2012 as it is handed out: the official archives, or the folders they unpack to.
+
+  DIR/ILSVRC2012_img_train.tar, DIR/ILSVRC2012_img_val.tar     read in place
+  DIR/train/n01440764/*.JPEG, DIR/val/ILSVRC2012_val_*.JPEG    as the archives unpack
+  DIR/train/n01440764/*.JPEG, DIR/val/n01440764/*.JPEG         with the validation pictures sorted
+  DIR/n01440764/*.JPEG                                         a seeded share is held out
+
+Class order: sorted synset ids, as in Caffe and torchvision.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.config import DataConfig, DataError
+from pipelines.folder import FolderSource
+from pipelines.labels import readable_names
+from pipelines.listed import ListedSource, Listing, split_listing
+from pipelines.sources import Source, encode_key
+
+TRAIN_ARCHIVE, VAL_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+# The synset of each validation picture in the order of their numbers, as TFDS carries it: without it a
+# user would have to fetch the development kit as well.
+VAL_SYNSETS = "datasets/imagenet2012/validation_labels.txt"
+_VAL_NAME = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+
+
+def open_imagenet(config: DataConfig) -> Source:
+    """Opens whichever of the layouts above DIR holds.
+
+    Raises:
+      DataError: DIR is none of them, or an archive is damaged.
+    """
+    root = Path(config.location).expanduser()
+    if (root / TRAIN_ARCHIVE).is_file():
+        return ArchiveSource(config)
+    if not root.is_dir() or not any(entry.is_dir() for entry in root.iterdir()):
+        raise DataError(
+            f"{root}: imagenet:DIR needs {TRAIN_ARCHIVE} or folders named by synsets; found neither"
+        )
+    if (root / "val").is_dir() and any(_VAL_NAME.fullmatch(name) for name in os.listdir(root / "val")):
+        return UnpackedSource(config)
+    return FolderSource(config)
+
+
+class UnpackedSource(FolderSource):
+    """Training pictures in class folders, validation pictures in one folder as their archive unpacks."""
+
+    def _validation(self, names: tuple[str, ...]) -> tuple[dict[str, Listing], int]:
+        files = sorted(os.listdir(self._root / "val"))
+        keys, labels = _label_validation([f"val/{name}" for name in files], names)
+        return {"val": Listing.of(keys, labels)}, len(files) - len(keys)
+
+
+class ArchiveSource(ListedSource):
+    """The official archives, read in place; keys are `train/<synset>/<name>` and `val/<name>`.
+
+    Raises:
+      DataError: an archive is damaged or holds something else.
+    """
+
+    def __init__(self, config: DataConfig) -> None:
+        root = Path(config.location).expanduser()
+        self._places = {
+            encode_key(key): (path, offset, size)
+            for path, members in ((root / TRAIN_ARCHIVE, _train_members), (root / VAL_ARCHIVE, _val_members))
+            for key, offset, size in _members(path, members)
+        }
+        train_keys = [key.decode() for key in self._places if key.startswith(b"train/")]
+        synsets = [key.split("/")[1] for key in train_keys]
+        names = tuple(sorted(set(synsets)))
+        if len(names) < 2:
+            raise DataError(f"{root / TRAIN_ARCHIVE}: must hold one archive for each of at least two synsets")
+        label_of = {name: label for label, name in enumerate(names)}
+        training = Listing.of(train_keys, [label_of[synset] for synset in synsets])
+        val_keys, val_labels = _label_validation(
+            [key.decode() for key in self._places if key.startswith(b"val/")], names
+        )
+        found = (
+            {"train": training, "val": Listing.of(val_keys, val_labels)}
+            if val_keys
+            else split_listing(training, config)
+        )
+        super().__init__(config, names, found)
+        self.readable_names = readable_names(names, (root,))
+        self.description = (
+            f"{root}: {len(names)} classes, {self.count('train')} + {self.count('val')} pictures in archives"
+        )
+
+    def reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        def read(key: Any) -> bytes:
+            # Bytes inside a graph, but an array of them eagerly.
+            path, offset, size = self._places[np.asarray(key).item()]
+            with open(path, "rb") as archive:
+                archive.seek(offset)
+                return archive.read(size)
+
+        def read_in_graph(key: tf.Tensor) -> tf.Tensor:
+            return tf.ensure_shape(tf.numpy_function(read, [key], tf.string), [])
+
+        return read_in_graph
+
+
+def _members(
+    path: Path, members: Callable[[tarfile.TarFile], Iterator[tuple[str, int, int]]]
+) -> list[tuple[str, int, int]]:
+    """(key, offset, size) of the pictures in an archive; none when it does not exist."""
+    if not path.is_file():
+        return []
+    try:
+        with tarfile.open(path, "r:") as archive:
+            return list(members(archive))
+    except tarfile.TarError as error:
+        raise DataError(f"{path}: damaged archive ({error}); fetch it again") from None
+
+
+def _train_members(archive: tarfile.TarFile) -> Iterator[tuple[str, int, int]]:
+    for synset in archive:
+        content = archive.extractfile(synset)
+        if content is None or not synset.name.endswith(".tar"):
+            raise DataError(f"{TRAIN_ARCHIVE}: {synset.name} is no archive of a synset")
+        with tarfile.open(fileobj=content, mode="r:") as pictures:
+            # Nothing is compressed, so that a picture lies whole at one place of the outer archive.
+            for picture in pictures:
+                key = f"train/{Path(synset.name).stem}/{Path(picture.name).name}"
+                yield key, synset.offset_data + picture.offset_data, picture.size
+
+
+def _val_members(archive: tarfile.TarFile) -> Iterator[tuple[str, int, int]]:
+    for picture in archive:
+        if picture.isfile():
+            yield f"val/{Path(picture.name).name}", picture.offset_data, picture.size
+
+
+def _label_validation(keys: list[str], class_names: tuple[str, ...]) -> tuple[list[str], list[int]]:
+    """The validation pictures of some synsets and their labels, by the number in their names."""
+    label_of = {name: label for label, name in enumerate(class_names)}
+    synsets = _validation_synsets()
+    kept: list[str] = []
+    labels: list[int] = []
+    for key in sorted(keys):
+        match = _VAL_NAME.fullmatch(Path(key).name)
+        if match and 1 <= int(match[1]) <= len(synsets) and synsets[int(match[1]) - 1] in label_of:
+            kept.append(key)
+            labels.append(label_of[synsets[int(match[1]) - 1]])
+    return kept, labels
+
+
+def _validation_synsets() -> list[str]:
+    # The package is found, not imported: that alone would take a second.
+    found = importlib.util.find_spec("tensorflow_datasets")
+    folders = found.submodule_search_locations if found else None
+    for folder in folders or ():
+        path = Path(folder) / VAL_SYNSETS
+        if path.is_file():
+            return path.read_text(encoding="utf-8").split()
+    raise DataError(
+        f"imagenet: the installed tensorflow-datasets lacks {VAL_SYNSETS}; install the pinned version"
+    )

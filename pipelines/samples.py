@@ -1,0 +1,74 @@
+"""Command `samples`: writes a few validation pictures of any data set as files, to name or to look at.
+
+    python -m pipelines.samples --data synthetic --out pictures --count 6
+
+A file's name begins with the picture's class, so that a prediction can be held against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import command
+from pipelines.config import DataConfig, DataError
+
+if TYPE_CHECKING:
+    from pipelines.sources import Source
+
+# How a file begins, and the ending that goes with it.
+ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and writes the pictures; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.samples", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, metavar="SPEC", help="synthetic, folder:DIR, tfds:NAME, ...")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into; made if need be")
+    parser.add_argument("--count", type=int, default=6, help="how many pictures (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the run's seed: decides which are held out")
+    command.add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+    return command.run(lambda: _samples(arguments), as_json=arguments.json)
+
+
+def _samples(arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.count < 1:
+        raise DataError(f"--count must be 1 or more; received {arguments.count}")
+    config = DataConfig(spec=arguments.data, seed=arguments.seed)
+    from pipelines import sources
+
+    files = write(sources.open_source(config), arguments.count, Path(arguments.out).expanduser(), config.seed)
+    for file in files:
+        print(file)
+    return {"pictures": [str(file) for file in files]}
+
+
+def write(source: Source, count: int, folder: Path, seed: int = 0) -> list[Path]:
+    """Writes `count` validation pictures of `source`, chosen by `seed`, as they are stored.
+
+    Returns:
+      The files, `CLASS-KEY.jpg` and the like; fewer than `count` where the split has fewer.
+    """
+    import numpy as np
+
+    chosen = np.sort(np.random.default_rng(seed).permutation(source.count("val"))[:count])
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for example in source.pick("val", chosen.tolist()):
+        name = re.sub(r"[^\w.-]+", "_", f"{source.readable_names[example.label]}-{Path(example.key).stem}")
+        files.append(folder / (name + _ending(example.image_bytes)))
+        files[-1].write_bytes(example.image_bytes)
+    return files
+
+
+def _ending(image_bytes: bytes) -> str:
+    """What the file's name ends with; its own name may have been wrong."""
+    return next((ending for start, ending in ENDINGS.items() if image_bytes.startswith(start)), ".bin")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,268 @@
+"""One pass over the pictures before training: which can be read, and what they look like on average.
+
+A broken picture is found here and left out by its key, so that afterwards the order of the examples is
+a pure function of (seed, epoch), and nothing is skipped silently while the network trains.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines import preprocess
+from pipelines.config import DataConfig, DataError
+from pipelines.decode import decode
+from pipelines.files import replacing
+from pipelines.image_stats import ImageStats, StatsAccumulator
+from pipelines.sources import SPLITS, BrokenPicture, Source
+
+# Pictures decoded one after another by one thread; their errors are caught together.
+BLOCK = 64
+# How files of other kinds begin; their names may still end in .jpg.
+_FOREIGN = {
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"<!DO": "HTML",
+}
+_KNOWN = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
+
+Progress = Callable[[int, int], None]
+Elements = dict[str, tf.Tensor]
+
+
+class Skipped(NamedTuple):
+    """A picture that is left out, and why."""
+
+    key: str
+    reason: str
+
+
+class Scan(NamedTuple):
+    """What one pass found: statistics of the readable training pictures, and the broken of both splits."""
+
+    stats: ImageStats
+    skipped: tuple[Skipped, ...]
+
+
+def scan(
+    source: Source, config: DataConfig, *, limit: int | None = None, progress: Progress | None = None
+) -> Scan:
+    """Decodes every picture of both splits once.
+
+    Args:
+      source: the data set.
+      config: `resize` is the side at which statistics are measured.
+      limit: looks at no more pictures than this of each split, too few to say that a class is empty.
+      progress: called with (pictures seen, pictures in all) about every 500 pictures.
+
+    Returns:
+      The statistics of the training split and the pictures that cannot be read.
+
+    Raises:
+      DataError: not one picture of a split, or of a class in the training split, can be read.
+    """
+    stored = source.stored_stats()
+    if stored is not None and stored.mean_image.shape[0] == config.resize:
+        return Scan(stored, ())
+    totals = {split: min(source.count(split), limit or source.count(split)) for split in SPLITS}
+    accumulator = StatsAccumulator()
+    skipped: list[Skipped] = []
+    for split in SPLITS:
+        before = sum(totals[earlier] for earlier in SPLITS[: SPLITS.index(split)])
+
+        def report(seen: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + seen, sum(totals.values()))
+
+        update = accumulator.update if split == "train" else None
+        broken, per_class = look_through(
+            source, split, config.resize, total=totals[split], update=update, report=report
+        )
+        if limit is None:
+            check_enough(source.class_names, split, per_class, broken)
+        skipped += [Skipped(picture.key, picture.reason) for picture in broken]
+    return Scan(accumulator.result(), tuple(skipped))
+
+
+def look_through(
+    source: Source,
+    split: str,
+    size: int,
+    *,
+    total: int,
+    update: Callable[[np.ndarray], None] | None = None,
+    report: Callable[[int], None] = lambda seen: None,
+) -> tuple[list[BrokenPicture], np.ndarray]:
+    """Decodes the first `total` pictures of a split.
+
+    Args:
+      source: the data set.
+      split: `train` or `val`.
+      size: side to which pictures are prepared for `update`.
+      total: how many pictures of the fixed order.
+      update: is given the readable ones in batches, uint8 [batch, size, size, 3].
+      report: is told about every 500 pictures how many were seen.
+
+    Returns:
+      The pictures that cannot be read, and int64 [classes], how many of each class can.
+    """
+
+    def transform(example: Elements) -> Elements:
+        if update is None:
+            return {"height": tf.shape(decode(example["image_bytes"]))[0]}
+        return {"image": preprocess.prepare(example["image_bytes"], size)}
+
+    seen = np.zeros(total, bool)
+    per_class = np.zeros(len(source.class_names), np.int64)
+    positions = None if total == source.count(split) else np.arange(total)
+    batches = checked(source, split, transform, positions=positions).batch(BLOCK).prefetch(2)
+    for number, batch in enumerate(batches.as_numpy_iterator(), start=1):
+        seen[batch["position"]] = True
+        per_class += np.bincount(batch["label"], minlength=len(per_class))
+        if update is not None:
+            update(batch["image"])
+        if number % 8 == 0:
+            report(int(seen.sum()))
+    report(total)
+    return explain(source, split, np.flatnonzero(~seen)), per_class
+
+
+def check_enough(
+    class_names: tuple[str, ...], split: str, per_class: np.ndarray, broken: Sequence[BrokenPicture]
+) -> None:
+    """Raises DataError when broken pictures leave a split, or a class of the training split, empty.
+
+    Args:
+      class_names: the names of the classes.
+      split: `train` or `val`.
+      per_class: int64 [classes], how many pictures of each class can be read.
+      broken: those that cannot.
+    """
+    if not broken:
+        return
+    if not per_class.any():
+        raise DataError(f"none of the {len(broken)} {split} pictures can be read, for example {broken[0]}")
+    for picture in broken if split == "train" else ():
+        if not per_class[picture.label]:
+            raise DataError(
+                f"no picture of the class {class_names[picture.label]} can be read, for example {picture};"
+                " repair the pictures or remove the class"
+            )
+
+
+def checked(
+    source: Source,
+    split: str,
+    transform: Callable[[Elements], Elements],
+    *,
+    positions: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """Applies a function to the pictures of a split and leaves out those on which it fails.
+
+    Errors of the source itself (a damaged shard) are not caught. The pictures left out are those whose
+    position does not come back.
+
+    Args:
+      source: the data set.
+      split: `train` or `val`.
+      transform: graph function from a source's element to further entries of the result.
+      positions: ascending places in the fixed order to look at; all when None.
+
+    Returns:
+      A dataset of {"position": int64, "label": int64, "key": string, **transform(element)} in ascending
+      order of positions.
+    """
+
+    def attempt(element: Elements) -> Elements:
+        kept = {name: element[name] for name in ("position", "label", "key")}
+        return kept | transform(element)
+
+    def attempt_block(block: Elements) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(block).map(attempt).ignore_errors()
+
+    # `ignore_errors` around the whole pipeline would hide errors of the source and shift positions.
+    return (
+        source.numbered(split, positions)
+        .batch(BLOCK)
+        .interleave(
+            attempt_block,
+            cycle_length=max(2, os.cpu_count() or 1),
+            block_length=BLOCK,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    )
+
+
+def explain(source: Source, split: str, positions: Iterable[int]) -> list[BrokenPicture]:
+    """Reads pictures again, one by one, to say what is wrong with each.
+
+    Raises:
+      DataError: the source ends before one of the positions.
+    """
+    broken: list[BrokenPicture] = []
+    wanted = sorted(int(position) for position in positions)
+    examples = source.pick(split, wanted)
+    for position in wanted:
+        try:
+            example = next(examples)
+        except BrokenPicture as picture:
+            broken.append(picture)
+        except StopIteration:
+            raise DataError(
+                f"{source.description}: the {split} split ends before picture {position}"
+            ) from None
+        else:
+            broken.append(BrokenPicture(example.key, example.label, reason(example.image_bytes)))
+    return broken
+
+
+def reason(image_bytes: bytes) -> str:
+    """Why bytes cannot be decoded as a picture, in a few words."""
+    if not image_bytes:
+        return "empty file"
+    kind = next((name for start, name in _KNOWN.items() if image_bytes.startswith(start)), None)
+    if kind is None:
+        foreign = next((name for start, name in _FOREIGN.items() if image_bytes.startswith(start)), None)
+        received = f"; received {foreign}" if foreign else ""
+        return f"not a JPEG, PNG, GIF or BMP file{received}"
+    try:
+        decode(tf.constant(image_bytes))
+    except tf.errors.OpError:
+        return f"damaged or truncated {kind} file"
+    return "could not be read at first, but can be now"
+
+
+def write_skipped(path: str | os.PathLike[str], skipped: Iterable[Skipped]) -> None:
+    """Writes the list as CSV (key, reason); the file appears whole or not at all."""
+    with (
+        replacing(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Skipped._fields)
+        writer.writerows(skipped)
+
+
+def read_skipped(path: str | os.PathLike[str]) -> tuple[Skipped, ...]:
+    """Reads what `write_skipped` wrote.
+
+    Raises:
+      DataError: the file is missing or no such list.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.reader(file))
+        if tuple(rows[0]) != Skipped._fields:
+            raise ValueError(f"its first line must be {','.join(Skipped._fields)}")
+        return tuple(Skipped(key, why) for key, why in rows[1:])
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise DataError(f"{path}: no list of skipped pictures ({error})") from None

@@ -1,0 +1,238 @@
+"""Where pictures come from: one interface, five kinds of source.
+
+A source gives encoded pictures with a label and a stable key, in a fixed order for evaluation and in
+an order per epoch for training; both are pure functions of the configuration, so that a run continues
+exactly by skipping what it has seen.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.config import DataConfig, DataError
+
+if TYPE_CHECKING:
+    from pipelines.image_stats import ImageStats
+
+SPLITS = ("train", "val")
+# Streams of random numbers drawn from one seed; epochs count up from 0 in the second.
+FIXED_ORDER, EPOCH_ORDER = 0, 1
+
+
+class Example(NamedTuple):
+    """One encoded picture, its class and the key by which every log names it."""
+
+    image_bytes: bytes
+    label: int
+    key: str
+
+
+class BrokenPicture(DataError):
+    """A picture that cannot be read."""
+
+    def __init__(self, key: str, label: int, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key, self.label, self.reason = key, label, reason
+
+
+class Source(abc.ABC):
+    """Pictures of a data set, split into `train` and `val`.
+
+    Attributes:
+      class_names: the names of the classes; a label is an index into them.
+      readable_names: what a person calls the classes, where the data set says so; else the same.
+      description: one line for logs.
+      prepared_size: side in pixels when every picture already is a square JPEG, else None.
+    """
+
+    class_names: tuple[str, ...]
+    readable_names: tuple[str, ...]
+    description: str
+    prepared_size: int | None = None
+
+    @abc.abstractmethod
+    def count(self, split: str) -> int:
+        """Number of pictures in `train` or `val`."""
+
+    @abc.abstractmethod
+    def dataset(self, split: str, *, epoch: int | None = None, start: int = 0) -> tf.data.Dataset:
+        """Every picture of a split once.
+
+        Args:
+          split: `train` or `val`.
+          epoch: None for the fixed order; else the order of that epoch, a pure function of the
+            configuration and the number.
+          start: leaves out this many pictures at the front of the order, as cheaply as the source can.
+
+        Returns:
+          A dataset of {"image_bytes": string, "label": int64, "key": string}, all scalars.
+        """
+
+    def numbered(self, split: str, positions: np.ndarray | None = None) -> tf.data.Dataset:
+        """The fixed order with a running number, `position` (int64), in each element.
+
+        Args:
+          split: `train` or `val`.
+          positions: ascending; gives only the pictures at these places. All when None.
+        """
+
+        def number(position: tf.Tensor, example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return {"position": position, **example}
+
+        if positions is None:
+            return self.dataset(split).enumerate().map(number)
+        if not len(positions):
+            return self.dataset(split).take(0).enumerate().map(number)
+        start, stop = int(positions[0]), int(positions[-1]) + 1
+        wanted = np.zeros(stop - start, bool)
+        wanted[np.asarray(positions) - start] = True
+        mask = tf.constant(wanted)
+        numbered = self.dataset(split, start=start).take(stop - start).enumerate(start=start)
+        return numbered.filter(lambda position, _: tf.gather(mask, position - start)).map(number)
+
+    def pick(self, split: str, positions: Sequence[int]) -> Iterator[Example]:
+        """The pictures at ascending places of the fixed order.
+
+        Where a source can read pictures one by one, a failure raises BrokenPicture and the iterator
+        goes on with the next; elsewhere any failure is the end.
+        """
+        for element in self.numbered(split, np.asarray(positions, np.int64)):
+            image_bytes, label, key = (element[name].numpy() for name in Example._fields)
+            yield Example(bytes(image_bytes), int(label), decode_key(key))
+
+    def count_keys(self, split: str, keys: frozenset[str]) -> int:
+        """How many of `keys` lie in a split, by one pass over it."""
+        dataset = self.dataset(split).map(lambda example: example["key"])
+        return sum(decode_key(key) in keys for key in dataset.as_numpy_iterator())
+
+    def without(self, keys: Iterable[str]) -> Source:
+        """The same source with some pictures left out; counts shrink by as many."""
+        dropped = frozenset(keys)
+        return _Remainder(self, dropped) if dropped else self
+
+    def stored_stats(self) -> ImageStats | None:
+        """Statistics of the training set that were measured when the source was written, if any."""
+        return None
+
+
+class _Remainder(Source):
+    """A source without the pictures of some keys."""
+
+    def __init__(self, source: Source, keys: frozenset[str]) -> None:
+        self._source = source
+        self.class_names, self.readable_names = source.class_names, source.readable_names
+        self.description = source.description
+        self.prepared_size = source.prepared_size
+        self._counts = {split: source.count(split) - source.count_keys(split, keys) for split in SPLITS}
+        key_tensor = tf.constant([encode_key(key) for key in sorted(keys)])
+        self._dropped = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(key_tensor, tf.ones_like(key_tensor, tf.int64)),
+            default_value=0,
+        )
+
+    def count(self, split: str) -> int:
+        return self._counts[split]
+
+    def dataset(self, split: str, *, epoch: int | None = None, start: int = 0) -> tf.data.Dataset:
+        examples = self._source.dataset(split, epoch=epoch)
+        kept = examples.filter(lambda example: self._dropped.lookup(example["key"]) == 0)
+        kept = kept.apply(tf.data.experimental.assert_cardinality(self._counts[split]))
+        return kept.skip(start) if start else kept
+
+    def stored_stats(self) -> ImageStats | None:
+        return self._source.stored_stats()
+
+
+def open_source(config: DataConfig) -> Source:
+    """Opens the data set that `config.spec` names.
+
+    Raises:
+      DataError: when it cannot be used, in one line with the cure.
+    """
+    # Imported by need: TFDS alone costs a second, and each kind brings only what it uses.
+    if config.kind == "synthetic":
+        from pipelines.synthetic import SyntheticSource
+
+        return SyntheticSource(config)
+    if config.kind == "folder":
+        from pipelines.folder import FolderSource
+
+        return FolderSource(config)
+    if config.kind == "tfds":
+        from pipelines.tfds_source import TfdsSource
+
+        return TfdsSource(config)
+    if config.kind == "records":
+        from pipelines.records import RecordsSource
+
+        return RecordsSource(config)
+    from pipelines.imagenet import open_imagenet
+
+    return open_imagenet(config)
+
+
+def check_split(split: str) -> str:
+    """Returns `split`, or raises when it is none."""
+    if split not in SPLITS:
+        raise DataError(f"`split` must be one of {', '.join(SPLITS)}; received {split!r}")
+    return split
+
+
+def encode_key(key: str) -> bytes:
+    """A key as TensorFlow holds it; file names that are no valid UTF-8 survive the round trip."""
+    return key.encode("utf-8", "surrogateescape")
+
+
+def decode_key(key: bytes) -> str:
+    """The inverse of `encode_key`."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def generator(*seeds: int) -> np.random.Generator:
+    """A NumPy generator that is a pure function of some integers; negative ones are folded in."""
+    return np.random.default_rng([seed % 2**32 for seed in seeds])
+
+
+def shuffle_in_blocks(dataset: tf.data.Dataset, block: int, seed: int, epoch: int) -> tf.data.Dataset:
+    """Shuffles each run of `block` elements, as a pure function of (seed, epoch).
+
+    `Dataset.shuffle` would depend on TensorFlow's global seed as well.
+    """
+
+    def shuffled(number: tf.Tensor, elements: Any) -> tf.data.Dataset:
+        size = tf.shape(tf.nest.flatten(elements)[0])[0]
+        words = tf.stack([(seed * 1_000_003 + epoch) % 2**62, number])
+        order = tf.random.experimental.stateless_shuffle(tf.range(size), seed=words)
+        return tf.data.Dataset.from_tensor_slices(
+            tf.nest.map_structure(lambda part: tf.gather(part, order), elements)
+        )
+
+    # The next block is read while this one is given out.
+    return dataset.batch(block).prefetch(1).enumerate().flat_map(shuffled)
+
+
+def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Chooses the validation share of a training set, the same share of each class.
+
+    Args:
+      labels: int64 [n].
+      fraction: share of each class; at least one picture of each class that has two.
+      seed: decides which pictures.
+
+    Returns:
+      bool [n], True for validation.
+    """
+    chosen = np.zeros(len(labels), bool)
+    order = np.argsort(labels, kind="stable")
+    boundaries = np.flatnonzero(np.diff(labels[order])) + 1
+    for members in np.split(order, boundaries):
+        if len(members) > 1:
+            share = min(max(1, round(len(members) * fraction)), len(members) - 1)
+            picks = generator(seed, int(labels[members[0]])).permutation(len(members))[:share]
+            chosen[members[picks]] = True
+    return chosen

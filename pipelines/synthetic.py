@@ -1,0 +1,132 @@
+"""The built-in data set: twelve kinds of objects, drawn on the spot and handed on as JPEG bytes.
+
+A picture is a pure function of (seed, split, index): nothing is stored on disk, and no validation
+picture is a training picture. Classes differ in outline and surface pattern at every orientation,
+phase and place; colours, light and clutter say nothing about them (`synthetic_scene`), so that a
+linear model on raw pixels stays near 20 % while a convolutional network learns them fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipelines import sources, synthetic_scene
+from pipelines.config import DataConfig, DataError
+from pipelines.listed import ListedSource, Listing
+from pipelines.synthetic_shapes import SHAPES
+
+TRAIN_COUNT = 6000
+VAL_COUNT = 600
+
+# Pictures drawn so far in this process, by (seed, split, index): some 15 kB each.
+_drawn: dict[tuple[int, str, int], bytes] = {}
+
+
+def label_of(index: int) -> int:
+    """Classes take turns, so that any run of len(SHAPES) pictures holds each once."""
+    return index % len(SHAPES)
+
+
+def key_of(split: str, index: int) -> str:
+    """The stable name of a picture, such as `val/000123`."""
+    return f"{split}/{index:06d}"
+
+
+def _parse(key: str) -> tuple[str, int]:
+    """The inverse of `key_of`."""
+    split, _, number = key.partition("/")
+    if split not in sources.SPLITS or not number.isdecimal():
+        raise DataError(f"keys of synthetic data look like val/000123; received {key!r}")
+    return split, int(number)
+
+
+def _generator(seed: int, split: str, index: int) -> np.random.Generator:
+    """The random numbers of one picture and of no other."""
+    return sources.generator(seed, sources.SPLITS.index(split), index)
+
+
+def _image_bytes(seed: int, split: str, index: int) -> bytes:
+    """The picture as JPEG bytes, 256 x 256 RGB; drawn at first demand."""
+    key = (seed, split, index)
+    if key not in _drawn:
+        picture, _ = synthetic_scene.draw(label_of(index), _generator(*key))
+        _drawn[key] = synthetic_scene.encode(picture)
+    return _drawn[key]
+
+
+def _counts(location: str) -> tuple[int, int]:
+    """`TRAIN,VAL` of `synthetic:TRAIN,VAL` as numbers."""
+    words = location.split(",")
+    if len(words) != 2 or not all(word.strip().isdecimal() for word in words):
+        raise DataError(f"--data synthetic:TRAIN,VAL takes two numbers of pictures; received {location!r}")
+    return int(words[0]), int(words[1])
+
+
+class SyntheticSource(ListedSource):
+    """The built-in pictures as a source of their own two splits.
+
+    Args:
+      config: its `seed` decides every picture; its spec may give the counts as `synthetic:TRAIN,VAL`.
+      train_count, val_count: numbers of pictures where the spec does not say.
+
+    Raises:
+      DataError: the spec's counts are malformed, or a split has fewer pictures than there are classes.
+    """
+
+    def __init__(
+        self, config: DataConfig, *, train_count: int = TRAIN_COUNT, val_count: int = VAL_COUNT
+    ) -> None:
+        if config.location:
+            train_count, val_count = _counts(config.location)
+        listings = {}
+        for split, count in zip(sources.SPLITS, (train_count, val_count), strict=True):
+            if count < len(SHAPES):
+                raise DataError(
+                    f"synthetic data needs at least one {split} picture for each of its "
+                    f"{len(SHAPES)} classes; received {count}"
+                )
+            indices = range(count)
+            listings[split] = Listing.of([key_of(split, i) for i in indices], [label_of(i) for i in indices])
+        super().__init__(config, tuple(shape.name for shape in SHAPES), listings)
+        self._sizes = {"train": train_count, "val": val_count}
+        self._images: dict[str, tf.Tensor] = {}
+        self.prepared_size = synthetic_scene.SIDE
+        self.description = (
+            f"synthetic: {train_count} train and {val_count} val pictures "
+            f"of {len(SHAPES)} classes, seed {config.seed}"
+        )
+
+    def image_bytes(self, key: str) -> bytes:
+        """The picture `key` as JPEG bytes."""
+        return _image_bytes(self._config.seed, *_parse(key))
+
+    def mask(self, key: str) -> NDArray[np.bool_]:
+        """Where the object of picture `key` can be seen: bool [256, 256]."""
+        split, index = _parse(key)
+        return synthetic_scene.draw(label_of(index), _generator(self._config.seed, split, index))[1]
+
+    def reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        if split not in self._images:
+            self._images[split] = tf.constant(self._draw(split))
+        images = self._images[split]
+        digits = len(split) + 1  # where the number starts in a key
+
+        def read(key: tf.Tensor) -> tf.Tensor:
+            return images[tf.strings.to_number(tf.strings.substr(key, digits, -1), tf.int32)]
+
+        return read
+
+    def _draw(self, split: str) -> list[bytes]:
+        """All pictures of a split in index order."""
+        # One thread: most of the drawing holds the interpreter's lock, and a second one gained nothing.
+        return [_image_bytes(self._config.seed, split, index) for index in range(self._sizes[split])]
+
+    def _with(self, listings: dict[str, Listing]) -> SyntheticSource:
+        train_count, val_count = self._sizes["train"], self._sizes["val"]
+        remainder = SyntheticSource(self._config, train_count=train_count, val_count=val_count)
+        remainder._listings, remainder._images = listings, self._images
+        return remainder

@@ -1,0 +1,1 @@
+"""A model server that speaks TF Serving's gRPC and REST interfaces."""

@@ -1,0 +1,58 @@
+"""Fixtures that several modules share."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# Before anything imports TensorFlow: its notices would bury the tests' own output.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def write_class_folders(root, counts):
+    """Writes small JPEGs of slightly different sizes, `counts` of each class."""
+    from pictures import encoded, textured
+
+    for label, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            picture = textured(20, 30 + number % 3, seed=1000 * label + number)
+            (root / name / f"{number:04d}.jpg").write_bytes(encoded(picture, "JPEG", quality=90))
+    return root
+
+
+@pytest.fixture
+def class_folder(tmp_path):
+    """A function from {class: pictures} to the folder in which it has written them."""
+    return lambda counts, below="data": write_class_folders(tmp_path / below, counts)
+
+
+@pytest.fixture(scope="session")
+def _small_set(tmp_path_factory):
+    """Class folders in `data` and their records in `records`, written once."""
+    from small_records import SIDE, write
+
+    from pipelines.config import DataConfig
+
+    root = tmp_path_factory.mktemp("small")
+    write_class_folders(root / "data", {"cat": 20, "dog": 20})
+    write(DataConfig(f"folder:{root}/data", resize=SIDE, crop=SIDE), root / "records")
+    return root
+
+
+@pytest.fixture
+def pictures_config(_small_set, tmp_path):
+    """Two class folders of 20 pictures each, to be used at 16 pixels."""
+    from small_records import SIDE
+
+    from pipelines.config import DataConfig
+
+    shutil.copytree(_small_set / "data", tmp_path / "data")
+    return DataConfig(f"folder:{tmp_path}/data", resize=SIDE, crop=SIDE)
+
+
+@pytest.fixture
+def records_folder(_small_set, tmp_path):
+    """Their records: 36 training pictures in five shards and four validation pictures in one."""
+    return Path(shutil.copytree(_small_set / "records", tmp_path / "records"))

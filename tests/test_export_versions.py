@@ -1,0 +1,143 @@
+"""Versions of an export: their numbers, and that each appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+import small_runs
+import tensorflow as tf
+from pictures import encoded, textured
+
+from alexnet_tf import checkpoint, export
+from alexnet_tf.errors import UserError
+
+NAMES = ["cat", "dog", "fish"]
+
+
+def small_network(classes=3, side=224):
+    """A network of some thousand weights with the layers that an export asks for by name."""
+    pixels = keras.Input((side, side, 3), name="pixels")
+    x = keras.layers.AveragePooling2D(side // 7)(pixels)
+    x = keras.layers.Flatten()(x)
+    x = keras.layers.Dense(16, kernel_initializer=keras.initializers.RandomNormal(0.0, 0.3, 1))(x)
+    x = keras.layers.Activation("relu", name="relu7")(x)
+    initial = keras.initializers.RandomNormal(0.0, 0.3, 2)
+    return keras.Model(pixels, keras.layers.Dense(classes, kernel_initializer=initial)(x))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run folder whose network is a small one."""
+    network = small_network()
+    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: network)
+    return small_runs.create(tmp_path / "run", "synthetic", NAMES)
+
+
+def export_words(run, folder, *more):
+    return ["--workdir", str(run.workdir), "--export-dir", str(folder), *more]
+
+
+def test_versions_count_up_and_ignore_other_names(run, tmp_path, capsys):
+    folder = tmp_path / "export"
+    for name in ("00000004", "9.part", "latest", "-12"):
+        (folder / name).mkdir(parents=True)
+    (folder / "notes.txt").touch()
+    assert export.main(export_words(run, folder, "--json")) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["version"] == 5
+    assert export.main(export_words(run, folder, "--version", "40")) == 0
+    assert export.main(export_words(run, folder)) == 0
+    versions = {path.name for path in folder.iterdir() if path.is_dir()}
+    assert versions == {"00000004", "9.part", "latest", "-12", "5", "40", "41"}
+    assert "serving_default" in tf.saved_model.load(str(folder / "41")).signatures
+
+
+@pytest.mark.parametrize(
+    ("version", "message"), [("3", "version 3 exists"), ("0", "must be 1 to 9223372036854775807; received 0")]
+)
+def test_a_version_that_cannot_be_is_one_line(run, tmp_path, capsys, version, message):
+    (tmp_path / "export" / "3").mkdir(parents=True)
+    assert export.main(export_words(run, tmp_path / "export", "--version", version)) == 2
+    complaint = capsys.readouterr().err
+    assert message in complaint
+    assert complaint.count("\n") == 1
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["3"]
+
+
+def test_an_export_that_answers_otherwise_does_not_appear(run, tmp_path, monkeypatch, capsys):
+    # The check compares with the network in this process; here it finds another one there.
+    write = export._write
+    monkeypatch.setattr(export, "_write", lambda folder, run, network: write(folder, run, other))
+    other = small_network()
+    for variable in other.weights:
+        variable.assign(2.0 * variable)
+    assert export.main(export_words(run, tmp_path / "export")) == 2
+    assert "answers otherwise than the network" in capsys.readouterr().err
+    assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch, capsys):
+    def full(*_args, **_options):
+        raise tf.errors.ResourceExhaustedError(None, None, "variables.data: No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", full)
+    assert export.main(export_words(run, tmp_path / "export")) == 2
+    complaint = capsys.readouterr().err
+    assert "No space left on device" in complaint
+    assert complaint.count("\n") == 1
+    assert list((tmp_path / "export").iterdir()) == []
+
+
+def test_an_export_dir_that_is_a_file_is_one_line(run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert export.main(export_words(run, tmp_path / "file")) == 2
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
+    assert export.main(["--workdir", str(tmp_path), "--export-dir", str(tmp_path / "export")]) == 2
+    assert "not a run folder" in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+
+
+def test_a_run_without_checkpoint_is_one_line(tmp_path):
+    run = small_runs.create(tmp_path / "run", "synthetic", NAMES)
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        export.export(run, tmp_path / "export")
+    assert os.listdir(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"variant": "caffe", "crop": "227"},
+        {"mean": "channel", "pixel_divisor": "1"},
+        {"resize": "224", "pad": "28"},
+    ],
+    ids=["caffe", "channel mean", "padded"],
+)
+def test_every_convention_reaches_the_graph(tmp_path, monkeypatch, settings):
+    run = small_runs.create(tmp_path / "run", "synthetic", NAMES, **settings)
+    network = small_network(side=run.data.crop)
+    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: network)
+    loaded = tf.saved_model.load(str(export.export(run, tmp_path / "export")))
+    picture = textured(256, 256, seed=2)
+    answer = loaded.signatures["probabilities"](image_bytes=tf.constant([encoded(picture, "PNG")]))
+
+    # The same by hand, from a picture that needs no resizing at 256.
+    side = run.data.crop
+    if run.data.resize == 224:
+        picture = np.asarray(tf.image.resize(picture, (224, 224), "area") + 0.5).astype(np.uint8)
+    first = (run.data.resize - side) // 2
+    window = slice(first, first + side)
+    whole = run.stats.mean_image[window, window]
+    mean = run.stats.channel_mean if run.data.mean == "channel" else whole
+    pixels = (picture[window, window].astype(np.float32) - mean) / run.data.pixel_divisor
+    expected = tf.nn.softmax(network(pixels[np.newaxis], training=False))
+    np.testing.assert_allclose(answer["probabilities"], expected, rtol=0, atol=1e-5)
+    # Three classes have no five best.
+    best = loaded.signatures["serving_default"](image_bytes=tf.constant([encoded(picture, "PNG")]))
+    assert sorted(best["classes"].numpy()[0].tolist()) == [b"cat", b"dog", b"fish"]

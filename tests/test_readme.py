@@ -1,0 +1,63 @@
+"""The README speaks of what exists: rows, recipes, variants, files, and Python that runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from alexnet_tf import recipe, variants
+from pipelines import samples, sources
+from pipelines.config import SOURCE_KINDS, DataConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def first_cells(title: str) -> list[str]:
+    """The first column of a section's tables without their heads, code marks removed."""
+    cells = re.findall(r"^\| *`?([^`|]+?)`? *\|", section(title), re.MULTILINE)
+    return [cell for cell in cells if not cell.startswith("---")]
+
+
+def test_every_row_that_the_code_cites_is_in_the_table_once():
+    rows = [int(cell) for cell in first_cells("Two conventions") if cell.isdecimal()]
+    cited = set()
+    for package in ("alexnet_tf", "pipelines"):
+        for path in (ROOT / package).rglob("*.py"):
+            for numbers in re.findall(r"\b[Rr]ows? (\d+(?:, \d+)*)", path.read_text(encoding="utf-8")):
+                cited |= {int(number) for number in numbers.split(", ")}
+    assert rows == list(range(1, 16))
+    assert {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 13} <= cited <= set(rows)
+
+
+def test_the_places_where_a_row_is_chosen_exist():
+    for name, fields in re.findall(r"`(\w+\.py)` ((?:`[\w.]+`(?:, )?)+)", section("Two conventions")):
+        source = (ROOT / "alexnet_tf" / name).read_text(encoding="utf-8")
+        for field in re.findall(r"`([\w.]+)`", fields):
+            assert re.search(rf"\b{field.rpartition('.')[2]}\b", source), f"{name} {field}"
+
+
+def test_recipes_variants_and_specs_are_all_named():
+    assert set(recipe.RECIPES) <= set(first_cells("Commands"))
+    assert [name for name in variants.VARIANTS if f"`{name}`" not in section("Commands")] == []
+    assert {cell.partition(":")[0] for cell in first_cells("Your own pictures")} >= set(SOURCE_KINDS)
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    source = sources.open_source(DataConfig(spec="synthetic:24,24"))
+    for file in samples.write(source, 24, tmp_path):
+        folder = tmp_path / "photographs" / file.name.partition("-")[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        file.rename(folder / file.name)
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["network"].count_params() == 60_965_224
+    batch = next(iter(names["batches"]))
+    assert batch["image"].shape == (64, 224, 224, 3)
+    assert batch["mask"].numpy().sum() == 12  # one of two pictures a class is held out

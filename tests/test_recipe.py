@@ -1,0 +1,143 @@
+"""The recipes: the numbers of the paper and of its source, and what `--set` accepts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from alexnet_tf import recipe, variants
+from alexnet_tf.errors import UserError
+from alexnet_tf.recipe import Recipe
+from pipelines.config import DataConfig, DataError
+
+
+def test_the_papers_numbers() -> None:
+    paper = recipe.get("paper")
+    assert (paper.batch_size, paper.learning_rate, paper.momentum, paper.weight_decay) == (
+        128,
+        0.01,
+        0.9,
+        0.0005,
+    )
+    assert (paper.epochs, paper.schedule, paper.plateau_drops, paper.warmup_steps) == (90.0, "plateau", 3, 0)
+    assert (paper.dropout_rate, paper.bias_rate, paper.label_smoothing) == (0.5, 1.0, 0.0)
+    assert (paper.variant, paper.initializer, paper.precision) == ("paper", "published", "float32")
+    data = paper.data_config("synthetic")
+    assert (data.resize, data.crop, data.pad, data.mirror, data.share_crops) == (256, 224, 0, True, 1)
+    assert (data.colour_noise, data.colour_std, data.colour_divisor) == ("eigenvalue", 0.1, 1.0)
+    assert (data.mean, data.pixel_divisor, data.shuffle) == ("image", 1.0, True)
+
+
+def test_the_source_departs_from_the_text_in_rows_2_to_13() -> None:
+    ours, theirs = (dataclasses.asdict(recipe.get(name)) for name in ("original", "paper"))
+    assert {field: value for field, value in ours.items() if value != theirs[field]} == {
+        "name": "original",
+        "variant": "original",
+        "bias_rate": 2.0,
+        "schedule": "logged",
+        "share_crops": 32,
+        "colour_noise": "deviation",
+        "colour_statistics": "published",
+        "colour_divisor": 1.1,
+        "shuffle": False,
+    }
+
+
+@pytest.mark.parametrize("name", recipe.RECIPES)
+def test_each_named_recipe_is_whole(name: str) -> None:
+    found = recipe.get(name)
+    assert found.name == name
+    arch = variants.get(found.variant)
+    data = found.data_config("folder:pictures")
+    assert data.spec == "folder:pictures"
+    assert data.crop == arch.input_size
+    shared = {f.name for f in dataclasses.fields(DataConfig)} - {"spec"}
+    assert {field: getattr(data, field) for field in shared} == {
+        field: getattr(found, field) for field in shared
+    }
+
+
+def test_the_pixels_size_follows_their_divisor() -> None:
+    paper = recipe.get("paper")
+    assert paper.pixel_std == 60.0
+    assert paper.replace({"pixel_divisor": "15"}).pixel_std == 4.0
+
+
+def test_recipes_cannot_be_changed_in_place() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recipe.get("paper").epochs = 1.0
+    with pytest.raises(TypeError):
+        recipe.RECIPES["mine"] = Recipe()
+
+
+def test_an_unknown_recipe_lists_the_others() -> None:
+    with pytest.raises(
+        UserError,
+        match="--recipe must be one of paper, original, quickstart, small_data, smoke; received 'alex'",
+    ):
+        recipe.get("alex")
+
+
+def test_settings_take_the_type_of_their_field() -> None:
+    settings = recipe.parse_settings(
+        ["epochs = 2.5", "batch_size=32", "mirror=False", "schedule=cosine", "seed=-3"]
+    )
+    changed = recipe.get("paper").replace(settings)
+    assert (changed.epochs, changed.batch_size, changed.mirror) == (2.5, 32, False)
+    assert (changed.schedule, changed.seed, changed.name) == ("cosine", -3, "paper")
+    unchanged = {"epochs", "batch_size", "mirror", "schedule", "seed"}
+    ours, theirs = (dataclasses.asdict(r) for r in (changed, recipe.get("paper")))
+    assert {field for field in ours if ours[field] != theirs[field]} == unchanged
+
+
+@pytest.mark.parametrize("field", ["learning_rat", "name", "spec", "scaled_learning_rate", ""])
+def test_an_unknown_field_lists_all_fields(field: str) -> None:
+    with pytest.raises(UserError) as caught:
+        recipe.get("paper").replace({field: "1"})
+    message = str(caught.value)
+    assert message.startswith(f"--set {field}: no such field; legal: ")
+    legal = message.partition("legal: ")[2].split(", ")
+    assert legal == sorted({f.name for f in dataclasses.fields(Recipe)} - {"name"})
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("epochs=many", r"--set epochs: must be of type float; received 'many'"),
+        ("batch_size=1.5", r"--set batch_size: must be of type int; received '1.5'"),
+        ("batch_size=", r"--set batch_size: must be of type int; received ''"),
+        ("mirror=yes", r"--set mirror: must be true or false; received 'yes'"),
+        ("schedule=step", r"`schedule` must be one of plateau, logged, cosine; received 'step'"),
+        ("precision=float16", r"`precision` must be one of float32, bfloat16; received 'float16'"),
+        ("variant=vgg", r"`variant` must be one of paper, original, .*; received 'vgg'"),
+        ("initializer=xavier", r"`initializer` must be one of published, he; received 'xavier'"),
+        ("batch_size=0", r"`batch_size` must be positive; received 0"),
+        ("epochs=-1", r"`epochs` must be positive; received -1.0"),
+        ("learning_rate=nan", r"`learning_rate` must be .*; received nan"),
+        ("epochs=inf", r"`epochs` must be .*; received inf"),
+        ("momentum=1", r"`momentum` must lie in \[0, 1\); received 1.0"),
+        ("weight_decay=-1", r"`weight_decay` must .*; received -1.0"),
+        ("bias_rate=-1", r"`bias_rate` must .*; received -1.0"),
+        ("warmup_steps=-1", r"`warmup_steps` must .*; received -1"),
+        ("plateau_drops=-1", r"`plateau_drops` must .*; received -1"),
+        ("checkpoint_every=-1", r"`checkpoint_every` must .*; received -1"),
+        ("dropout_rate=1", r"`dropout_rate` must lie in \[0, 1\); received 1.0"),
+        ("label_smoothing=1", r"`label_smoothing` must lie in \[0, 1\); received 1.0"),
+        ("freeze_conv1=0", r"`freeze_conv1` must lie in \(0, 1\]; received 0.0"),
+        ("resize=200", r"`crop` must fit into `resize`"),
+        ("val_fraction=1", r"`val_fraction` must lie between 0 and 1; received 1.0"),
+        ("colour_noise=loud", r"`colour_noise` must be one of .*; received 'loud'"),
+        ("colour_noise", r"--set takes field=value; received 'colour_noise'"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(setting: str, message: str) -> None:
+    with pytest.raises((UserError, DataError), match=message) as caught:
+        recipe.get("paper").replace(recipe.parse_settings([setting]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_crop_that_the_network_does_not_take_is_named() -> None:
+    with pytest.raises(UserError, match=r"`crop` must be 227 .*caffe.*received 224"):
+        recipe.get("paper").replace({"variant": "caffe"})
+    assert recipe.get("paper").replace({"variant": "caffe", "crop": "227"}).crop == 227

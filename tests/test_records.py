@@ -1,0 +1,138 @@
+"""Prepared records as a source: what they hold, in which order, and what damage is called."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from small_records import SIDE, hurt, keys, stored
+
+from pipelines import preprocess, records, scan
+from pipelines.config import DataConfig, DataError
+from pipelines.decode import decode
+from pipelines.sources import open_source
+
+LUMA = [0.299, 0.587, 0.114]
+
+
+class TestContent:
+    def test_the_same_examples_in_the_same_order(self, pictures_config, records_folder):
+        source, prepared = open_source(pictures_config), stored(records_folder)
+        assert prepared.class_names == source.class_names
+        assert prepared.prepared_size == SIDE
+        for split in ("train", "val"):
+            assert prepared.count(split) == source.count(split)
+            pairs = zip(source.dataset(split), prepared.dataset(split), strict=True)
+            for original, record in pairs:
+                assert record["key"] == original["key"]
+                assert record["label"] == original["label"]
+                expected = preprocess.prepare(original["image_bytes"], SIDE).numpy() @ LUMA
+                received = decode(record["image_bytes"]).numpy() @ LUMA
+                # Brightness only: at 16 pixels these pictures are all colour edges, of which JPEG keeps half.
+                assert np.abs(received - expected).mean() < 2
+
+    def test_statistics_are_those_of_the_stored_pictures(self, records_folder):
+        prepared = stored(records_folder)
+        images = np.stack([decode(e["image_bytes"]).numpy() for e in prepared.dataset("train")])
+        stats = prepared.stored_stats()
+        assert stats.count == 36
+        np.testing.assert_allclose(stats.mean_image, images.mean(axis=0, dtype=np.float64), atol=1e-4)
+        found = scan.scan(prepared, DataConfig(f"records:{records_folder}", resize=SIDE, crop=SIDE))
+        assert found.skipped == ()
+        np.testing.assert_array_equal(found.stats.mean_image, stats.mean_image)
+
+    def test_statistics_of_another_size_are_measured(self, records_folder):
+        config = DataConfig(f"records:{records_folder}", resize=8, crop=8)
+        assert scan.scan(open_source(config), config).stats.mean_image.shape == (8, 8, 3)
+
+    def test_the_index_counts_and_names_no_absolute_path(self, pictures_config, records_folder):
+        index = json.loads((records_folder / "records.json").read_text())
+        assert [shard["count"] for shard in index["shards"]] == [8, 8, 8, 8, 4, 4]
+        assert index["source"] == "folder:data"
+        assert (index["size"], index["seed"], index["pictures"]) == (SIDE, 0, {"train": 36, "val": 4})
+        assert str(records_folder.parent) not in (records_folder / "records.json").read_text()
+
+
+class TestOrder:
+    def test_an_epoch_is_a_function_of_seed_and_number(self, records_folder):
+        first = keys(stored(records_folder), "train", epoch=0)
+        tf.random.set_seed(11)
+        assert keys(stored(records_folder), "train", epoch=0) == first
+        assert keys(stored(records_folder), "train", epoch=1) != first
+        assert keys(stored(records_folder, seed=1), "train", epoch=0) != first
+        assert sorted(first) == sorted(keys(stored(records_folder), "train"))
+        assert len(set(first)) == 36
+
+    @pytest.mark.parametrize("start", [0, 5, 8, 19, 36])
+    @pytest.mark.parametrize("epoch", [None, 2])
+    def test_start_leaves_out_the_front(self, records_folder, epoch, start):
+        source = stored(records_folder)
+        assert keys(source, "train", epoch=epoch, start=start) == keys(source, "train", epoch=epoch)[start:]
+
+    def test_without_shuffling_every_epoch_has_the_fixed_order(self, records_folder):
+        source = stored(records_folder, shuffle=False)
+        assert keys(source, "train", epoch=3) == keys(source, "train")
+
+    def test_pictures_can_be_left_out(self, records_folder):
+        source = stored(records_folder)
+        dropped = keys(source, "train")[:2]
+        rest = source.without(dropped)
+        assert rest.count("train") == 34
+        assert set(keys(rest, "train", epoch=0)).isdisjoint(dropped)
+        assert rest.stored_stats().count == 36
+
+
+class TestDamage:
+    @pytest.mark.parametrize(("damage", "word"), [("missing", "missing"), ("shorter", "damaged")])
+    def test_opening_names_the_shard_and_the_cure(self, records_folder, damage, word):
+        hurt(records_folder / "train-00002-of-00005.tfrecord", damage)
+        with pytest.raises(
+            DataError, match=rf"train-00002-of-00005\.tfrecord: .*{word}.*pipelines.prepare"
+        ) as caught:
+            stored(records_folder)
+        assert "\n" not in str(caught.value)
+
+    def test_reading_an_altered_record_can_be_described(self, records_folder):
+        hurt(records_folder / "train-00002-of-00005.tfrecord", "altered")
+        source = stored(records_folder)
+        with pytest.raises(tf.errors.DataLossError) as caught:
+            keys(source, "train", epoch=0)
+        line = records.describe(caught.value, DataConfig(f"records:{records_folder}"))
+        assert "train-00002-of-00005.tfrecord: damaged" in line
+        assert "pipelines.prepare" in line
+        assert "\n" not in line
+
+    def test_other_errors_are_described_in_one_line(self, pictures_config):
+        source = open_source(pictures_config)
+        (source._root / keys(source, "train")[0]).unlink()
+        with pytest.raises(tf.errors.NotFoundError) as caught:
+            keys(source, "train")
+        line = records.describe(caught.value, pictures_config)
+        assert "No such file" in line
+        assert "\n" not in line
+
+    def test_verify_finds_what_opening_does_not(self, records_folder):
+        index = records.Index.load(records_folder)
+        assert records.verify(records_folder, index) == {}
+        hurt(records_folder / "val-00000-of-00001.tfrecord", "altered")
+        assert list(records.verify(records_folder, index)) == ["val-00000-of-00001.tfrecord"]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("{", "damaged"),
+            ("[]", "damaged"),
+            ('{"format": 99}', "format 99, but this version reads 1"),
+            ('{"format": 1, "shards": []}', "damaged"),
+        ],
+    )
+    def test_an_index_that_cannot_be_read(self, records_folder, text, message):
+        (records_folder / "records.json").write_text(text)
+        with pytest.raises(DataError, match=message):
+            stored(records_folder)
+
+    def test_folders_that_are_none(self, tmp_path):
+        with pytest.raises(DataError, match="no such folder; make it with"):
+            stored(tmp_path / "none")
+        with pytest.raises(DataError, match=r"records\.json is missing"):
+            stored(tmp_path)

@@ -1,0 +1,161 @@
+"""The run folder: written before step one, opened again, and never mixed with another run's."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_tf import recipe, run_record
+from alexnet_tf.errors import UserError
+from alexnet_tf.run_record import Run
+from pipelines.config import DataConfig
+from pipelines.image_stats import ImageStats
+
+CLASSES = ("tabby, tabby cat", "größer", "n01440764")
+
+
+def _stats(side: int = 4) -> ImageStats:
+    mean = np.random.default_rng(0).uniform(0, 255, (side, side, 3)).astype("float32")
+    return ImageStats(np.ones(3, "float32"), np.eye(3, dtype="float32"), mean, mean.mean(axis=(0, 1)), 9)
+
+
+def _create(workdir: Path, **settings: str) -> Run:
+    return Run.create(workdir, recipe.get("original").replace(settings), "folder:pictures", CLASSES, _stats())
+
+
+def test_a_run_is_found_as_it_was_written(tmp_path: Path) -> None:
+    created = _create(tmp_path / "a" / "run", seed="5", epochs="2.5")
+    opened = Run.open(tmp_path / "a" / "run")
+    assert opened == created
+    assert dataclasses.asdict(opened.recipe) == {
+        **dataclasses.asdict(recipe.get("original")),
+        "seed": 5,
+        "epochs": 2.5,
+    }
+    assert opened.data == opened.recipe.data_config("folder:pictures")
+    assert isinstance(opened.data, DataConfig)
+    assert opened.class_names == CLASSES
+    np.testing.assert_array_equal(opened.stats.mean_image, _stats().mean_image)
+    assert opened.stats.count == 9
+    assert opened.checkpoint_dir.is_dir()
+    environment = opened.environment
+    assert environment["packages"].keys() == set(run_record.PACKAGES)
+    assert environment["packages"]["keras"][0].isdigit()
+    assert environment["command"].startswith("python -m alexnet_tf.train")
+    assert environment["processors"] == os.cpu_count()
+
+
+def test_the_recipe_file_holds_every_field_for_a_reader(tmp_path: Path) -> None:
+    _create(tmp_path)
+    record = json.loads((tmp_path / "recipe.json").read_text())
+    assert record == {"recipe": dataclasses.asdict(recipe.get("original")), "data": "folder:pictures"}
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(UserError, match=rf"{folder}: not a run folder \(no recipe.json\)"):
+            Run.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("recipe.json", lambda text: text[: len(text) // 2]),
+        ("recipe.json", lambda text: ""),
+        ("recipe.json", lambda text: "[]"),
+        ("recipe.json", lambda text: "{}"),
+        ("recipe.json", lambda text: text.replace('"seed"', '"sed"')),
+        ("recipe.json", lambda text: text.replace('"logged"', '"sometimes"')),
+        ("recipe.json", lambda text: text.replace('"folder:pictures"', '"folder"')),
+        ("recipe.json", lambda text: text.replace('"epochs": 90.0', '"epochs": "many"')),
+        ("labels.txt", None),
+        ("labels.txt", lambda text: b"\xff\xfe\x00"),
+    ],
+)
+def test_a_damaged_run_is_one_line_that_names_the_file(tmp_path: Path, name: str, damage) -> None:
+    _create(tmp_path)
+    path = tmp_path / name
+    if damage is None:
+        path.unlink()
+    else:
+        damaged = damage(path.read_text(encoding="utf-8"))
+        path.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+    with pytest.raises(UserError) as caught:
+        Run.open(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_goes_on_only_with_its_own_settings(tmp_path: Path) -> None:
+    run = _create(tmp_path, seed="5")
+    same = recipe.get("original").replace({"seed": "5"})
+    run.check_same(same, "folder:pictures")
+    # How often it reports and saves is no part of what it computes.
+    run.check_same(
+        same.replace({"log_every": "7", "checkpoint_every": "0", "keep_checkpoints": "9"}), "folder:pictures"
+    )
+    with pytest.raises(UserError, match=r"belongs to a run with other settings \(seed=5 there, 6 here\)"):
+        run.check_same(same.replace({"seed": "6"}), "folder:pictures")
+    with pytest.raises(
+        UserError, match=r"\(data=folder:pictures there, synthetic here\); choose another --workdir"
+    ):
+        run.check_same(same, "synthetic")
+    with pytest.raises(UserError, match=r"variant=original there, paper here"):
+        run.check_same(recipe.get("paper").replace({"seed": "5"}), "folder:pictures")
+
+
+def test_metrics_are_appended_and_repeated_steps_replaced(tmp_path: Path) -> None:
+    run = _create(tmp_path)
+    assert run.read_metrics() == []
+    for step in (10, 20, 30):
+        run.append_metrics({"step": step, "val_loss": 1 / step, "val_top5_error": math.nan})
+    run.append_metrics({"step": 20, "val_loss": 0.123456789, "val_top5_error": 0.5})  # resumed after step 10
+    assert run.metrics_path.read_text() == "step,val_loss,val_top5_error\n10,0.1,\n20,0.123457,0.5\n"
+    first, second = run.read_metrics()
+    assert (first["step"], first["val_loss"], second["val_loss"]) == (10.0, 0.1, 0.123457)
+    assert math.isnan(first["val_top5_error"])
+    with open(run.metrics_path, newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["10", "20"]
+
+
+@pytest.mark.parametrize(
+    "text", ["step,val_loss\n10,abc\n", "step\n10,2,3\n", "val_loss\n0.5\n", "step\n1\xff"]
+)
+def test_damaged_metrics_are_one_line_that_names_the_file(tmp_path: Path, text: str) -> None:
+    run = _create(tmp_path)
+    run.metrics_path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=r"metrics\.csv: .*"):
+        run.append_metrics({"step": 20, "val_loss": 0.1})
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.csv"
+    run_record.write_text(path, "old\n")
+
+    def full(self: Path, text: str, **settings) -> None:
+        with open(self, "w") as file:
+            file.write(text[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        run_record.write_text(path, "new\n")
+    assert path.read_text() == "old\n"
+    assert os.listdir(tmp_path) == ["metrics.csv"]
+
+
+def test_an_interrupted_creation_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """recipe.json comes last: a folder that has one has all the rest."""
+    monkeypatch.setattr(run_record, "describe_environment", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _create(tmp_path)
+    with pytest.raises(UserError, match="not a run folder"):
+        Run.open(tmp_path)
