@@ -10,6 +10,7 @@ Weight decay is inside the momentum and scaled by the rate (src/weights.cu agree
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -44,6 +45,23 @@ def _compiled_step() -> Any:
     return tf.function(assign_step, jit_compile=True)
 
 
+def clip_by_global_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
+    """Scales gradients so that all of them together are no longer than `limit`; TensorFlow only.
+
+    `tf.clip_by_global_norm` multiplies always; most steps need no more than the norm. A norm that is
+    not finite is left alone, for the loop to stop on.
+    """
+    import tensorflow as tf
+
+    norm = tf.linalg.global_norm(gradients)
+    scaled: list[Tensor] = tf.cond(
+        tf.math.is_finite(norm) & (norm > limit),
+        lambda: [gradient * (limit / norm) for gradient in gradients],
+        lambda: [tf.identity(gradient) for gradient in gradients],
+    )
+    return scaled
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class PaperMomentum(keras.optimizers.Optimizer):
     """Momentum with the paper's weight decay and a rate of their own for biases and for conv1.
@@ -55,6 +73,8 @@ class PaperMomentum(keras.optimizers.Optimizer):
       bias_multiplier: Biases move at `bias_multiplier * learning_rate` (2 in the source, 1 in the text).
       conv1_multiplier: conv1's weights and biases move at this much less; 0 freezes them.
       fused: Compiles the update with XLA (TensorFlow backend only).
+      **kwargs: Keras' own, such as `global_clipnorm`: the norm of the whole gradient, summed over the
+        replicas, beyond which it is scaled down to it (Pascanu et al. 2013; not in the paper).
 
     The multipliers are variables: a schedule may change them as training goes on.
     """
@@ -113,6 +133,18 @@ class PaperMomentum(keras.optimizers.Optimizer):
         new_w, new_v = _step(variable, velocity, gradient, rate, momentum, decay)
         self.assign(velocity, new_v)
         self.assign(variable, new_w)
+
+    def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
+        # Keras clips each replica's share before the sum: two replicas would then take another step
+        # than one. On TensorFlow it is done to the sum, below.
+        return grads if keras.backend.backend() == "tensorflow" else super()._clip_gradients(grads)
+
+    def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
+        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        if self.global_clipnorm is None:
+            return reduced
+        gradients, variables = zip(*reduced, strict=True)
+        return list(zip(clip_by_global_norm(gradients, self.global_clipnorm), variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:
         bias_multiplier, conv1_multiplier = self._initial_multipliers

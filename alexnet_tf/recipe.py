@@ -37,6 +37,7 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
         (
             "weight_decay",
             "bias_rate",
+            "clip_norm",
             "warmup_steps",
             "plateau_drops",
             "checkpoint_every",
@@ -92,6 +93,7 @@ class Recipe:
       reference_batch_size: the batch that `learning_rate` is meant for.
       bias_rate: the biases' rate as a multiple of the weights' (row 7).
       momentum, weight_decay: of the update rule [P 5].
+      clip_norm: length beyond which a step's whole gradient is scaled down to it; 0 for never (2012).
       label_smoothing: share of each target spread over all classes (0 in 2012).
       epochs: passes over the training set; may be a fraction.
       schedule: `plateau` [P 5], `logged` (LOGGED_2012), or `cosine` to zero.
@@ -119,6 +121,7 @@ class Recipe:
     bias_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0005
+    clip_norm: float = 0.0
     label_smoothing: float = 0.0
     epochs: float = 90.0
     schedule: str = "plateau"
@@ -226,19 +229,20 @@ SMALL_DATA = Recipe(
     initializer="he",
     precision="bfloat16",
     batch_size=64,
-    learning_rate=0.015,
+    learning_rate=0.02,
     reference_batch_size=64,
-    dropout_rate=0.3,
+    dropout_rate=0.2,
+    clip_norm=5.0,
     label_smoothing=0.1,
-    epochs=7.0,
+    epochs=5.3,
     schedule="cosine",
-    freeze_conv1=0.5,
-    warmup_steps=200,
+    freeze_conv1=0.4,
+    warmup_steps=100,
     resize=224,
     pad=16,
     colour_noise="none",
     mean="channel",
-    pixel_divisor=15.0,
+    pixel_divisor=30.0,
     checkpoint_every=500,
 )
 
@@ -247,12 +251,13 @@ QUICKSTART = dataclasses.replace(
     SMALL_DATA,
     name="quickstart",
     learning_rate=0.01,
-    dropout_rate=0.2,
+    freeze_conv1=0.5,
     epochs=2.5,
     evaluate_every=0.5,
     warmup_steps=50,
     resize=256,
     pad=0,
+    pixel_divisor=15.0,
     checkpoint_every=0,
 )
 

@@ -67,7 +67,11 @@ class _Trainer:
                 fused=True,
             )
             self.optimizer = PaperMomentum(
-                self.recipe.scaled_learning_rate, self.recipe.momentum, self.recipe.weight_decay, fused=True
+                self.recipe.scaled_learning_rate,
+                self.recipe.momentum,
+                self.recipe.weight_decay,
+                fused=True,
+                global_clipnorm=self.recipe.clip_norm or None,
             )
             self.optimizer.build(self.network.trainable_variables)
         self.dead_units = diagnosis.DeadUnits(self.network)

@@ -16,9 +16,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from pipelines.config import DataConfig, DataError
@@ -70,12 +68,16 @@ class ArchiveSource(ListedSource):
 
     def __init__(self, config: DataConfig) -> None:
         root = Path(config.location).expanduser()
-        self._places = {
-            encode_key(key): (path, offset, size)
-            for path, members in ((root / TRAIN_ARCHIVE, _train_members), (root / VAL_ARCHIVE, _val_members))
-            for key, offset, size in _members(path, members)
-        }
-        train_keys = [key.decode() for key in self._places if key.startswith(b"train/")]
+        members = [
+            (encode_key(key), str(path), offset, size)
+            for path, list_members in (
+                (root / TRAIN_ARCHIVE, _train_members),
+                (root / VAL_ARCHIVE, _val_members),
+            )
+            for key, offset, size in _members(path, list_members)
+        ]
+        self._places = _Places(members)
+        train_keys = [key.decode() for key, *_ in members if key.startswith(b"train/")]
         synsets = [key.split("/")[1] for key in train_keys]
         names = tuple(sorted(set(synsets)))
         if len(names) < 2:
@@ -83,7 +85,7 @@ class ArchiveSource(ListedSource):
         label_of = {name: label for label, name in enumerate(names)}
         training = Listing.of(train_keys, [label_of[synset] for synset in synsets])
         val_keys, val_labels = _label_validation(
-            [key.decode() for key in self._places if key.startswith(b"val/")], names
+            [key.decode() for key, *_ in members if key.startswith(b"val/")], names
         )
         found = (
             {"train": training, "val": Listing.of(val_keys, val_labels)}
@@ -97,17 +99,37 @@ class ArchiveSource(ListedSource):
         )
 
     def reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
-        def read(key: Any) -> bytes:
-            # Bytes inside a graph, but an array of them eagerly.
-            path, offset, size = self._places[np.asarray(key).item()]
-            with open(path, "rb") as archive:
-                archive.seek(offset)
-                return archive.read(size)
+        return self._places.read
 
-        def read_in_graph(key: tf.Tensor) -> tf.Tensor:
-            return tf.ensure_shape(tf.numpy_function(read, [key], tf.string), [])
 
-        return read_in_graph
+class _Places:
+    """Where pictures lie in archives that are not compressed.
+
+    Args:
+      members: (key, archive, offset, size), the last two in bytes.
+    """
+
+    def __init__(self, members: list[tuple[bytes, str, int, int]]) -> None:
+        keys, archives, offsets, sizes = zip(*members, strict=True) if members else ((), (), (), ())
+        rows = tf.lookup.KeyValueTensorInitializer(
+            tf.constant(keys, tf.string), tf.range(len(keys), dtype=tf.int64)
+        )
+        self._rows = tf.lookup.StaticHashTable(rows, default_value=-1)
+        self._archives = tf.constant(archives, tf.string)
+        lengths = {name: os.path.getsize(name) for name in set(archives)}
+        self._places = tf.constant([offsets, sizes, [lengths[name] for name in archives]], tf.int64)
+
+    def read(self, key: tf.Tensor) -> tf.Tensor:
+        """The bytes of one picture, by TensorFlow alone."""
+        row = self._rows.lookup(key)
+        offset, size, total = tf.unstack(tf.gather(self._places, row, axis=1))
+        # The only reader of TensorFlow that starts in the middle of a file.
+        return tf.data.FixedLengthRecordDataset(
+            tf.gather(self._archives, row),
+            record_bytes=size,
+            header_bytes=offset,
+            footer_bytes=total - offset - size,
+        ).get_single_element()
 
 
 def _members(

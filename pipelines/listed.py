@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from pipelines import epochs
 from pipelines.config import DataConfig
 from pipelines.sources import (
-    EPOCH_ORDER,
-    FIXED_ORDER,
     BrokenPicture,
     Example,
     Source,
@@ -23,6 +22,8 @@ from pipelines.sources import (
     generator,
     held_out,
 )
+
+_FIXED_ORDER = 0  # a stream of random numbers of its own under the seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +73,21 @@ class ListedSource(Source):
     def count(self, split: str) -> int:
         return len(self._listings[check_split(split)].labels)
 
-    def dataset(self, split: str, *, epoch: int | None = None, start: int = 0) -> tf.data.Dataset:
-        order = tf.data.Dataset.from_tensor_slices(self._order(split, epoch)[start:])
-        return order.map(self._loader(split), num_parallel_calls=tf.data.AUTOTUNE)
+    def dataset(
+        self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
+        if epoch is None or not self._config.shuffle:
+            order = tf.constant(self._fixed_order(split))
+        else:
+            order = epochs.permutation(self.count(split), self._config.seed, epoch)
+        return tf.data.Dataset.from_tensor_slices(order[start:]).map(
+            self._loader(split), num_parallel_calls=tf.data.AUTOTUNE
+        )
 
     def numbered(self, split: str, positions: np.ndarray | None = None) -> tf.data.Dataset:
         """As in Source; a picture that cannot be read is left out, so its position is missing."""
         places = np.arange(self.count(split)) if positions is None else np.asarray(positions, np.int64)
-        order = self._order(split, None)[places]
+        order = self._fixed_order(split)[places]
         load = self._loader(split)
 
         def load_numbered(position: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -99,7 +107,7 @@ class ListedSource(Source):
                 raise BrokenPicture(key, label, f"cannot be read ({type(error).__name__})") from None
 
         # A map object goes on after an exception, where a generator would have ended.
-        return map(example, self._order(split, None)[np.asarray(positions, np.int64)])
+        return map(example, self._fixed_order(split)[np.asarray(positions, np.int64)])
 
     def without(self, keys: Iterable[str]) -> ListedSource:
         dropped = {encode_key(key) for key in keys}
@@ -113,9 +121,8 @@ class ListedSource(Source):
         remainder._listings, remainder._tensors = kept, {}
         return remainder
 
-    def _order(self, split: str, epoch: int | None) -> np.ndarray:
-        streams = (FIXED_ORDER,) if epoch is None or not self._config.shuffle else (EPOCH_ORDER, epoch)
-        return generator(self._config.seed, *streams).permutation(self.count(split))
+    def _fixed_order(self, split: str) -> np.ndarray:
+        return generator(self._config.seed, _FIXED_ORDER).permutation(self.count(split))
 
     def _loader(self, split: str) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         """A graph function from an index into the listing to an element of the dataset."""

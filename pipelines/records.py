@@ -17,12 +17,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from pipelines import epochs
 from pipelines.config import DataConfig, DataError
 from pipelines.files import replacing
 from pipelines.image_stats import ImageStats
-from pipelines.sources import EPOCH_ORDER, SPLITS, Source, check_split, generator, shuffle_in_blocks
+from pipelines.sources import SPLITS, Source, check_split
 
 FORMAT = 1
 INDEX_NAME, STATS_NAME, SKIPPED_NAME = "records.json", "image_stats.npz", "skipped.csv"
@@ -174,33 +176,31 @@ class RecordsSource(Source):
     def count(self, split: str) -> int:
         return sum(shard.count for shard in self._shards[check_split(split)])
 
-    def dataset(self, split: str, *, epoch: int | None = None, start: int = 0) -> tf.data.Dataset:
+    def dataset(
+        self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
         shards = [shard for shard in self._shards[check_split(split)] if shard.count]
+        paths = tf.constant([str(self._folder / shard.name) for shard in shards], tf.string)
         if epoch is None or not self._config.shuffle:
-            while shards and start >= shards[0].count:
-                start -= shards.pop(0).count
-            serialized = tf.data.TFRecordDataset(self._paths(shards))
+            # Shards that end before `start` are not opened.
+            bounds = tf.constant(np.cumsum([0, *(shard.count for shard in shards)]), tf.int64)
+            start = tf.cast(start, tf.int64)
+            left_out = tf.searchsorted(bounds[1:], start[tf.newaxis], side="right")[0]
+            serialized = tf.data.TFRecordDataset(paths[left_out:])
+            start -= tf.gather(bounds, left_out)
         else:
-            shards = [
-                shards[i] for i in generator(self._config.seed, EPOCH_ORDER, epoch).permutation(len(shards))
-            ]
-            files = tf.data.Dataset.from_tensor_slices(self._paths(shards))
-            serialized = files.interleave(
-                tf.data.TFRecordDataset,
-                cycle_length=SHARDS_AT_ONCE,
-                num_parallel_calls=tf.data.AUTOTUNE,
-                deterministic=True,
+            serialized = epochs.interleave_shards(
+                lambda number: tf.data.TFRecordDataset(tf.gather(paths, number)),
+                len(shards),
+                self._config.seed,
+                epoch,
+                at_once=SHARDS_AT_ONCE,
+                block=SHUFFLE_BLOCK,
             )
-            serialized = shuffle_in_blocks(serialized, SHUFFLE_BLOCK, self._config.seed, epoch)
-        if start:
-            serialized = serialized.skip(start)
-        return parse_in_blocks(serialized)
+        return parse_in_blocks(serialized.skip(start))
 
     def stored_stats(self) -> ImageStats:
         return ImageStats.load(self._folder / STATS_NAME)
-
-    def _paths(self, shards: list[Shard]) -> tf.Tensor:
-        return tf.constant([str(self._folder / shard.name) for shard in shards], tf.string)
 
 
 def parse_in_blocks(serialized: tf.data.Dataset) -> tf.data.Dataset:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from pipelines.image_stats import ImageStats
 
 SPLITS = ("train", "val")
-# Streams of random numbers drawn from one seed; epochs count up from 0 in the second.
-FIXED_ORDER, EPOCH_ORDER = 0, 1
 
 
 class Example(NamedTuple):
@@ -60,13 +58,15 @@ class Source(abc.ABC):
         """Number of pictures in `train` or `val`."""
 
     @abc.abstractmethod
-    def dataset(self, split: str, *, epoch: int | None = None, start: int = 0) -> tf.data.Dataset:
+    def dataset(
+        self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
         """Every picture of a split once.
 
         Args:
           split: `train` or `val`.
           epoch: None for the fixed order; else the order of that epoch, a pure function of the
-            configuration and the number.
+            configuration and the number (an int64 scalar inside a graph).
           start: leaves out this many pictures at the front of the order, as cheaply as the source can.
 
         Returns:
@@ -129,20 +129,17 @@ class _Remainder(Source):
         self.description = source.description
         self.prepared_size = source.prepared_size
         self._counts = {split: source.count(split) - source.count_keys(split, keys) for split in SPLITS}
-        key_tensor = tf.constant([encode_key(key) for key in sorted(keys)])
-        self._dropped = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(key_tensor, tf.ones_like(key_tensor, tf.int64)),
-            default_value=0,
-        )
+        self._dropped = tf.constant([encode_key(key) for key in sorted(keys)])
 
     def count(self, split: str) -> int:
         return self._counts[split]
 
-    def dataset(self, split: str, *, epoch: int | None = None, start: int = 0) -> tf.data.Dataset:
+    def dataset(
+        self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
         examples = self._source.dataset(split, epoch=epoch)
-        kept = examples.filter(lambda example: self._dropped.lookup(example["key"]) == 0)
-        kept = kept.apply(tf.data.experimental.assert_cardinality(self._counts[split]))
-        return kept.skip(start) if start else kept
+        kept = examples.filter(lambda example: tf.reduce_all(self._dropped != example["key"]))
+        return kept.apply(tf.data.experimental.assert_cardinality(self._counts[split])).skip(start)
 
     def stored_stats(self) -> ImageStats | None:
         return self._source.stored_stats()
@@ -196,24 +193,6 @@ def decode_key(key: bytes) -> str:
 def generator(*seeds: int) -> np.random.Generator:
     """A NumPy generator that is a pure function of some integers; negative ones are folded in."""
     return np.random.default_rng([seed % 2**32 for seed in seeds])
-
-
-def shuffle_in_blocks(dataset: tf.data.Dataset, block: int, seed: int, epoch: int) -> tf.data.Dataset:
-    """Shuffles each run of `block` elements, as a pure function of (seed, epoch).
-
-    `Dataset.shuffle` would depend on TensorFlow's global seed as well.
-    """
-
-    def shuffled(number: tf.Tensor, elements: Any) -> tf.data.Dataset:
-        size = tf.shape(tf.nest.flatten(elements)[0])[0]
-        words = tf.stack([(seed * 1_000_003 + epoch) % 2**62, number])
-        order = tf.random.experimental.stateless_shuffle(tf.range(size), seed=words)
-        return tf.data.Dataset.from_tensor_slices(
-            tf.nest.map_structure(lambda part: tf.gather(part, order), elements)
-        )
-
-    # The next block is read while this one is given out.
-    return dataset.batch(block).prefetch(1).enumerate().flat_map(shuffled)
 
 
 def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from pipelines import epochs
 from pipelines.config import DataConfig, DataError
-from pipelines.sources import (
-    EPOCH_ORDER,
-    Source,
-    check_split,
-    generator,
-    held_out,
-    shuffle_in_blocks,
-)
+from pipelines.sources import Source, check_split, held_out
 
-# In an epoch's order the stored order is cut into this many pieces, whose order changes, and pictures
-# are shuffled within a window of this many bytes: a small set whole, ImageNet some thousand at a time.
-PIECES, SHUFFLE_BYTES = 256, 128 << 20
+# In an epoch's order this many files are read in turn, and pictures are shuffled within a window of
+# this many bytes: a small set whole, ImageNet some thousand at a time.
+FILES_AT_ONCE, SHUFFLE_BYTES = 8, 128 << 20
 
 
 class TfdsSource(Source):
@@ -65,65 +59,81 @@ class TfdsSource(Source):
     def count_keys(self, split: str, keys: frozenset[str]) -> int:
         return sum(key.startswith(f"{split}/") for key in keys)
 
-    def dataset(self, split: str, *, epoch: int | None = None, start: int = 0) -> tf.data.Dataset:
-        stored = self._builder.info.splits[self._native[check_split(split)]]
-        total = stored.num_examples
-        if not self._config.shuffle:
-            epoch = None
-        bounds = np.linspace(0, total, 2 if epoch is None else min(PIECES, total) + 1).astype(int).tolist()
-        pieces = list(itertools.pairwise(bounds))
-        if epoch is not None:
-            order = generator(self._config.seed, EPOCH_ORDER, epoch).permutation(len(pieces))
-            pieces = [pieces[i] for i in order]
-        examples = self._read("+".join(f"{stored.name}[{first}:{last}]" for first, last in pieces))
+    def dataset(
+        self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
+        files = _Files(self._builder, self._native[check_split(split)])
+        if epoch is None or not self._config.shuffle:
+            records = tf.data.Dataset.range(files.count).flat_map(files.open)
+        else:
+            records = epochs.interleave_shards(
+                files.open, files.count, self._config.seed, epoch, at_once=FILES_AT_ONCE, block=files.block
+            )
         if self._masks:
-            mask = np.concatenate([self._masks[split][first:last] for first, last in pieces])
-            kept = tf.data.Dataset.zip(examples, tf.data.Dataset.from_tensor_slices(mask))
-            examples = kept.filter(lambda _, keep: keep).map(lambda example, _: example)
-        if epoch is not None:
-            block = int(np.clip(SHUFFLE_BYTES * total // max(1, stored.num_bytes), 1024, 65536))
-            examples = shuffle_in_blocks(examples, block, self._config.seed, epoch)
-        if start:
-            examples = examples.skip(start)
+            mask = tf.constant(self._masks[split])
+            records = records.filter(lambda record: tf.gather(mask, record["place"]))
+        features = {
+            self._image: tf.io.FixedLenFeature([], tf.string),
+            self._label: tf.io.FixedLenFeature([], tf.int64),
+        }
 
-        def element(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        def element(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            example = tf.io.parse_single_example(record["serialized"], features)
             return {
                 "image_bytes": example[self._image],
-                "label": tf.cast(example[self._label], tf.int64),
-                "key": tf.strings.join([split, example["tfds_id"]], "/"),
+                "label": example[self._label],
+                "key": tf.strings.join([split, record["id"]], "/"),
             }
 
-        left = max(0, self.count(split) - start)
-        return examples.map(element).apply(tf.data.experimental.assert_cardinality(left))
+        records = records.apply(tf.data.experimental.assert_cardinality(self.count(split)))
+        return records.skip(start).map(element, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _read(self, native: str, *features: str) -> tf.data.Dataset:
-        """A split, or slices of one, of TFDS in stored order; images stay encoded."""
-        wanted = features or (self._image, self._label)
-        skip = {self._image: tfds.decode.SkipDecoding()} if self._image in wanted else None
-        try:
-            with _notices_held():
-                return self._builder.as_dataset(
-                    split=native,
-                    decoders=tfds.decode.PartialDecoding(dict.fromkeys(wanted, True), decoders=skip),
-                    # One file after the other: slices of a split then follow each other as they are stored.
-                    read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1),
-                    shuffle_files=False,
-                )
-        except NotImplementedError as error:
-            raise DataError(f"{self._config.spec}: TFDS cannot read it with TensorFlow ({error})") from None
-
-    def _labels(self, native: str) -> np.ndarray:
-        """The labels of a split of TFDS in stored order, int64 [n]."""
-        batches = self._read(native, self._label).map(lambda example: example[self._label]).batch(4096)
-        return np.concatenate([np.zeros(0, np.int64), *batches.as_numpy_iterator()]).astype(np.int64)
+    def _labels(self, native: str, first: int | None = None) -> np.ndarray:
+        """The labels of the first examples of a split of TFDS in stored order, int64 [n]; all when None."""
+        files = _Files(self._builder, native)
+        feature = {self._label: tf.io.FixedLenFeature([], tf.int64)}
+        records = tf.data.Dataset.range(files.count).flat_map(files.open).take(-1 if first is None else first)
+        batches = records.batch(4096).map(lambda record: tf.io.parse_example(record["serialized"], feature))
+        labels = [batch[self._label] for batch in batches.as_numpy_iterator()]
+        return np.concatenate([np.zeros(0, np.int64), *labels])
 
     def _validation_split(self) -> str:
         splits = self._builder.info.splits
         for name in ("validation", "test"):
             # Test splits of competitions are labelled -1.
-            if name in splits and splits[name].num_examples and self._labels(f"{name}[:1]")[0] >= 0:
+            if name in splits and splits[name].num_examples and self._labels(name, 1)[0] >= 0:
                 return name
         return "train"
+
+
+class _Files:
+    """The TFRecord files of a split of TFDS.
+
+    TFDS would read them as well, but lays the order of the files down outside the graph.
+
+    Attributes:
+      count: how many there are.
+      block: so many of their examples fill SHUFFLE_BYTES.
+    """
+
+    def __init__(self, builder: Any, native: str) -> None:
+        split = builder.info.splits[native]
+        paths = [Path(path) for path in split.filepaths]
+        lengths = np.asarray(split.shard_lengths, np.int64)
+        self.count = len(paths)
+        self.block = int(np.clip(SHUFFLE_BYTES * split.num_examples // max(1, split.num_bytes), 1024, 65536))
+        self._paths, self._names = tf.constant([str(p) for p in paths]), tf.constant([p.name for p in paths])
+        self._starts = tf.constant(np.cumsum(lengths) - lengths)
+
+    def open(self, number: tf.Tensor) -> tf.data.Dataset:
+        """The examples of a file: `serialized`, `place` in the stored order of the split, TFDS's `id`."""
+        name, start = tf.gather(self._names, number), tf.gather(self._starts, number)
+
+        def record(index: tf.Tensor, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+            identity = tf.strings.join([name, tf.strings.as_string(index)], "__")
+            return {"serialized": serialized, "place": start + index, "id": identity}
+
+        return tf.data.TFRecordDataset(tf.gather(self._paths, number)).enumerate().map(record)
 
 
 def _open(name: str) -> Any:
@@ -144,6 +154,11 @@ def _open(name: str) -> Any:
         if manual:
             cure += ", having put the archives that it wants into downloads/manual/ of TFDS_DATA_DIR"
         raise DataError(f"tfds:{name}: not built in {builder.data_dir}; {cure}")
+    if builder.info.file_format is not tfds.core.FileFormat.TFRECORD:
+        raise DataError(
+            f"tfds:{name}: built as {builder.info.file_format.value}, which TensorFlow cannot read; "
+            f"run `tfds build {name} --file_format=tfrecord`"
+        )
     return builder
 
 

@@ -2,25 +2,26 @@ import subprocess
 import sys
 import textwrap
 
-import numpy as np
 import pytest
 import tensorflow as tf
+from small_records import stored
 
-from pipelines import epochs
+from pipelines import dataset, epochs
+from pipelines.config import DataConfig
+from pipelines.sources import open_source
 
 
 class NumberSource:
     """Ten numbered examples; an epoch starts where the last one ended."""
 
     def __init__(self):
-        self.opened = []
+        self.calls = 0
 
     def dataset(self, split, *, epoch=None, start=0):
-        self.opened.append((epoch, start))
-        order = np.roll(np.arange(10), -epoch)[start:]
-        return tf.data.Dataset.from_tensor_slices(
-            {"image_bytes": order.astype(bytes), "label": order, "key": order.astype(bytes)}
-        )
+        self.calls += 1
+        order = tf.roll(tf.range(10, dtype=tf.int64), -epoch, axis=0)[start:]
+        digits = tf.strings.as_string(order)
+        return tf.data.Dataset.from_tensor_slices({"image_bytes": digits, "label": order, "key": digits})
 
 
 def labels(examples, count):
@@ -33,17 +34,50 @@ def test_epochs_follow_one_another_each_cut_to_whole_batches():
 
 @pytest.mark.parametrize("position", [1, 4, 7, 401])
 def test_entered_anywhere_it_goes_on_the_same(position):
-    source = NumberSource()
     expected = [(epoch + place) % 10 for epoch, place in (divmod(position + k, 4) for k in range(9))]
-    assert labels(epochs.endless(source, 4, position), 9) == expected
-    assert source.opened[0] == divmod(position, 4)
-    assert all(start == 0 for _, start in source.opened[1:])
+    assert labels(epochs.endless(NumberSource(), 4, position), 9) == expected
 
 
-def test_an_epoch_is_opened_when_the_stream_arrives_there():
+def test_a_permutation_is_a_function_of_seed_and_epoch_alone():
+    def order(seed, epoch):
+        return tuple(epochs.permutation(30, seed, epoch).numpy().tolist())
+
+    first = order(0, 0)
+    tf.random.set_seed(12)
+    assert order(0, 0) == first
+    assert sorted(first) == list(range(30))
+    assert len({order(seed, epoch) for seed in (0, 1, -1, 2**31) for epoch in (0, 1, 2)}) == 12
+    in_graph = tf.function(lambda epoch: epochs.permutation(30, 0, epoch))
+    assert tuple(in_graph(tf.constant(0, tf.int64)).numpy().tolist()) == first
+
+
+def test_python_is_done_once_the_stream_stands():
     source = NumberSource()
-    assert labels(epochs.endless(source, 10, 0), 25)[-1] == 6
-    assert [epoch for epoch, _ in source.opened] == [0, 1, 2]
+    stream = epochs.endless(source, 10, 0)
+    assert labels(stream, 55)[-1] == 9
+    assert source.calls == 1
+
+
+def operations(stream):
+    """The names of all operations in a stream's graph, those inside its functions too."""
+    graph = tf.compat.v1.GraphDef.FromString(
+        tf.raw_ops.DatasetToGraphV2(input_dataset=stream._variant_tensor).numpy()
+    )
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    return {node.op for node in nodes}
+
+
+@pytest.mark.parametrize("kind", ["folder", "records", "synthetic"])
+def test_no_operation_of_a_stream_enters_python(kind, class_folder, records_folder):
+    if kind == "records":
+        source = stored(records_folder)
+    else:
+        spec = f"folder:{class_folder({'cat': 5, 'dog': 5})}" if kind == "folder" else "synthetic:12,12"
+        source = open_source(DataConfig(spec))
+    config = DataConfig("synthetic", resize=40, crop=32, colour_statistics="published")
+    found = operations(dataset.build(source, config, "train", 4, training=True))
+    assert {"FlatMapDataset", "RangeDataset"} <= found
+    assert not [name for name in found if "PyFunc" in name or "Generator" in name]
 
 
 def test_a_program_ends_in_peace_while_the_stream_reads_ahead(tmp_path):
@@ -55,7 +89,7 @@ def test_a_program_ends_in_peace_while_the_stream_reads_ahead(tmp_path):
 
             from pipelines import epochs
 
-            # Small epochs and a long way to read ahead: at the end threads are busy opening epochs.
+            # Small epochs and a long way to read ahead: at the end threads are still busy with them.
             streams = [iter(epochs.endless(NumberSource(), 2, 0).prefetch(4000)) for _ in range(3)]
             for stream in streams:
                 next(stream)

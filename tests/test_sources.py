@@ -9,7 +9,8 @@ from pictures import encoded, textured
 
 from pipelines import sources
 from pipelines.config import DataConfig, DataError
-from pipelines.sources import held_out, open_source, shuffle_in_blocks
+from pipelines.epochs import shuffle_in_blocks
+from pipelines.sources import held_out, open_source
 
 
 def opened(folder, **settings):

@@ -91,10 +91,37 @@ def test_the_share_stays_apart_over_many_files(prepared, data_dir, monkeypatch):
     source = prepared(TinyManyFiles, shards=5)
     assert len(list((data_dir / "tiny_many_files" / "1.0.0").glob("*.tfrecord*"))) == 5
     held = set(numbers(source, "val"))
-    monkeypatch.setattr(tfds_source, "PIECES", 7)  # pieces that cut files in two
+    monkeypatch.setattr(tfds_source, "FILES_AT_ONCE", 2)
     for epoch in range(3):
         order = numbers(source, "train", epoch=epoch)
         assert sorted(order) == sorted(set(range(40)) - held)
+
+
+def test_stored_order_and_keys_are_those_of_tfds(prepared, data_dir):
+    class TinyReadByBoth(tiny_tfds.TinyTrainOnly):
+        pass
+
+    source = prepared(TinyReadByBoth, shards=3)
+    theirs = TinyReadByBoth(data_dir=data_dir).as_dataset(
+        split="train", read_config=tfds.ReadConfig(add_tfds_id=True, interleave_cycle_length=1)
+    )
+    expected = [(int(e["image"][0, 0, 0]), e["tfds_id"].numpy()) for e in theirs]
+    kept = zip(numbers(source, "train"), source.dataset("train").as_numpy_iterator(), strict=True)
+    held = set(numbers(source, "val"))
+    assert [(n, e["key"].removeprefix(b"train/")) for n, e in kept] == [
+        pair for pair in expected if pair[0] not in held
+    ]
+
+
+def test_another_file_format_is_an_error(prepared, data_dir, monkeypatch):
+    class TinyArrays(tiny_tfds.TinyTrainOnly):
+        pass
+
+    prepared(TinyArrays)
+    info = data_dir / "tiny_arrays" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace('"tfrecord"', '"array_record"'))
+    with pytest.raises(DataError, match=r"array_record, which TensorFlow cannot read; run `tfds build"):
+        open_source(DataConfig("tfds:tiny_arrays"))
 
 
 def test_features_of_other_names(prepared):
