@@ -9,7 +9,6 @@ Weight decay is inside the momentum and scaled by the rate (src/weights.cu agree
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,9 +31,12 @@ def _step(
     return w + moves * v, v
 
 
-@functools.cache
-def _compiled_step() -> Any:
-    """`_step` as one XLA program that reads and writes memory once (3 times faster than op by op)."""
+def _compile_step() -> Any:
+    """`_step` as one XLA program that reads and writes memory once (3 times faster than op by op).
+
+    A program is for one variable only: it holds on to a mirrored velocity as it was when traced, and
+    would take another of the same shape for it.
+    """
     import tensorflow as tf  # only reached on the TensorFlow backend
 
     def assign_step(w: Any, v: Any, gradient: Any, rate: Any, momentum: Any, decay: float) -> None:
@@ -95,6 +97,7 @@ class PaperMomentum(keras.optimizers.Optimizer):
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
         self.momentum, self.decay, self.fused = momentum, weight_decay, fused
+        self._compiled_steps: list[Any] = []  # one for each variable
         self._initial_multipliers = (bias_multiplier, conv1_multiplier)
         self.bias_multiplier = self._multiplier(bias_multiplier, "bias_multiplier")
         self.conv1_multiplier = self._multiplier(conv1_multiplier, "conv1_multiplier")
@@ -111,6 +114,8 @@ class PaperMomentum(keras.optimizers.Optimizer):
         self.velocities = [self.add_variable_from_reference(v, name="velocity") for v in var_list]
         self._is_bias = [v.name == "bias" for v in var_list]
         self._is_conv1 = ["conv1" in v.path for v in var_list]
+        if self.fused and keras.backend.backend() == "tensorflow":
+            self._compiled_steps = [_compile_step() for _ in var_list]
 
     def set_rates(self, weights: float, biases: float, conv1: float) -> None:
         """Sets the learning rates of weights, of biases, and of conv1's weights (conv1's bias follows it)."""
@@ -127,8 +132,8 @@ class PaperMomentum(keras.optimizers.Optimizer):
         if self._is_conv1[index]:
             rate = rate * ops.cast(self.conv1_multiplier, variable.dtype)
         momentum, decay = ops.cast(self.momentum, variable.dtype), 0.0 if is_bias else self.decay
-        if self.fused and keras.backend.backend() == "tensorflow":
-            _compiled_step()(variable, velocity.value, gradient, rate, momentum, decay)
+        if self._compiled_steps:
+            self._compiled_steps[index](variable, velocity.value, gradient, rate, momentum, decay)
             return
         new_w, new_v = _step(variable, velocity, gradient, rate, momentum, decay)
         self.assign(velocity, new_v)

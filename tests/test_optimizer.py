@@ -147,6 +147,22 @@ def test_biases_have_their_own_rate_and_no_decay() -> None:
     assert float(b) == pytest.approx(3.0 - 0.2 * 1.0)
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_gradient_too_long_is_scaled_down_as_a_whole(fused: bool) -> None:
+    # |(3, 4)| = 5: with a limit of 1 the step is that of (0.6, 0.8), with one of 6 that of (3, 4).
+    for limit, expected in ((1.0, [-0.06, -0.08]), (6.0, [-0.3, -0.4]), (None, [-0.3, -0.4])):
+        a, b = _variable("fc6/kernel", 0.0), _variable("fc7/kernel", 0.0)
+        optimizer = PaperMomentum(0.1, 0.9, 0.0, fused=fused, global_clipnorm=limit)
+        optimizer.apply([tf.constant(3.0), tf.constant(4.0)], [a, b])
+        assert [float(a), float(b)] == pytest.approx(expected)
+
+
+def test_clipping_hides_no_infinity() -> None:
+    a, b = _variable("fc6/kernel", 0.0), _variable("fc7/kernel", 0.0)
+    PaperMomentum(0.1, global_clipnorm=1.0).apply([tf.constant(np.inf), tf.constant(1.0)], [a, b])
+    assert (float(a), float(b)) == pytest.approx((-np.inf, -0.1))
+
+
 def test_momentum_is_pytorchs_until_the_rate_falls() -> None:
     torch = pytest.importorskip("torch")
     start, gradients = (
@@ -237,14 +253,14 @@ def test_a_restored_optimizer_goes_on_as_if_never_stopped(way: str, tmp_path) ->
 
 def test_an_optimizer_is_its_configuration() -> None:
     config = PaperMomentum(
-        0.03, 0.8, 1e-3, bias_multiplier=2.0, conv1_multiplier=0.5, fused=True
+        0.03, 0.8, 1e-3, bias_multiplier=2.0, conv1_multiplier=0.5, fused=True, global_clipnorm=4.0
     ).get_config()
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(PaperMomentum.from_config(config))
     )
     assert isinstance(again, PaperMomentum)
     assert again.get_config() == config
-    assert (again.momentum, again.decay, again.fused) == (0.8, 1e-3, True)
+    assert (again.momentum, again.decay, again.fused, again.global_clipnorm) == (0.8, 1e-3, True, 4.0)
     rates = [float(v) for v in (again.learning_rate, again.bias_multiplier, again.conv1_multiplier)]
     assert rates == pytest.approx([0.03, 2.0, 0.5])
 
@@ -265,18 +281,19 @@ from alexnet_tf.optimizer import PaperMomentum
 
 x = np.random.default_rng(0).standard_normal((6, 8, 4)).astype("float32")
 
-def weights(strategy, fused):
+def weights(strategy, fused, clip=None):
     with strategy.scope():
-        dense = keras.layers.Dense(3, kernel_initializer=keras.initializers.HeNormal(1))
-        network = keras.Sequential([keras.Input((4,)), dense])
-        optimizer = PaperMomentum(0.1, 0.9, 0.05, bias_multiplier=2.0, fused=fused)
-        optimizer.build(dense.trainable_variables)
+        # Two layers of one shape, as the towers have.
+        layers = [keras.layers.Dense(4, kernel_initializer=keras.initializers.HeNormal(k)) for k in (1, 2)]
+        network = keras.Sequential([keras.Input((4,)), *layers])
+        optimizer = PaperMomentum(0.1, 0.9, 0.05, bias_multiplier=2.0, fused=fused, global_clipnorm=clip)
+        optimizer.build(network.trainable_variables)
     def one(batch):
         share = 8 // strategy.num_replicas_in_sync
         first = tf.distribute.get_replica_context().replica_id_in_sync_group * share
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(network(batch[first : first + share]) ** 2) / 8
-        optimizer.apply(tape.gradient(loss, dense.trainable_variables), dense.trainable_variables)
+        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
     step = tf.function(lambda batch: strategy.run(one, args=(batch,)))
     for batch in x:
         step(tf.constant(batch))
@@ -285,6 +302,7 @@ def weights(strategy, fused):
 one = tf.distribute.get_strategy()
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 print(json.dumps([weights(one, False), weights(one, True), weights(two, False), weights(two, True)]))
+print(json.dumps([weights(one, False, 0.1), weights(one, True, 0.1), weights(two, True, 0.1)]))
 """
 
 
@@ -293,6 +311,8 @@ def test_two_replicas_take_the_step_of_one() -> None:
         [sys.executable, "-c", REPLICAS], capture_output=True, text=True, timeout=200, check=False
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    first, *others = json.loads(run.stdout.splitlines()[-1])
-    for one, two in ((one, two) for other in others for one, two in zip(first, other, strict=True)):
-        np.testing.assert_allclose(two, one, rtol=1e-5, atol=1e-6)
+    free, clipped = (json.loads(line) for line in run.stdout.splitlines()[-2:])
+    for first, *others in (free, clipped):
+        for one, two in ((one, two) for other in others for one, two in zip(first, other, strict=True)):
+            np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-5)
+    assert np.abs(np.subtract(free[0][0], clipped[0][0])).max() > 0.01
