@@ -7,6 +7,7 @@ needs no entry, since the batches are a pure function of the step. zip's checksu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -173,6 +174,16 @@ def _assign(named: list[tuple[str, Any]], arrays: Arrays, where: str) -> None:
             )
     for name, variable in named:
         variable.assign(arrays[name])
+
+
+def loaded_step(run: Run, which: str = "best") -> int | None:
+    """The step whose weights `load_network` takes, read without them; None where there is no checkpoint."""
+    best = run.checkpoint_dir / BEST
+    newest = Checkpoints(run.checkpoint_dir).newest()
+    for path in [best] if which == "best" and best.exists() else newest:
+        with contextlib.suppress(*_DAMAGES), np.load(path, allow_pickle=False) as file:
+            return int(json.loads(file[_STATE].tobytes())["state"]["step"])
+    return None
 
 
 def load_network(run: Run, which: str = "best") -> keras.Model:

@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from alexnet_tf import metrics, validation
-from alexnet_tf.checkpoint import load_network
+from alexnet_tf.checkpoint import load_network, loaded_step
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation_report import Report
 from alexnet_tf.run_record import Run
@@ -72,6 +72,7 @@ def evaluate(
                 "left_out": left_out,
                 "crops": crops,
                 "checkpoint": checkpoint,
+                "steps": [loaded_step(run, checkpoint) for run in runs],
                 "runs": len(runs),
                 "seconds": round(time.monotonic() - began, 1),
                 "out": str(out),
@@ -97,7 +98,7 @@ def _run_over(
     for run in runs:
         # The picture's preparation is the run's own; which pictures, and in which order, is common.
         own = dataclasses.replace(
-            run.data, spec=config.spec, seed=config.seed, val_fraction=config.val_fraction
+            run.data, spec=config.spec, data_seed=config.data_seed, val_fraction=config.val_fraction
         )
 
         def to_pixels(images: Any, stats: Any = run.stats, own: DataConfig = own) -> Any:

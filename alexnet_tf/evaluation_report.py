@@ -69,10 +69,11 @@ class Report:
         """
         from alexnet_tf.visualize import confusion
 
+        # Tables name classes as the data do, pictures as people do.
         self._write_classes(tally.classes())
         title = f"top-1 error {in_percent(summary, 1)}, {describe_protocol(summary)}"
         with replacing(self.folder / CONFUSION_FILE) as path:
-            confusion.draw(path, tally.confusion, self.class_names, title)
+            confusion.draw(path, tally.confusion, source.readable_names, title)
         self._draw_mistakes(summary, tally, source, config)
         with replacing(self.folder / SUMMARY_FILE) as path:
             path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -108,8 +109,8 @@ class Report:
         pictures = [
             mistakes.Picture(
                 images[mistake.position],
-                self.class_names[mistake.label],
-                self.class_names[mistake.predicted],
+                source.readable_names[mistake.label],
+                source.readable_names[mistake.predicted],
                 mistake.probability,
                 mistake.key,
             )
@@ -124,7 +125,9 @@ def describe_protocol(summary: dict[str, Any]) -> str:
     """How the figures came about, in words."""
     crops = "centre crop" if summary["crops"] == 1 else "ten crops averaged"
     runs = "" if summary["runs"] == 1 else f", {summary['runs']} runs averaged"
-    return f"{crops}, {summary['checkpoint']} checkpoint{runs}"
+    steps = [str(step) for step in summary["steps"] if step is not None]
+    of = f" (step {', '.join(steps)})" if steps else ""
+    return f"{crops}, {summary['checkpoint']} checkpoint{of}{runs}"
 
 
 def in_percent(summary: dict[str, Any], k: int) -> str:

@@ -135,7 +135,8 @@ def _write(folder: Path, run: Run, network: keras.Model) -> None:
     extra = folder / EXTRA_FOLDER
     extra.mkdir()
     warmup.write(extra / warmup.WARMUP_FILE, MODEL_NAME, signatures.IMAGE_BYTES)
-    shutil.copyfile(run.workdir / run_record.LABELS_FILE, extra / run_record.LABELS_FILE)
+    for name in (run_record.LABELS_FILE, run_record.CLASSES_FILE):
+        shutil.copyfile(run.workdir / name, extra / name)
     card = model_card.text(run, signatures.FORMS, parameters=network.count_params(), model_name=MODEL_NAME)
     (extra / CARD_FILE).write_text(card, encoding="utf-8")
 
@@ -156,7 +157,7 @@ def _check(folder: Path, run: Run, network: keras.Model) -> None:
     expected = tf.nn.softmax(network(pixels[tf.newaxis], training=False))[0].numpy()
 
     scores = answer["scores"][0].numpy()
-    named = [expected[run.class_names.index(name.decode())] for name in answer["classes"][0].numpy()]
+    named = [expected[run.readable_names.index(name.decode())] for name in answer["classes"][0].numpy()]
     best = np.sort(expected)[::-1][: len(scores)]
     # Both: each name carries its own probability, and no better class was passed over.
     difference = float(max(np.abs(scores - named).max(), np.abs(scores - best).max()))

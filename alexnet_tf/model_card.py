@@ -28,7 +28,8 @@ Networks* (2012), exported by alexnet-tf $release. $parameters parameters, float
 ## Data and training
 
 - Data: `$data`, $pictures training pictures.
-- Classes: $names; `labels.txt` has them all, a line each, in the order of the outputs.
+- Classes: $names; `labels.txt` has them all, a line each, in the order of the outputs, and
+  `class_ids.txt` what the training data calls them.
 - Recipe `$recipe`: $training.
 
 ## Convention
@@ -98,7 +99,7 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, model_name: str
       model_name: the name under which the examples ask for it.
     """
     recipe, place = run.recipe, Path(run.data.location).name
-    names = list(run.class_names[:LISTED_CLASSES])
+    names = list(run.readable_names[:LISTED_CLASSES])
     if len(run.class_names) > len(names):
         names.append(f"and {len(run.class_names) - len(names)} more")
     return _CARD.substitute(

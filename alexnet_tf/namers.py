@@ -86,7 +86,7 @@ def load_run(workdir: str, top: int, crops: int) -> Namer:
         probabilities = np.exp(evaluator.log_probabilities(images))
         scores, classes = tf.math.top_k(probabilities, min(top, len(run.class_names)))
         rows = zip(classes.numpy().tolist(), scores.numpy().tolist(), strict=True)
-        return [Named([run.class_names[index] for index in best], values) for best, values in rows]
+        return [Named([run.readable_names[index] for index in best], values) for best, values in rows]
 
     return name
 

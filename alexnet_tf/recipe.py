@@ -102,7 +102,8 @@ class Recipe:
       warmup_steps: steps over which the rate rises from 0.
       plateau_patience: evaluations without a better validation error before the rate is divided by 10.
       plateau_drops: how often it is divided [P 5].
-      seed: decides initial weights, dropout, order, augmentation and the held-out share.
+      seed: decides initial weights, dropout, the order of the pictures and their augmentation.
+      data_seed: decides the held-out share and the built-in pictures; runs of an ensemble share it.
       evaluate_every: epochs between two evaluations.
       log_every: steps between two log lines.
       checkpoint_every: steps between two checkpoints besides those at evaluations; 0 for none.
@@ -130,6 +131,7 @@ class Recipe:
     plateau_patience: int = 5  # ours: "when the validation error rate stopped improving" [P 5]
     plateau_drops: int = 3
     seed: int = 0
+    data_seed: int = 0
     val_fraction: float = 0.1
     resize: int = 256
     crop: int = 224

@@ -2,7 +2,8 @@
 
 recipe.json        the resolved recipe and the data set
 environment.json   versions, machine, command
-labels.txt         class names, a line each
+class_ids.txt      identifiers of the classes, a line each: folders' names, ImageNet's synsets
+labels.txt         what a person calls them, in the same order
 image_stats.npz    mean image and colour components of the training set
 skipped.csv        broken pictures that were left out, with the reason
 metrics.csv        a row an evaluation
@@ -34,7 +35,8 @@ from pipelines.image_stats import ImageStats
 if TYPE_CHECKING:
     from pipelines.sources import Source
 
-RECIPE_FILE, ENVIRONMENT_FILE, LABELS_FILE = "recipe.json", "environment.json", "labels.txt"
+RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
+CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"
 STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metrics.csv"
 # How often a run reports and saves may change between its parts; what it computes may not.
 CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints"}
@@ -49,13 +51,15 @@ class Run:
       workdir: the folder.
       recipe: the resolved recipe.
       data: the input pipeline's configuration, with the data set's spec.
-      class_names: names of the classes; a label is an index into them.
+      class_names: identifiers of the classes; a label is an index into them.
+      readable_names: what a person calls them; the same where the data says nothing else.
     """
 
     workdir: Path
     recipe: Recipe
     data: DataConfig
     class_names: tuple[str, ...]
+    readable_names: tuple[str, ...]
 
     @property
     def stats(self) -> ImageStats:
@@ -99,8 +103,10 @@ class Run:
         record = _read_json(path)
         try:
             recipe = Recipe(**record["recipe"])
-            names = tuple((workdir / LABELS_FILE).read_text(encoding="utf-8").splitlines())
-            return cls(workdir, recipe, recipe.data_config(record["data"]), names)
+            names, readable = (_read_lines(workdir / name) for name in (CLASSES_FILE, LABELS_FILE))
+            if len(names) != len(readable):
+                raise ValueError(f"{CLASSES_FILE} and {LABELS_FILE} differ in length")
+            return cls(workdir, recipe, recipe.data_config(record["data"]), names, readable)
         except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
             raise UserError(f"{path}: damaged, or not written by this version ({error})") from None
 
@@ -112,12 +118,15 @@ class Run:
         spec: str,
         class_names: Sequence[str],
         stats: ImageStats,
+        readable_names: Sequence[str] | None = None,
     ) -> Run:
         """Writes a new run folder; `recipe.json` comes last, so that a folder that has one is whole."""
-        run = cls(Path(workdir), recipe, recipe.data_config(spec), tuple(class_names))
+        names, readable = tuple(class_names), tuple(readable_names or class_names)
+        run = cls(Path(workdir), recipe, recipe.data_config(spec), names, readable)
         run.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         stats.save(run.workdir / STATS_FILE)
-        write_text(run.workdir / LABELS_FILE, "".join(f"{name}\n" for name in class_names))
+        for file, lines in ((CLASSES_FILE, names), (LABELS_FILE, readable)):
+            write_text(run.workdir / file, "".join(f"{line}\n" for line in lines))
         write_text(run.workdir / ENVIRONMENT_FILE, json.dumps(describe_environment(), indent=2) + "\n")
         record = {"recipe": dataclasses.asdict(recipe), "data": spec}
         write_text(run.workdir / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
@@ -187,6 +196,11 @@ def write_text(path: Path, text: str) -> None:
     """Writes a small file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _read_lines(path: Path) -> tuple[str, ...]:
+    # Not `splitlines`, which ends a line at characters that names may hold.
+    return tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

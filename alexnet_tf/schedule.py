@@ -87,9 +87,11 @@ class Schedule:
     def _logged(self, step: int, warm: float) -> Rates:
         epoch = step // self.steps_per_epoch + 1
         row = max((row for row in LOGGED_2012 if row.epoch <= epoch), key=lambda row: row.epoch)
-        # The diary is that of a rate of 0.01; another `learning_rate` or batch scales all of it.
-        scale = warm * self.recipe.scaled_learning_rate / LOGGED_2012[0].weights
-        return Rates(row.weights * scale, row.biases * scale, row.conv1 * scale, row.colour)
+        # The diary is that of a rate of 0.01, twice that for biases; others scale all of it.
+        start = LOGGED_2012[0]
+        scale = warm * self.recipe.scaled_learning_rate / start.weights
+        biases = row.biases * scale * self.recipe.bias_rate * start.weights / start.biases
+        return Rates(row.weights * scale, biases, row.conv1 * scale, row.colour)
 
 
 def _cosine(progress: float) -> float:

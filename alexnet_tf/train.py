@@ -80,7 +80,7 @@ def _start(workdir: str, resolved: recipe.Recipe, config: DataConfig) -> Run:
         print(
             f"left out {len(found.skipped)} broken pictures, such as {first.key} ({first.reason}); see {path}"
         )
-    return Run.create(workdir, resolved, config.spec, source.class_names, found.stats)
+    return Run.create(workdir, resolved, config.spec, source.class_names, found.stats, source.readable_names)
 
 
 if __name__ == "__main__":

@@ -63,14 +63,14 @@ def open_pictures(runs: list[Run], config: DataConfig) -> tuple[Source, int]:
 
 
 def _check_held_out(runs: list[Run], source: Source, config: DataConfig) -> None:
-    """Refuses to measure a run on pictures that it was trained on because its seed held out others."""
+    """Refuses to measure a run on pictures that it was trained on because it held out others."""
 
     def keys(of: Source) -> set[bytes]:
         return set(of.dataset("val").map(lambda example: example["key"]).as_numpy_iterator())
 
     first = runs[0]
     for run in runs[1:]:
-        ours, theirs = ((r.data.seed, r.data.val_fraction) for r in (first, run))
+        ours, theirs = ((r.data.data_seed, r.data.val_fraction) for r in (first, run))
         # Records keep the split they were written with, built-in pictures are nobody's twice.
         if run.data.spec != config.spec or ours == theirs or config.kind in ("records", "synthetic"):
             continue
@@ -78,8 +78,8 @@ def _check_held_out(runs: list[Run], source: Source, config: DataConfig) -> None
         if trained_on:
             raise UserError(
                 f"{run.workdir}: was trained on {trained_on} of the {source.count('val')} pictures that "
-                f"{first.workdir} held out, since their seeds split {config.spec} differently; evaluate with "
-                "--data on pictures that neither has seen, or train both on data with a val split of its own"
+                f"{first.workdir} held out, since `data_seed` or `val_fraction` differ; train both with the "
+                "same, or evaluate with --data on pictures that neither has seen"
             )
 
 

@@ -4,10 +4,10 @@
     python -m benchmarks.input --photos DIR         # real ones, anywhere below DIR
 
 Usual: read the file, decode the whole photograph, resize its short side to 256, crop 224 at random,
-mirror, float32 minus the mean, batch. Ours: the same pictures prepared once into 256x256 records
-(timed apart), then `pipelines.dataset`. Both run in turns over the same pictures in one process and
-deliver shuffled batches; ours is timed twice, as the uint8 batches that go to the device and with the
-conversion to float32 (`preprocess.to_pixels`) done by the host too.
+mirror, float32 minus the mean, batch. Ours: the same pictures prepared once into 256x256 records of
+either encoding (timed apart), then `pipelines.dataset`. All run in turns over the same pictures in one
+process and deliver shuffled batches: ours uint8 as they go to the device, once also with the conversion
+to float32 (`preprocess.to_pixels`) done by the host.
 """
 
 from __future__ import annotations
@@ -49,25 +49,27 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import tensorflow as tf
 
-    from pipelines import dataset, image_stats, preprocess, record_writer, sources
-    from pipelines import records as record_format
+    from pipelines import dataset, image_stats, preprocess, record_writer, records, sources
 
     with tempfile.TemporaryDirectory(prefix="benchmark_input_") as temporary:
-        photographs, stored = Path(temporary) / "photographs", Path(temporary) / "records"
+        photographs = Path(temporary) / "photographs"
         _lay_out(photographs, arguments.photos, arguments.pictures)
         config = DataConfig(spec=f"folder:{photographs}", val_fraction=0.01)
         source = sources.open_source(config)
-        began = time.perf_counter()
-        record_writer.write(source, config, stored, progress=lambda *_: None)
-        prepared = source.count("train") / (time.perf_counter() - began)
-
-        config = DataConfig(spec=f"records:{stored}")
-        records = sources.open_source(config)
-        stats = image_stats.ImageStats.load(stored / record_format.STATS_NAME)
+        prepared, folders = {}, {}
+        for encoding in records.ENCODINGS:
+            folders[encoding] = stored = Path(temporary) / encoding
+            began = time.perf_counter()
+            record_writer.write(source, config, stored, encoding=encoding, progress=lambda *_: None)
+            prepared[encoding] = source.count("train") / (time.perf_counter() - began)
+        stats = image_stats.ImageStats.load(stored / records.STATS_NAME)
         paths = [str(path) for path in sorted(photographs.rglob("*.*"))]
 
-        def ours() -> tf.data.Dataset:
-            return dataset.build(records, config, "train", BATCH, training=True, stats=stats)
+        def ours(encoding: str) -> tf.data.Dataset:
+            config = DataConfig(spec=f"records:{folders[encoding]}")
+            return dataset.build(
+                sources.open_source(config), config, "train", BATCH, training=True, stats=stats
+            )
 
         def to_float(batch: dict[str, tf.Tensor]) -> tf.Tensor:
             shift = batch["colour_shift"]
@@ -76,13 +78,15 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         turns = _take_turns(
             {
                 "usual": lambda: usual(paths, stats.channel_mean),
-                "ours": ours,
-                "ours_float32": lambda: ours().map(to_float, tf.data.AUTOTUNE).prefetch(2),
+                "jpeg": lambda: ours("jpeg"),
+                "bmp": lambda: ours("bmp"),
+                "bmp_float32": lambda: ours("bmp").map(to_float, tf.data.AUTOTUNE).prefetch(2),
             },
             arguments.rounds,
             arguments.seconds,
         )
-    return _report(turns, prepared, arguments)
+        sizes = {name: sum(f.stat().st_size for f in place.iterdir()) for name, place in folders.items()}
+    return _report(turns, prepared, sizes, arguments)
 
 
 def usual(paths: list[str], mean: Any) -> Any:
@@ -131,10 +135,15 @@ def _take_turns(
     return turns
 
 
-def _report(turns: dict[str, list[Turn]], prepared: float, arguments: argparse.Namespace) -> dict[str, Any]:
+def _report(
+    turns: dict[str, list[Turn]],
+    prepared: dict[str, float],
+    sizes: dict[str, int],
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
     kind = f"photographs of {arguments.photos}" if arguments.photos else f"drawn {WIDTH}x{HEIGHT} photographs"
     print(f"{arguments.pictures} {kind}, {os.cpu_count()} cores, medians of {arguments.rounds} turns")
-    figures: dict[str, Any] = {"preparing": prepared}
+    figures: dict[str, Any] = {}
     for name, own in turns.items():
         figures[name] = statistics.median(turn.rate for turn in own)
         cost = statistics.median(turn.cost for turn in own)
@@ -147,7 +156,10 @@ def _report(turns: dict[str, list[Turn]], prepared: float, arguments: argparse.N
         )
         if name != "usual":
             figures |= {f"{name}_over_usual": ratio, f"{name}_processor_saving": saving}
-    print(f"preparing    {prepared:7.0f} pictures/s, once")
+    for encoding, speed in prepared.items():
+        kilobytes = sizes[encoding] / arguments.pictures / 1000
+        figures |= {f"preparing_{encoding}": speed, f"kilobytes_{encoding}": kilobytes}
+        print(f"preparing {encoding:4}{speed:6.0f} pictures/s, once; {kilobytes:.0f} kB a picture")
     return figures
 
 

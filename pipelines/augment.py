@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import image_stats, preprocess
+from pipelines import bitmap, image_stats, preprocess
 from pipelines.config import DataConfig
 from pipelines.decode import decode_jpeg_window
 from pipelines.image_stats import ColourComponents
@@ -65,10 +65,10 @@ def crop_mirror(image: tf.Tensor, config: DataConfig, window: Window) -> tf.Tens
 
 
 def decode_crop_mirror(image_bytes: tf.Tensor, config: DataConfig, window: Window) -> tf.Tensor:
-    """The same from the JPEG of a prepared picture, decoding no more than the crop needs.
+    """The same from the file of a prepared picture, decoding no more than the crop needs.
 
     Args:
-      image_bytes: string scalar, a JPEG of resize x resize pixels.
+      image_bytes: string scalar, of resize x resize pixels: a JPEG, or a BMP of `pipelines.bitmap`.
       config: `resize` and `crop` are read; `pad` must be 0.
       window: scalars.
 
@@ -80,7 +80,12 @@ def decode_crop_mirror(image_bytes: tf.Tensor, config: DataConfig, window: Windo
     """
     if config.pad:
         raise ValueError(f"`pad` must be 0 to crop while decoding; received {config.pad}")
-    image = decode_jpeg_window(image_bytes, config.resize, (window.top, window.left), config.crop)
+    where = (config.resize, (window.top, window.left), config.crop)
+    image = tf.cond(
+        tf.io.is_jpeg(image_bytes),
+        lambda: decode_jpeg_window(image_bytes, *where),
+        lambda: bitmap.decode_window(image_bytes, *where),
+    )
     return _mirror_if(image, window.mirrored)
 
 

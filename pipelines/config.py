@@ -24,7 +24,9 @@ class DataConfig:
 
     Attributes:
       spec: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`.
-      seed: decides the train/val split, the order of the examples and every augmentation.
+      seed: decides the order of the examples in training and every augmentation.
+      data_seed: decides which pictures are held out when the source has no validation split, their
+        order, and the built-in pictures. Runs that share it may be averaged and compared.
       val_fraction: share of the training set held out when the source has no validation split.
       resize: short side in pixels that every picture is brought to (256 in section 2).
       crop: side of the square the network sees (224 in section 4.1).
@@ -47,6 +49,7 @@ class DataConfig:
 
     spec: str = "synthetic"
     seed: int = 0
+    data_seed: int = 0
     val_fraction: float = 0.1
     resize: int = 256
     crop: int = 224

@@ -83,6 +83,8 @@ def _list_classes(root: Path, below: str) -> tuple[tuple[str, ...], Listing, int
         names = tuple(
             sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
         )
+    if any("\n" in name for name in names):
+        raise DataError(f"{top}: a class folder's name must be one line; received {names!r}")
     if not names:
         raise DataError(
             f"{top}: holds no class folders; put the pictures of each class into a folder of its own"

@@ -47,7 +47,7 @@ class Listing:
 
 def split_listing(listing: Listing, config: DataConfig) -> dict[str, Listing]:
     """Holds out the seeded validation share of a training set, class by class."""
-    held = held_out(listing.labels, config.val_fraction, config.seed)
+    held = held_out(listing.labels, config.val_fraction, config.data_seed)
     return {"train": listing.take(~held), "val": listing.take(held)}
 
 
@@ -122,7 +122,7 @@ class ListedSource(Source):
         return remainder
 
     def _fixed_order(self, split: str) -> np.ndarray:
-        return generator(self._config.seed, _FIXED_ORDER).permutation(self.count(split))
+        return generator(self._config.data_seed, _FIXED_ORDER).permutation(self.count(split))
 
     def _loader(self, split: str) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
         """A graph function from an index into the listing to an element of the dataset."""

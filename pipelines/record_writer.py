@@ -17,14 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import preprocess, records, scan
+from pipelines import bitmap, preprocess, records, scan
 from pipelines.config import DataConfig, DataError
 from pipelines.files import PART_SUFFIX, replacing
 from pipelines.image_stats import StatsAccumulator
 from pipelines.records import Index, RecordsSource, Settings, Shard
 from pipelines.sources import SPLITS, BrokenPicture, Source
 
-# At most 20 MB a shard: small enough to be made again, large enough to be read at full disk speed.
+# At most 50 MB a shard of JPEGs: small enough to be made again, large enough to be read at full disk speed.
 SHARD_SIZE = 1024
 # Off by two grey levels on average (40 photographs; 30 kB each). 4:2:0 chroma, because photographs come
 # in it already: all of the colour would cost a third more to store and to decode for half a level.
@@ -61,14 +61,21 @@ class Written:
 
 
 def write(
-    source: Source, config: DataConfig, folder: Path, *, shard_size: int = SHARD_SIZE, progress: Progress
+    source: Source,
+    config: DataConfig,
+    folder: Path,
+    *,
+    encoding: str = "jpeg",
+    shard_size: int = SHARD_SIZE,
+    progress: Progress,
 ) -> Written:
     """Writes a source into a folder of records, or goes on where an earlier call stopped.
 
     Args:
       source: the data set.
-      config: `resize` is the side of the stored pictures; spec, seed and val_fraction are noted.
+      config: `resize` is the side of the stored pictures; spec, data_seed and val_fraction are noted.
       folder: where to; holds nothing yet, or records of the same settings.
+      encoding: `jpeg`, or `bmp`: without loss, some six times as large and far faster to read.
       shard_size: pictures of the source in one shard.
       progress: called with (what is being done, pictures done, pictures to do).
 
@@ -79,7 +86,7 @@ def write(
       DataError: the folder holds records of other settings, or too few pictures can be read.
       OSError: the folder cannot be written, for example because the disk is full.
     """
-    settings = _settings(source, config, shard_size)
+    settings = _settings(source, config, encoding, shard_size)
     index = _open_folder(folder, settings)
     for part in folder.glob(f"*{PART_SUFFIX}"):
         part.unlink()
@@ -106,13 +113,14 @@ def write(
     )
 
 
-def _settings(source: Source, config: DataConfig, shard_size: int) -> Settings:
+def _settings(source: Source, config: DataConfig, encoding: str, shard_size: int) -> Settings:
     place = config.location if config.kind == "tfds" else Path(config.location).expanduser().resolve().name
     return Settings(
         format=records.FORMAT,
         source=f"{config.kind}:{place}" if config.location else config.kind,
         size=config.resize,
-        seed=config.seed,
+        encoding=encoding,
+        seed=config.data_seed,
         val_fraction=config.val_fraction,
         shard_size=shard_size,
         pictures={split: source.count(split) for split in SPLITS},
@@ -191,7 +199,11 @@ def _stream(source: Source, settings: Settings, split: str, positions: np.ndarra
     """The readable pictures at some positions, prepared and encoded, in ascending order."""
 
     def transform(example: scan.Elements) -> scan.Elements:
-        return {"image_bytes": stored_picture(example["image_bytes"], settings.size)}
+        image_bytes = example["image_bytes"]
+        if settings.encoding == "bmp":
+            image = preprocess.prepare(image_bytes, settings.size)
+            return {"image_bytes": bitmap.encode(image, settings.size)}
+        return {"image_bytes": jpeg_picture(image_bytes, settings.size)}
 
     if not len(positions):
         return
@@ -200,8 +212,8 @@ def _stream(source: Source, settings: Settings, split: str, positions: np.ndarra
         yield from map(Record._make, zip(*(batch[name] for name in Record._fields), strict=True))
 
 
-def stored_picture(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
-    """What a record holds of a picture: the JPEG of its central square (section 2), `size` x `size` RGB.
+def jpeg_picture(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
+    """The JPEG of a picture's central square (section 2), `size` x `size` RGB.
 
     A JPEG that has this form already is kept byte for byte, so that nothing is lost by encoding twice.
 

@@ -1,4 +1,4 @@
-"""Prepared records: a folder of TFRecord shards with square JPEG pictures, its index, its statistics.
+"""Prepared records: a folder of TFRecord shards with square pictures, its index, its statistics.
 
 `python -m pipelines.prepare` writes the folder (record_writer.py), this module reads it:
 
@@ -35,6 +35,7 @@ AGAIN = (
 # mixes the classes already, so a window of a few shards is as good as a shuffle of the whole set.
 SHARDS_AT_ONCE, SHUFFLE_BLOCK = 8, 4096
 PARSED_AT_ONCE = 64
+ENCODINGS = ("jpeg", "bmp")
 
 FEATURES = {
     "image_bytes": tf.io.FixedLenFeature([], tf.string),
@@ -51,7 +52,8 @@ class Settings:
       format: version of this layout.
       source: the data specification, folders by their last name only.
       size: side of the pictures in pixels.
-      seed, val_fraction: as in DataConfig.
+      encoding: one of ENCODINGS.
+      seed, val_fraction: `data_seed` and `val_fraction` of DataConfig.
       shard_size: pictures of the source, readable or not, that go into one shard.
       pictures: how many the source offered for each split.
       class_names: index = label.
@@ -67,6 +69,7 @@ class Settings:
     pictures: dict[str, int]
     class_names: tuple[str, ...]
     readable_names: tuple[str, ...]
+    encoding: str = "jpeg"  # what folders hold that were written before there was a choice
 
     def shard_names(self, split: str) -> list[str]:
         """File names of a split's shards in order."""
@@ -170,7 +173,8 @@ class RecordsSource(Source):
         self._shards = {split: index.of_split(split) for split in SPLITS}
         self.description = (
             f"{folder}: {len(self.class_names)} classes, {self.count('train')} + {self.count('val')} records"
-            f" of {self.prepared_size}x{self.prepared_size} pixels from {index.settings.source}"
+            f" ({index.settings.encoding}) of {self.prepared_size}x{self.prepared_size} pixels"
+            f" from {index.settings.source}"
         )
 
     def count(self, split: str) -> int:

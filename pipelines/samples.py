@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", required=True, metavar="SPEC", help="synthetic, folder:DIR, tfds:NAME, ...")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into; made if need be")
     parser.add_argument("--count", type=int, default=6, help="how many pictures (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="the run's seed: decides which are held out")
+    parser.add_argument("--seed", type=int, default=0, help="the run's data_seed (default %(default)s)")
     command.add_json_flag(parser)
     arguments = parser.parse_args(argv)
     return command.run(lambda: _samples(arguments), as_json=arguments.json)
@@ -38,10 +38,12 @@ def main(argv: list[str] | None = None) -> int:
 def _samples(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.count < 1:
         raise DataError(f"--count must be 1 or more; received {arguments.count}")
-    config = DataConfig(spec=arguments.data, seed=arguments.seed)
+    config = DataConfig(spec=arguments.data, data_seed=arguments.seed)
     from pipelines import sources
 
-    files = write(sources.open_source(config), arguments.count, Path(arguments.out).expanduser(), config.seed)
+    files = write(
+        sources.open_source(config), arguments.count, Path(arguments.out).expanduser(), arguments.seed
+    )
     for file in files:
         print(file)
     return {"pictures": [str(file) for file in files]}

@@ -70,7 +70,7 @@ class SyntheticSource(ListedSource):
     """The built-in pictures as a source of their own two splits.
 
     Args:
-      config: its `seed` decides every picture; its spec may give the counts as `synthetic:TRAIN,VAL`.
+      config: its `data_seed` decides every picture; its spec may give the counts as `synthetic:TRAIN,VAL`.
       train_count, val_count: numbers of pictures where the spec does not say.
 
     Raises:
@@ -97,17 +97,17 @@ class SyntheticSource(ListedSource):
         self.prepared_size = synthetic_scene.SIDE
         self.description = (
             f"synthetic: {train_count} train and {val_count} val pictures "
-            f"of {len(SHAPES)} classes, seed {config.seed}"
+            f"of {len(SHAPES)} classes, seed {config.data_seed}"
         )
 
     def image_bytes(self, key: str) -> bytes:
         """The picture `key` as JPEG bytes."""
-        return _image_bytes(self._config.seed, *_parse(key))
+        return _image_bytes(self._config.data_seed, *_parse(key))
 
     def mask(self, key: str) -> NDArray[np.bool_]:
         """Where the object of picture `key` can be seen: bool [256, 256]."""
         split, index = _parse(key)
-        return synthetic_scene.draw(label_of(index), _generator(self._config.seed, split, index))[1]
+        return synthetic_scene.draw(label_of(index), _generator(self._config.data_seed, split, index))[1]
 
     def reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
         if split not in self._images:
@@ -123,7 +123,7 @@ class SyntheticSource(ListedSource):
     def _draw(self, split: str) -> list[bytes]:
         """All pictures of a split in index order."""
         # One thread: most of the drawing holds the interpreter's lock, and a second one gained nothing.
-        return [_image_bytes(self._config.seed, split, index) for index in range(self._sizes[split])]
+        return [_image_bytes(self._config.data_seed, split, index) for index in range(self._sizes[split])]
 
     def _with(self, listings: dict[str, Listing]) -> SyntheticSource:
         train_count, val_count = self._sizes["train"], self._sizes["val"]

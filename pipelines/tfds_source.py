@@ -44,7 +44,7 @@ class TfdsSource(Source):
         self._native = {"train": "train", "val": self._validation_split()}
         self._masks: dict[str, np.ndarray] = {}
         if self._native["val"] == "train":
-            held = held_out(self._labels("train"), config.val_fraction, config.seed)
+            held = held_out(self._labels("train"), config.val_fraction, config.data_seed)
             self._masks = {"train": ~held, "val": held}
         self.description = (
             f"{config.location} {builder.info.version} of TFDS: {len(self.class_names)} classes,"

@@ -11,9 +11,11 @@ def quiet(what, done, total):
     """A progress report that goes nowhere."""
 
 
-def write(config, folder, *, progress=quiet):
+def write(config, folder, *, encoding="jpeg", progress=quiet):
     """Shards of eight pictures."""
-    return record_writer.write(open_source(config), config, folder, shard_size=8, progress=progress)
+    return record_writer.write(
+        open_source(config), config, folder, encoding=encoding, shard_size=8, progress=progress
+    )
 
 
 def stored(folder, **settings):

@@ -39,11 +39,18 @@ def stats(side: int = 256, seed: int = 0) -> ImageStats:
     )
 
 
-def create(workdir: Path, spec: str, class_names: Sequence[str], seed: int = 0, **settings: str) -> Run:
+def create(
+    workdir: Path,
+    spec: str,
+    class_names: Sequence[str],
+    seed: int = 0,
+    readable: Sequence[str] | None = None,
+    **settings: str,
+) -> Run:
     """A run folder without a checkpoint; tests put `network` in the place of a real one."""
     fixed = {"mean": "image", "pixel_divisor": "60", "seed": str(seed)}
     chosen = recipe.get("quickstart").replace({**fixed, **settings})
-    return Run.create(workdir, chosen, spec, class_names, stats(chosen.resize, seed))
+    return Run.create(workdir, chosen, spec, class_names, stats(chosen.resize, seed), readable)
 
 
 def jpeg(seed: int, height: int = 260, width: int = 300) -> bytes:

@@ -202,13 +202,16 @@ def _weights(network: keras.Model) -> np.ndarray:
 def test_a_runs_network_is_its_best_or_its_newest(run: Run) -> None:
     with pytest.raises(UserError, match="run: the run has no checkpoint yet; train it first"):
         checkpoint.load_network(run)
+    assert checkpoint.loaded_step(run) is None
     best, newest = (
         model.build("paper", 3, seed=seed, dtype_policy="mixed_bfloat16", fused=True) for seed in (1, 2)
     )
     kept = Checkpoints(run.checkpoint_dir)
     kept.save(4, checkpoint.network_arrays(newest), {})
     np.testing.assert_array_equal(_weights(checkpoint.load_network(run, "best")), _weights(newest))
+    assert checkpoint.loaded_step(run) == 4
     kept.save_best(best, {"step": 2})
+    assert (checkpoint.loaded_step(run), checkpoint.loaded_step(run, "newest")) == (2, 4)
     loaded = checkpoint.load_network(run)
     np.testing.assert_array_equal(_weights(loaded), _weights(best))
     np.testing.assert_array_equal(_weights(checkpoint.load_network(run, "newest")), _weights(newest))

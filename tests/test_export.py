@@ -23,6 +23,7 @@ from alexnet_tf import checkpoint, export, model, signatures, warmup
 from alexnet_tf.run_record import Run
 from pipelines import preprocess
 
+IDS = [f"n{index:08d}" for index in range(12)]
 NAMES = [f"class {index:02d}" for index in range(12)]
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunc"}
 # Other ways of summing the same numbers.
@@ -43,17 +44,17 @@ class Exported(NamedTuple):
 def exported(tmp_path_factory):
     """The real command on the one-tower network with random weights, in a folder that is then moved."""
     root = tmp_path_factory.mktemp("export")
-    run = small_runs.create(root / "run", "synthetic", NAMES, variant="half")
+    run = small_runs.create(root / "run", "synthetic", IDS, readable=NAMES, variant="half")
     network = model.build("half", len(NAMES), initializer="he", dropout_rate=run.recipe.dropout_rate, seed=3)
     checkpoint.write(run.checkpoint_dir / checkpoint.BEST, checkpoint.network_arrays(network), {"step": 1})
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         words = ["--workdir", str(root / "run"), "--export-dir", str(root / "here"), "--json"]
         assert export.main(words) == 0
-    # What the folder needs must lie in it.
-    (root / "here").rename(root / "elsewhere")
+    (root / "here").rename(root / "elsewhere")  # what the folder needs must lie in it
     shutil.rmtree(root / "run" / "checkpoints")
-    (root / "run" / "labels.txt").unlink()
+    for name in ("labels.txt", "class_ids.txt"):
+        (root / "run" / name).unlink()
     loaded = tf.saved_model.load(str(root / "elsewhere" / "1"))
     yield Exported(
         root / "elsewhere" / "1",
@@ -293,6 +294,7 @@ def test_figures_and_files(exported):
     assert exported.figures["megabytes"] == pytest.approx(size / 1e6, abs=0.1)
     for labels in ("assets/labels.txt", "assets.extra/labels.txt"):
         assert (exported.folder / labels).read_text().splitlines() == NAMES
+    assert (exported.folder / "assets.extra/class_ids.txt").read_text().splitlines() == IDS
     # The weights once, the graph without a copy of them or of the mean image in every signature.
     assert size < 4.05 * exported.network.count_params()
     assert (exported.folder / "saved_model.pb").stat().st_size < 3e6

@@ -148,5 +148,5 @@ def test_quickstart_runs_the_public_commands_in_order():
         "alexnet_tf.predict",
     ]
     assert "--workdir runs/quickstart " in shown["0"]
-    assert "--workdir runs/quickstart-seed1 --set seed=1" in shown["1"]
+    assert "--workdir runs/quickstart-seed1 --set seed=1 --set data_seed=1" in shown["1"]
     assert "runs/quickstart/" not in shown["1"], "a second seed would overwrite the first one's folder"

@@ -19,7 +19,7 @@ from pipelines.sources import open_source
 class TestStoredPicture:
     def test_a_picture_of_the_right_form_is_kept_byte_for_byte(self):
         ready = encoded(textured(SIDE, SIDE), "JPEG", quality=60)
-        assert record_writer.stored_picture(tf.constant(ready), SIDE).numpy() == ready
+        assert record_writer.jpeg_picture(tf.constant(ready), SIDE).numpy() == ready
 
     @pytest.mark.parametrize(
         "other",
@@ -30,17 +30,17 @@ class TestStoredPicture:
         ],
     )
     def test_any_other_is_encoded_anew_as_rgb(self, other):
-        result = record_writer.stored_picture(tf.constant(other), SIDE)
+        result = record_writer.jpeg_picture(tf.constant(other), SIDE)
         assert result.numpy() != other
         assert tf.io.extract_jpeg_shape(result).numpy().tolist() == [SIDE, SIDE, 3]
 
     def test_a_truncated_picture_of_the_right_form_is_not_kept(self):
         ready = encoded(textured(SIDE, SIDE), "JPEG")
         with pytest.raises(tf.errors.InvalidArgumentError):
-            record_writer.stored_picture(tf.constant(ready[:-200]), SIDE)
+            record_writer.jpeg_picture(tf.constant(ready[:-200]), SIDE)
 
     def test_chroma_has_half_the_resolution(self):
-        result = record_writer.stored_picture(
+        result = record_writer.jpeg_picture(
             tf.constant(encoded(textured(20, 30), "JPEG", subsampling=0)), SIDE
         )
         assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(result.numpy()))) == 2
@@ -89,7 +89,7 @@ class TestResume:
         assert content(records_folder).keys() == whole.keys()
         assert ImageStats.load(records_folder / "image_stats.npz").count == 36
 
-    @pytest.mark.parametrize("change", [{"resize": 12, "crop": 12}, {"seed": 1}, {"val_fraction": 0.2}])
+    @pytest.mark.parametrize("change", [{"resize": 12, "crop": 12}, {"data_seed": 1}, {"val_fraction": 0.2}])
     def test_other_settings_are_refused(self, pictures_config, records_folder, change):
         before = content(records_folder)
         with pytest.raises(

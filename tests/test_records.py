@@ -1,13 +1,14 @@
 """Prepared records as a source: what they hold, in which order, and what damage is called."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_records import SIDE, hurt, keys, stored
+from small_records import SIDE, hurt, keys, stored, write
 
-from pipelines import preprocess, records, scan
+from pipelines import dataset, preprocess, records, scan
 from pipelines.config import DataConfig, DataError
 from pipelines.decode import decode
 from pipelines.sources import open_source
@@ -30,6 +31,31 @@ class TestContent:
                 received = decode(record["image_bytes"]).numpy() @ LUMA
                 # Brightness only: at 16 pixels these pictures are all colour edges, of which JPEG keeps half.
                 assert np.abs(received - expected).mean() < 2
+
+    def test_bitmaps_lose_nothing_and_are_cropped_as_they_are(self, pictures_config, tmp_path):
+        write(pictures_config, tmp_path / "bitmaps", encoding="bmp")
+        source, prepared = open_source(pictures_config), stored(tmp_path / "bitmaps")
+        assert prepared.description.endswith("records (bmp) of 16x16 pixels from folder:data")
+        for original, record in zip(source.dataset("train"), prepared.dataset("train"), strict=True):
+            assert (record["key"], record["label"]) == (original["key"], original["label"])
+            np.testing.assert_array_equal(
+                decode(record["image_bytes"]), preprocess.prepare(original["image_bytes"], SIDE)
+            )
+        config = DataConfig("synthetic", resize=SIDE, crop=11, colour_noise="none", shuffle=False)
+        ordered = (
+            open_source(dataclasses.replace(pictures_config, shuffle=False)),
+            stored(tmp_path / "bitmaps", shuffle=False),
+        )
+        streams = [dataset.build(s, config, "train", 6, training=True).take(7) for s in ordered]
+        for ours, theirs in zip(*streams, strict=True):
+            np.testing.assert_array_equal(ours["image"], theirs["image"])
+
+    def test_folders_written_before_there_was_a_choice_hold_jpegs(self, records_folder):
+        path = records_folder / "records.json"
+        index = json.loads(path.read_text())
+        assert index.pop("encoding") == "jpeg"
+        path.write_text(json.dumps(index))
+        assert records.Index.load(records_folder).settings.encoding == "jpeg"
 
     def test_statistics_are_those_of_the_stored_pictures(self, records_folder):
         prepared = stored(records_folder)

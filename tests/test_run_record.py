@@ -19,7 +19,8 @@ from alexnet_tf.run_record import Run
 from pipelines.config import DataConfig
 from pipelines.image_stats import ImageStats
 
-CLASSES = ("tabby, tabby cat", "größer", "n01440764")
+CLASSES = ("tabby, tabby cat", "größer\u2028noch", "n01440764")
+READABLE = ("tabby", "größer", "tench")
 
 
 def _stats(side: int = 4) -> ImageStats:
@@ -28,7 +29,9 @@ def _stats(side: int = 4) -> ImageStats:
 
 
 def _create(workdir: Path, **settings: str) -> Run:
-    return Run.create(workdir, recipe.get("original").replace(settings), "folder:pictures", CLASSES, _stats())
+    return Run.create(
+        workdir, recipe.get("original").replace(settings), "folder:pictures", CLASSES, _stats(), READABLE
+    )
 
 
 def test_a_run_is_found_as_it_was_written(tmp_path: Path) -> None:
@@ -42,7 +45,7 @@ def test_a_run_is_found_as_it_was_written(tmp_path: Path) -> None:
     }
     assert opened.data == opened.recipe.data_config("folder:pictures")
     assert isinstance(opened.data, DataConfig)
-    assert opened.class_names == CLASSES
+    assert (opened.class_names, opened.readable_names) == (CLASSES, READABLE)
     np.testing.assert_array_equal(opened.stats.mean_image, _stats().mean_image)
     assert opened.stats.count == 9
     assert opened.checkpoint_dir.is_dir()
@@ -51,6 +54,11 @@ def test_a_run_is_found_as_it_was_written(tmp_path: Path) -> None:
     assert environment["packages"]["keras"][0].isdigit()
     assert environment["command"].startswith("python -m alexnet_tf.train")
     assert environment["processors"] == os.cpu_count()
+
+
+def test_readable_names_are_the_identifiers_where_nothing_else_is_said(tmp_path: Path) -> None:
+    Run.create(tmp_path, recipe.get("original"), "folder:pictures", CLASSES, _stats())
+    assert Run.open(tmp_path).readable_names == CLASSES
 
 
 def test_the_recipe_file_holds_every_field_for_a_reader(tmp_path: Path) -> None:
@@ -77,6 +85,8 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         ("recipe.json", lambda text: text.replace('"folder:pictures"', '"folder"')),
         ("recipe.json", lambda text: text.replace('"epochs": 90.0', '"epochs": "many"')),
         ("labels.txt", None),
+        ("labels.txt", lambda text: text + "one more\n"),
+        ("class_ids.txt", None),
         ("labels.txt", lambda text: b"\xff\xfe\x00"),
     ],
 )

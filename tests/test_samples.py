@@ -7,7 +7,7 @@ from pipelines.config import DataConfig
 
 
 def test_files_hold_the_stored_bytes_under_the_class_name(tmp_path):
-    source = sources.open_source(DataConfig(spec="synthetic:12,24", seed=3))
+    source = sources.open_source(DataConfig(spec="synthetic:12,24", data_seed=3))
     stored = {
         element["image_bytes"]: (source.readable_names[element["label"]], element["key"].decode())
         for element in source.dataset("val").as_numpy_iterator()

@@ -104,6 +104,13 @@ def test_original_follows_the_diary_at_every_step() -> None:
     assert schedule.rates(24 * STEPS_PER_EPOCH).weights == pytest.approx(0.001)
 
 
+def test_the_diary_takes_the_biases_rate_from_the_recipe() -> None:
+    twice, once = (_schedule(schedule="logged", bias_rate=rate) for rate in (2.0, 1.0))
+    for step in (0, 30 * STEPS_PER_EPOCH):
+        assert once.rates(step).biases == pytest.approx(0.01)
+        assert twice.rates(step)._replace(biases=0.01) == once.rates(step)
+
+
 @pytest.mark.parametrize("name", ["paper", "original", "small_data"])
 def test_twice_the_batch_is_twice_every_rate(name: str) -> None:
     single = recipe.get(name)

@@ -63,7 +63,7 @@ class TestFolder:
         assert (source.count("train"), source.count("val")) == (24, 6)
         assert collections.Counter(key[:3] for key in keys(source, "val")) == {"cat": 4, "dog": 2}
         assert keys(opened(root, val_fraction=0.2), "val") == keys(source, "val")
-        assert set(keys(opened(root, val_fraction=0.2, seed=1), "val")) != set(keys(source, "val"))
+        assert set(keys(opened(root, val_fraction=0.2, data_seed=1), "val")) != set(keys(source, "val"))
 
     def test_train_alone_is_split_and_val_is_taken_where_it_is(self, class_folder):
         root = class_folder({"cat": 10, "dog": 10}, "data/train").parent

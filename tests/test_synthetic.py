@@ -16,7 +16,7 @@ CLASSES = 12
 
 
 def _source(seed: int = 0, train: int = 24, val: int = 24) -> SyntheticSource:
-    return SyntheticSource(DataConfig(seed=seed), train_count=train, val_count=val)
+    return SyntheticSource(DataConfig(data_seed=seed), train_count=train, val_count=val)
 
 
 def _image(image_bytes: bytes, side: int = 256) -> np.ndarray:

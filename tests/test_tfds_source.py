@@ -66,7 +66,7 @@ def test_a_seeded_stratified_share_otherwise(prepared):
     assert sorted(numbers(source, "train") + held) == list(range(40))
     assert set(numbers(source, "train", epoch=3)) == set(range(40)) - set(held)
     assert held == numbers(prepared(tiny_tfds.TinyTrainOnly, val_fraction=0.2), "val")
-    assert set(held) != set(numbers(prepared(tiny_tfds.TinyTrainOnly, val_fraction=0.2, seed=1), "val"))
+    assert set(held) != set(numbers(prepared(tiny_tfds.TinyTrainOnly, val_fraction=0.2, data_seed=1), "val"))
 
 
 @pytest.mark.parametrize("builder_class", [tiny_tfds.TinyTrainOnly, tiny_tfds.TinyThreeSplits])

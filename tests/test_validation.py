@@ -23,10 +23,10 @@ def held_out(run) -> set[str]:
 
 
 def two_runs(tmp_path, spec, *seeds):
-    return [small_runs.create(tmp_path / f"run{seed}", spec, CLASSES, seed=seed) for seed in seeds]
+    return [small_runs.create(tmp_path / f"run{seed}", spec, CLASSES, data_seed=str(seed)) for seed in seeds]
 
 
-def test_runs_whose_seeds_held_out_other_pictures_are_not_mixed(tmp_path, data):
+def test_runs_that_held_out_other_pictures_are_not_mixed(tmp_path, data):
     one, two = two_runs(tmp_path, f"folder:{data}", 1, 2)
     trained_on = len(held_out(one) - held_out(two))
     assert trained_on > 0
@@ -36,14 +36,14 @@ def test_runs_whose_seeds_held_out_other_pictures_are_not_mixed(tmp_path, data):
         validation.open_pictures([one, two], one.data)
 
 
-def test_runs_of_the_same_seed_share_their_pictures(tmp_path, data):
+def test_runs_of_several_seeds_share_their_pictures(tmp_path, data):
     one = small_runs.create(tmp_path / "one", f"folder:{data}", CLASSES, seed=1)
-    two = small_runs.create(tmp_path / "two", f"folder:{data}", CLASSES, seed=1, pixel_divisor="20")
+    two = small_runs.create(tmp_path / "two", f"folder:{data}", CLASSES, seed=2, pixel_divisor="20")
     source, left_out = validation.open_pictures([one, two], one.data)
     assert (source.count("val"), left_out) == (7, 0)
 
 
-def test_seeds_do_not_matter_where_the_data_has_its_own_val_split(tmp_path):
+def test_data_seeds_do_not_matter_where_the_data_has_its_own_val_split(tmp_path):
     small_runs.folder(tmp_path / "data" / "train", CLASSES, 1)
     small_runs.folder(tmp_path / "data" / "val", CLASSES, 1, seed=50)
     runs = two_runs(tmp_path, f"folder:{tmp_path / 'data'}", 1, 2)

@@ -101,7 +101,8 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
 def _from_file(run: Run, path: str) -> _Picture:
     """A picture from a file, of the class that its folder is named after, if any."""
     folder = Path(path).absolute().parent.name
-    return _Picture(Path(path).name, Path(path).read_bytes(), folder if folder in run.class_names else "")
+    name = run.readable_names[run.class_names.index(folder)] if folder in run.class_names else ""
+    return _Picture(Path(path).name, Path(path).read_bytes(), name)
 
 
 def _from_data(run: Run) -> list[_Picture]:
@@ -114,7 +115,7 @@ def _from_data(run: Run) -> list[_Picture]:
     seen: collections.Counter[str] = collections.Counter()
     ranked = []
     for example in source.pick("val", positions):
-        name = run.class_names[example.label]
+        name = run.readable_names[example.label]
         ranked.append((seen[name], _Picture(example.key, example.image_bytes, name)))
         seen[name] += 1
     # The first picture of every class, then the second of each, and so on.
@@ -137,7 +138,7 @@ def _look_at(run: Run, trained: Any, pictures: list[_Picture]) -> list[Panel]:
     probabilities = tf.nn.softmax(trained(pixels, training=False))
     scores, labels = tf.math.top_k(probabilities, min(SHOWN_CLASSES, len(run.class_names)))
     return [
-        Panel(p.key, crop.numpy(), p.true_name, [run.class_names[label] for label in best], values)
+        Panel(p.key, crop.numpy(), p.true_name, [run.readable_names[label] for label in best], values)
         for p, crop, best, values in zip(
             pictures, crops, labels.numpy().tolist(), scores.numpy().tolist(), strict=True
         )
