@@ -252,14 +252,15 @@ SMALL_DATA = Recipe(
 QUICKSTART = dataclasses.replace(
     SMALL_DATA,
     name="quickstart",
-    learning_rate=0.01,
+    learning_rate=0.015,
+    clip_norm=8.0,
     freeze_conv1=0.5,
-    epochs=2.5,
+    epochs=2.0,
     evaluate_every=0.5,
     warmup_steps=50,
     resize=256,
     pad=0,
-    pixel_divisor=15.0,
+    pixel_divisor=6.0,
     checkpoint_every=0,
 )
 

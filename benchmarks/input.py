@@ -79,8 +79,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             {
                 "usual": lambda: usual(paths, stats.channel_mean),
                 "jpeg": lambda: ours("jpeg"),
-                "bmp": lambda: ours("bmp"),
-                "bmp_float32": lambda: ours("bmp").map(to_float, tf.data.AUTOTUNE).prefetch(2),
+                "ppm": lambda: ours("ppm"),
+                "ppm_float32": lambda: ours("ppm").map(to_float, tf.data.AUTOTUNE).prefetch(2),
             },
             arguments.rounds,
             arguments.seconds,

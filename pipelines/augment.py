@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import bitmap, image_stats, preprocess
+from pipelines import image_stats, ppm, preprocess
 from pipelines.config import DataConfig
 from pipelines.decode import decode_jpeg_window
 from pipelines.image_stats import ColourComponents
@@ -68,7 +68,7 @@ def decode_crop_mirror(image_bytes: tf.Tensor, config: DataConfig, window: Windo
     """The same from the file of a prepared picture, decoding no more than the crop needs.
 
     Args:
-      image_bytes: string scalar, of resize x resize pixels: a JPEG, or a BMP of `pipelines.bitmap`.
+      image_bytes: string scalar, of resize x resize pixels: a JPEG, or a PPM of `pipelines.ppm`.
       config: `resize` and `crop` are read; `pad` must be 0.
       window: scalars.
 
@@ -84,7 +84,7 @@ def decode_crop_mirror(image_bytes: tf.Tensor, config: DataConfig, window: Windo
     image = tf.cond(
         tf.io.is_jpeg(image_bytes),
         lambda: decode_jpeg_window(image_bytes, *where),
-        lambda: bitmap.decode_window(image_bytes, *where),
+        lambda: ppm.decode_window(image_bytes, *where),
     )
     return _mirror_if(image, window.mirrored)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from pipelines import ppm
+
 _JPEG_START = b"\xff\xd8\xff"
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.
 _TRANSFORM = "INTEGER_ACCURATE"
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes one JPEG, PNG, GIF or BMP file by its content, whatever its name.
+    """Decodes one JPEG, PNG, GIF, BMP or PPM file by its content, whatever its name.
 
     Gray becomes RGB, palettes are looked up, 16-bit PNGs keep their upper eight bits, alpha is dropped
     and only the first frame of an animation is kept. CMYK and YCCK JPEGs become R = (255-C)(255-K)/255
@@ -32,6 +34,9 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.io.decode_jpeg(image_bytes, channels=3, dct_method=_TRANSFORM)
 
     def other() -> tf.Tensor:
+        return tf.cond(ppm.is_ppm(image_bytes), lambda: ppm.decode(image_bytes), known_to_tensorflow)
+
+    def known_to_tensorflow() -> tf.Tensor:
         image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
         is_bmp = tf.equal(tf.strings.substr(image_bytes, 0, 2), "BM")
         return tf.cond(is_bmp, lambda: _look_up_bmp_palette(image, image_bytes), lambda: image)

@@ -8,7 +8,7 @@ with it, and a stream that calls Python cannot be handed to another process.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from pipelines.sources import Source
 
 # Streams of random numbers under one seed.
-_ORDER, _BLOCKS = 0, 1
+_ORDER, _BUFFER = 0, 1
 _NO_END = 2**40
+# What a shuffle holds: a small set whole, of ImageNet some thousand 256x256 JPEGs.
+SHUFFLE_BYTES = 128 << 20
 
 
 def endless(source: Source, per_epoch: int, position: int) -> tf.data.Dataset:
@@ -53,7 +55,7 @@ def interleave_shards(
     epoch: int | tf.Tensor,
     *,
     at_once: int,
-    block: int,
+    buffer: int,
 ) -> tf.data.Dataset:
     """Elements of a sharded set in the order of an epoch.
 
@@ -65,34 +67,40 @@ def interleave_shards(
       shards: how many there are.
       seed, epoch: decide the order, and nothing else does.
       at_once: shards read in turn.
-      block: elements shuffled among each other.
+      buffer: elements shuffled among each other.
     """
     order = tf.data.Dataset.from_tensor_slices(permutation(shards, seed, epoch))
     elements = order.interleave(
         open_shard, cycle_length=at_once, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
-    return shuffle_in_blocks(elements, block, seed, epoch)
+    return shuffle(elements, buffer, seed, epoch)
 
 
-def shuffle_in_blocks(
-    dataset: tf.data.Dataset, block: int, seed: int, epoch: int | tf.Tensor
-) -> tf.data.Dataset:
-    """Shuffles each run of `block` elements, as a pure function of (seed, epoch).
+def shuffle(dataset: tf.data.Dataset, buffer: int, seed: int, epoch: int | tf.Tensor) -> tf.data.Dataset:
+    """`Dataset.shuffle` as a pure function of (seed, epoch): the method depends on the global seed too.
 
-    `Dataset.shuffle` would depend on TensorFlow's global seed as well.
+    Args:
+      dataset: of tensors.
+      buffer: elements held, one of which is drawn for the next place.
+      seed, epoch: decide the order.
     """
-    words = _words(seed, _BLOCKS, epoch)
+    words = tf.unstack(_words(seed, _BUFFER, epoch))
+    spec = dataset.element_spec
+    shuffled = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(dataset),
+        buffer_size=buffer,
+        seed=words[0],
+        seed2=words[1],
+        output_types=[part.dtype for part in tf.nest.flatten(spec)],
+        output_shapes=[part.shape for part in tf.nest.flatten(spec)],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(shuffled, spec)
 
-    @tf.autograph.experimental.do_not_convert
-    def shuffled(number: tf.Tensor, elements: Any) -> tf.data.Dataset:
-        size = tf.shape(tf.nest.flatten(elements)[0])[0]
-        order = _shuffled(tf.range(size), tf.random.experimental.stateless_fold_in(words, number))
-        return tf.data.Dataset.from_tensor_slices(
-            tf.nest.map_structure(lambda part: tf.gather(part, order), elements)
-        )
 
-    # The next block is read while this one is given out.
-    return dataset.batch(block).prefetch(1).enumerate().flat_map(shuffled)
+def buffer_for(count: int, size: int) -> int:
+    """How many elements to shuffle among each other, when `count` of them take `size` bytes."""
+    return int(min(max(SHUFFLE_BYTES * count // max(1, size), 512), 65536))
 
 
 def _words(seed: int, stream: int, epoch: int | tf.Tensor) -> tf.Tensor:

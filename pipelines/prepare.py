@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--encoding",
         default="jpeg",
-        help="jpeg (quality 95) or bmp (no loss; some five times the disk space, read far faster)"
+        help="jpeg (quality 95) or ppm (no loss; some five times the disk space, read far faster)"
         " (default %(default)s)",
     )
     command.add_json_flag(parser)

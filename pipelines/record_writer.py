@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import bitmap, preprocess, records, scan
+from pipelines import ppm, preprocess, records, scan
 from pipelines.config import DataConfig, DataError
 from pipelines.files import PART_SUFFIX, replacing
 from pipelines.image_stats import StatsAccumulator
@@ -75,7 +75,7 @@ def write(
       source: the data set.
       config: `resize` is the side of the stored pictures; spec, data_seed and val_fraction are noted.
       folder: where to; holds nothing yet, or records of the same settings.
-      encoding: `jpeg`, or `bmp`: without loss, some six times as large and far faster to read.
+      encoding: `jpeg`, or `ppm`: without loss, some six times as large and far faster to read.
       shard_size: pictures of the source in one shard.
       progress: called with (what is being done, pictures done, pictures to do).
 
@@ -200,9 +200,9 @@ def _stream(source: Source, settings: Settings, split: str, positions: np.ndarra
 
     def transform(example: scan.Elements) -> scan.Elements:
         image_bytes = example["image_bytes"]
-        if settings.encoding == "bmp":
+        if settings.encoding == "ppm":
             image = preprocess.prepare(image_bytes, settings.size)
-            return {"image_bytes": bitmap.encode(image, settings.size)}
+            return {"image_bytes": ppm.encode(image, settings.size)}
         return {"image_bytes": jpeg_picture(image_bytes, settings.size)}
 
     if not len(positions):

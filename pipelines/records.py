@@ -31,11 +31,8 @@ INDEX_NAME, STATS_NAME, SKIPPED_NAME = "records.json", "image_stats.npz", "skipp
 AGAIN = (
     "run `python -m pipelines.prepare` again with the same --data and --out: it makes only what is missing"
 )
-# Shards read in turn, and pictures shuffled among each other: about 80 MB of 256x256 JPEGs. A shard
-# mixes the classes already, so a window of a few shards is as good as a shuffle of the whole set.
-SHARDS_AT_ONCE, SHUFFLE_BLOCK = 8, 4096
-PARSED_AT_ONCE = 64
-ENCODINGS = ("jpeg", "bmp")
+SHARDS_AT_ONCE, PARSED_AT_ONCE = 8, 64
+ENCODINGS = ("jpeg", "ppm")
 
 FEATURES = {
     "image_bytes": tf.io.FixedLenFeature([], tf.string),
@@ -199,7 +196,7 @@ class RecordsSource(Source):
                 self._config.seed,
                 epoch,
                 at_once=SHARDS_AT_ONCE,
-                block=SHUFFLE_BLOCK,
+                buffer=epochs.buffer_for(self.count(split), sum(shard.bytes for shard in shards)),
             )
         return parse_in_blocks(serialized.skip(start))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.sources import Source
 
 # How a file begins, and the ending that goes with it.
-ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp"}
+ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"P6": ".ppm"}
 
 
 def main(argv: list[str] | None = None) -> int:

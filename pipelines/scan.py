@@ -32,7 +32,7 @@ _FOREIGN = {
     b"<svg": "SVG",
     b"<!DO": "HTML",
 }
-_KNOWN = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
+_KNOWN = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"P6": "PPM"}
 
 Progress = Callable[[int, int], None]
 Elements = dict[str, tf.Tensor]

@@ -45,8 +45,8 @@ class Source(abc.ABC):
       class_names: the names of the classes; a label is an index into them.
       readable_names: what a person calls the classes, where the data set says so; else the same.
       description: one line for logs.
-      prepared_size: side in pixels when every picture already is a square JPEG, or a square BMP of
-        `pipelines.bitmap`; else None.
+      prepared_size: side in pixels when every picture already is a square JPEG, or a square PPM of
+        `pipelines.ppm`; else None.
     """
 
     class_names: tuple[str, ...]

@@ -16,9 +16,7 @@ from pipelines import epochs
 from pipelines.config import DataConfig, DataError
 from pipelines.sources import Source, check_split, held_out
 
-# In an epoch's order this many files are read in turn, and pictures are shuffled within a window of
-# this many bytes: a small set whole, ImageNet some thousand at a time.
-FILES_AT_ONCE, SHUFFLE_BYTES = 8, 128 << 20
+FILES_AT_ONCE = 8  # read in turn in an epoch's order
 
 
 class TfdsSource(Source):
@@ -67,7 +65,7 @@ class TfdsSource(Source):
             records = tf.data.Dataset.range(files.count).flat_map(files.open)
         else:
             records = epochs.interleave_shards(
-                files.open, files.count, self._config.seed, epoch, at_once=FILES_AT_ONCE, block=files.block
+                files.open, files.count, self._config.seed, epoch, at_once=FILES_AT_ONCE, buffer=files.buffer
             )
         if self._masks:
             mask = tf.constant(self._masks[split])
@@ -113,7 +111,7 @@ class _Files:
 
     Attributes:
       count: how many there are.
-      block: so many of their examples fill SHUFFLE_BYTES.
+      buffer: how many of their examples are shuffled among each other.
     """
 
     def __init__(self, builder: Any, native: str) -> None:
@@ -121,7 +119,7 @@ class _Files:
         paths = [Path(path) for path in split.filepaths]
         lengths = np.asarray(split.shard_lengths, np.int64)
         self.count = len(paths)
-        self.block = int(np.clip(SHUFFLE_BYTES * split.num_examples // max(1, split.num_bytes), 1024, 65536))
+        self.buffer = epochs.buffer_for(split.num_examples, split.num_bytes)
         self._paths, self._names = tf.constant([str(p) for p in paths]), tf.constant([p.name for p in paths])
         self._starts = tf.constant(np.cumsum(lengths) - lengths)
 

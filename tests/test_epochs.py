@@ -51,6 +51,33 @@ def test_a_permutation_is_a_function_of_seed_and_epoch_alone():
     assert tuple(in_graph(tf.constant(0, tf.int64)).numpy().tolist()) == first
 
 
+def shuffled(seed, epoch, buffer=8):
+    numbers = tf.data.Dataset.range(20).map(lambda n: {"n": n, "text": tf.strings.as_string(n)})
+    rows = epochs.shuffle(numbers, buffer, seed, epoch).as_numpy_iterator()
+    return [int(row["n"]) for row in rows if int(row["text"]) == row["n"]]
+
+
+def test_a_shuffle_moves_nothing_further_ahead_than_its_buffer():
+    order = shuffled(0, 0)
+    assert order != list(range(20)) == sorted(order)
+    assert all(number < place + 8 for place, number in enumerate(order))
+    assert shuffled(0, 0, buffer=1) == list(range(20))
+
+
+def test_a_shuffle_depends_on_seed_and_epoch_but_on_no_global_seed():
+    order = shuffled(1, 2)
+    tf.random.set_seed(99)
+    assert shuffled(1, 2) == order
+    assert len({tuple(shuffled(seed, epoch)) for seed in (0, 1, -1) for epoch in (0, 1)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"), [(10, 1000, 65536), (10**6, 30_000 * 10**6, 4473), (9, 10**9, 512)]
+)
+def test_buffers_are_measured_in_bytes(count, size, expected):
+    assert epochs.buffer_for(count, size) == expected
+
+
 def test_python_is_done_once_the_stream_stands():
     source = NumberSource()
     stream = epochs.endless(source, 10, 0)

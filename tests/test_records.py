@@ -32,10 +32,10 @@ class TestContent:
                 # Brightness only: at 16 pixels these pictures are all colour edges, of which JPEG keeps half.
                 assert np.abs(received - expected).mean() < 2
 
-    def test_bitmaps_lose_nothing_and_are_cropped_as_they_are(self, pictures_config, tmp_path):
-        write(pictures_config, tmp_path / "bitmaps", encoding="bmp")
-        source, prepared = open_source(pictures_config), stored(tmp_path / "bitmaps")
-        assert prepared.description.endswith("records (bmp) of 16x16 pixels from folder:data")
+    def test_uncompressed_pictures_lose_nothing_and_are_cropped_as_they_are(self, pictures_config, tmp_path):
+        write(pictures_config, tmp_path / "ppm", encoding="ppm")
+        source, prepared = open_source(pictures_config), stored(tmp_path / "ppm")
+        assert prepared.description.endswith("records (ppm) of 16x16 pixels from folder:data")
         for original, record in zip(source.dataset("train"), prepared.dataset("train"), strict=True):
             assert (record["key"], record["label"]) == (original["key"], original["label"])
             np.testing.assert_array_equal(
@@ -44,7 +44,7 @@ class TestContent:
         config = DataConfig("synthetic", resize=SIDE, crop=11, colour_noise="none", shuffle=False)
         ordered = (
             open_source(dataclasses.replace(pictures_config, shuffle=False)),
-            stored(tmp_path / "bitmaps", shuffle=False),
+            stored(tmp_path / "ppm", shuffle=False),
         )
         streams = [dataset.build(s, config, "train", 6, training=True).take(7) for s in ordered]
         for ours, theirs in zip(*streams, strict=True):

@@ -9,7 +9,6 @@ from pictures import encoded, textured
 
 from pipelines import sources
 from pipelines.config import DataConfig, DataError
-from pipelines.epochs import shuffle_in_blocks
 from pipelines.sources import held_out, open_source
 
 
@@ -234,20 +233,3 @@ class TestPositions:
         with pytest.raises(sources.BrokenPicture, match="cannot be read"):
             next(picked)
         assert next(picked).key == fixed[5]
-
-
-class TestShuffleInBlocks:
-    def shuffled(self, seed, epoch, block=8):
-        return [int(n) for n in shuffle_in_blocks(tf.data.Dataset.range(20), block, seed, epoch)]
-
-    def test_a_permutation_within_each_block(self):
-        order = self.shuffled(0, 0)
-        assert order != list(range(20))
-        for first in (0, 8, 16):
-            assert sorted(order[first : first + 8]) == list(range(20))[first : first + 8]
-
-    def test_depends_on_seed_and_epoch_but_on_no_global_seed(self):
-        order = self.shuffled(1, 2)
-        tf.random.set_seed(99)
-        assert self.shuffled(1, 2) == order
-        assert len({tuple(self.shuffled(seed, epoch)) for seed in (0, 1, -1) for epoch in (0, 1)}) == 6
