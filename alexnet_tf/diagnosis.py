@@ -50,10 +50,12 @@ class StuckLoss:
         if self.recipe.initializer == "published":
             causes.append(
                 "the published initial weights are tiny and need thousands of steps, and more on small "
-                "data (cure: --set initializer=he --set pixel_divisor=15)"
+                "data (cure: --set initializer=he --set pixel_divisor=30 --set clip_norm=5)"
             )
-        if self.recipe.initializer == "he" and self.recipe.pixel_divisor < 10:
-            causes.append("conv1 moves too fast on pixels this large (cure: --set pixel_divisor=15)")
+        if self.recipe.initializer == "he" and self.recipe.pixel_divisor < 5:
+            causes.append("conv1 moves too fast on pixels this large (cure: --set pixel_divisor=30)")
+        if not self.recipe.clip_norm:
+            causes.append("one step threw the network off (cure: --set clip_norm=5)")
         causes.append(
             f"the rate is too high or too low (--set learning_rate, now {self.recipe.learning_rate:g})"
         )
@@ -73,7 +75,15 @@ def explain_non_finite(
     return UserError(
         f"step {step}: the loss is {loss} (first non-finite: {quantity}); lower learning_rate "
         f"(now {recipe.learning_rate:g}), raise warmup_steps (now {recipe.warmup_steps}) or pixel_divisor "
-        f"(now {recipe.pixel_divisor:g}); {last_checkpoint}"
+        f"(now {recipe.pixel_divisor:g}), or set clip_norm (now {recipe.clip_norm:g}); {last_checkpoint}"
+    )
+
+
+def explain_short_run(steps: int, recipe: Recipe) -> str:
+    """What to say of a run that is over before its rate has risen."""
+    return (
+        f"{steps} steps end before the rate has risen (warmup_steps={recipe.warmup_steps}): raise epochs "
+        f"(now {recipe.epochs:g}) for a set this small, or lower warmup_steps"
     )
 
 

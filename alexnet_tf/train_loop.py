@@ -99,6 +99,8 @@ class _Trainer:
             TrainingProgress(total, self.step, self.recipe.log_every) as progress,
         ):
             self.board, self.progress = board, progress
+            if total <= self.recipe.warmup_steps:
+                progress.say(f"warning: {diagnosis.explain_short_run(total, self.recipe)}")
             batches = self._batches()
             while self.step < total:
                 self._one_step(batches)

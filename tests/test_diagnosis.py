@@ -13,7 +13,7 @@ def test_a_stuck_loss_is_explained_once_in_a_while():
     said = [stuck.add(step, math.log(1000) + 0.001) for step in range(1, 161)]
     assert [step + 1 for step, advice in enumerate(said) if advice] == [100, 150]
     assert "ln(classes) = 6.908" in said[99]
-    assert "--set initializer=he --set pixel_divisor=15" in said[99]
+    assert "--set initializer=he --set pixel_divisor=30 --set clip_norm=5" in said[99]
     assert "learning_rate, now 0.01" in said[99]
 
 
@@ -25,7 +25,8 @@ def test_a_loss_that_moves_is_left_alone():
 def test_pixels_that_are_too_large_are_named_as_a_cause():
     stuck = diagnosis.StuckLoss(10, recipe.get("quickstart").replace({"pixel_divisor": "1"}))
     advice = [stuck.add(step, math.log(10)) for step in range(100)][-1]
-    assert "conv1 moves too fast on pixels this large (cure: --set pixel_divisor=15)" in advice
+    assert "conv1 moves too fast on pixels this large (cure: --set pixel_divisor=30)" in advice
+    assert "clip_norm" not in advice
 
 
 def test_dead_units_are_counted():

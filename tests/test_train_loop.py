@@ -273,6 +273,13 @@ def test_the_best_network_is_kept(tmp_path):
     )
 
 
+def test_a_run_too_short_for_its_warm_up_is_told(tmp_path, capsys):
+    assert train.main(arguments(tmp_path / "w", settings={**SETTINGS, "epochs": "0.5"})) == 0
+    assert "warning: 2 steps end before the rate has risen (warmup_steps=2): raise epochs (now 0.5)" in (
+        capsys.readouterr().out
+    )
+
+
 def test_conv1_rests_once_it_is_frozen(tmp_path):
     train.main(arguments(tmp_path / "w", "--set", "freeze_conv1=0.01", "--set", "warmup_steps=0"))
     trained = final_weights(tmp_path / "w")
