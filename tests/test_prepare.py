@@ -48,6 +48,17 @@ def test_prepares_verifies_and_goes_on(capsys, class_folder, tmp_path):
     assert run(capsys, "--verify", out)[0] == 0
 
 
+def test_the_encoding_is_chosen_once(capsys, class_folder, tmp_path):
+    out = tmp_path / "r"
+    command = ("--data", f"folder:{class_folder({'cat': 4, 'dog': 4})}", "--out", out, "--size", 16)
+    assert run(capsys, *command, "--encoding", "png")[2] == [
+        "error: --encoding must be jpeg or ppm; received 'png'"
+    ]
+    assert run(capsys, *command, "--encoding", "ppm", "--json")[1]["pictures"] == 8
+    (error,) = run(capsys, *command)[2]
+    assert "`encoding` is ppm; received jpeg" in error
+
+
 def test_broken_pictures_are_counted(capsys, class_folder, tmp_path):
     folder = class_folder({"cat": 4, "dog": 4})
     (folder / "cat" / "broken.jpg").write_bytes(b"")
