@@ -41,10 +41,14 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     """A file whose header is laid out as by `encode`, of any size: string scalar -> uint8 [H, W, 3].
 
     Raises:
-      tf.errors.InvalidArgumentError: the header is laid out otherwise, or the file is cut short.
+      tf.errors.InvalidArgumentError: the header is laid out otherwise, the picture has no pixels or
+        more than 8 bits a channel, or the file is cut short.
     """
     lines = tf.strings.split(tf.strings.substr(image_bytes, 0, _MOST_HEADER), "\n", maxsplit=3)
     width, height = tf.unstack(tf.strings.to_number(tf.strings.split(lines[1], " "), tf.int32), num=2)
+    legal = (width > 0) & (height > 0) & (lines[2] == b"255")
+    with tf.control_dependencies([tf.debugging.Assert(legal, ["a PPM of 8 bits needs pixels"])]):
+        width = tf.identity(width)
     header = 3 + tf.strings.length(lines[1]) + 1 + tf.strings.length(lines[2]) + 1
     pixels = tf.io.decode_raw(tf.strings.substr(image_bytes, header, height * width * _CHANNELS), tf.uint8)
     return tf.reshape(pixels, [height, width, _CHANNELS])

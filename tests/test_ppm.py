@@ -42,7 +42,9 @@ def test_another_side_than_said_is_an_error():
 
 
 @pytest.mark.parametrize(
-    "damaged", [b"P6\n", b"P6\n5 5\n255\n123", b"P6\nfive 5\n255\n" + bytes(75), b"P6\n# 5 5\n" + bytes(75)]
+    "damaged",
+    [b"P6\n", b"P6\n5 5\n255\n123", b"P6\nfive 5\n255\n" + bytes(75), b"P6\n# 5 5\n" + bytes(75)]
+    + [b"P6\n0 0\n255\n", b"P6\n5 -1\n255\n" + bytes(75), b"P6\n5 5\n65535\n" + bytes(150)],
 )
 def test_a_damaged_file_is_an_error_of_decoding(damaged):
     with pytest.raises(tf.errors.InvalidArgumentError):
