@@ -141,8 +141,9 @@ class PaperMomentum(keras.optimizers.Optimizer):
 
     def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
         # Keras clips each replica's share before the sum: two replicas would then take another step
-        # than one. On TensorFlow it is done to the sum, below.
-        return grads if keras.backend.backend() == "tensorflow" else super()._clip_gradients(grads)
+        # than one. On TensorFlow the norm of everything is held to its limit after the sum, below.
+        later = self.global_clipnorm is not None and keras.backend.backend() == "tensorflow"
+        return grads if later else super()._clip_gradients(grads)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
         reduced = super()._all_reduce_sum_gradients(grads_and_vars)

@@ -154,6 +154,12 @@ def test_a_gradient_too_long_is_scaled_down_as_a_whole(fused: bool) -> None:
         assert [float(a), float(b)] == pytest.approx(expected)
 
 
+def test_keras_other_clipping_stays() -> None:
+    w = _variable("fc6/kernel", 0.0)
+    PaperMomentum(0.1, 0.9, 0.0, clipvalue=0.5).apply([tf.constant(3.0)], [w])
+    assert float(w) == pytest.approx(-0.05)
+
+
 def test_clipping_hides_no_infinity() -> None:
     a, b = _variable("fc6/kernel", 0.0), _variable("fc7/kernel", 0.0)
     PaperMomentum(0.1, global_clipnorm=1.0).apply([tf.constant(np.inf), tf.constant(1.0)], [a, b])
