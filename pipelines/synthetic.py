@@ -124,9 +124,3 @@ class SyntheticSource(ListedSource):
         """All pictures of a split in index order."""
         # One thread: most of the drawing holds the interpreter's lock, and a second one gained nothing.
         return [_image_bytes(self._config.data_seed, split, index) for index in range(self._sizes[split])]
-
-    def _with(self, listings: dict[str, Listing]) -> SyntheticSource:
-        train_count, val_count = self._sizes["train"], self._sizes["val"]
-        remainder = SyntheticSource(self._config, train_count=train_count, val_count=val_count)
-        remainder._listings, remainder._images = listings, self._images
-        return remainder
