@@ -107,7 +107,8 @@ class Links:
     def parted(self) -> Peer | None:
         """A worker that has stopped before its end, or says nothing: what a failure here may come from."""
         for peer in self._peers.values():
-            if peer.left == "interrupted" or _now() - peer.heard > SUSPECT_SECONDS:
+            silent = not peer.left and _now() - peer.heard > SUSPECT_SECONDS
+            if silent or peer.left == "interrupted":
                 return peer
         return None
 

@@ -10,6 +10,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import errno
+import faulthandler
 import os
 import socket
 import sys
@@ -95,7 +96,7 @@ class Peers:
             if error is None:
                 self._in_thread(lambda: self._links.say({"left": "done"}))
                 self._await_farewells()
-            elif isinstance(error, KeyboardInterrupt):
+            elif not isinstance(error, Exception):
                 self._in_thread(lambda: self._links.say({"left": "interrupted"}))
             else:
                 lost = None if isinstance(error, UserError) else self._blame()
@@ -117,6 +118,19 @@ class Peers:
             yield
         finally:
             self._held = False
+
+    @contextlib.contextmanager
+    def starting(self, seconds: float = 60.0) -> Iterator[None]:
+        """Around the making of TensorFlow's strategy, which waits for ever for a worker that dies just then.
+
+        It keeps the interpreter's lock while it waits, so that no thread of Python's could notice; after
+        `seconds` the process is ended with status 1 and a traceback.
+        """
+        faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def _in_thread(self, body: Callable[[], Any]) -> Any:
         """Runs a function in the watching thread and returns its result."""
