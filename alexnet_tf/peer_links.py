@@ -193,7 +193,7 @@ class Links:
             peer.left = message.get("left", "")
             if peer.left == "failed":
                 said = message.get("why", "")
-                self._lose(peer, said if message.get("passed_on") else f"{peer} has stopped: {said}; {CURE}")
+                self._lose(peer, said if message.get("passed_on") else f"{peer} has stopped: {said}")
             self._depart()
 
     def _gone(self, peer: Peer) -> None:

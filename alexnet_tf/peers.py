@@ -100,7 +100,10 @@ class Peers:
                 self._in_thread(lambda: self._links.say({"left": "interrupted"}))
             else:
                 lost = None if isinstance(error, UserError) else self._blame()
-                why = str(lost or error) or type(error).__name__
+                # A mistake in the settings is not cured by starting again, anything else may be.
+                why = str(lost or error)
+                if not isinstance(lost or error, UserError):
+                    why = f"{type(error).__name__}: {error}; {CURE}"
                 passed_on = isinstance(lost or error, PeerLost)
                 self._in_thread(
                     lambda: self._links.say({"left": "failed", "why": why, "passed_on": passed_on})
