@@ -1,7 +1,7 @@
 """`python -m alexnet_tf.launch`: trains with several worker processes on this machine.
 
-What stands after `--` is the command line of `python -m alexnet_tf.train`. The chief's lines are shown as they
-are, those of worker 1 after `[1] `, and so on.
+What stands after `--` is the command line of `python -m alexnet_tf.train`. The chief's lines are shown as
+they are, those of worker 1 after `[1] `, and so on.
 """
 
 from __future__ import annotations
@@ -94,17 +94,18 @@ def launch(
     used = 0
     while True:
         output = _Output(as_json)
-        status, interrupted = _run_once(Workers(workers, program, arguments, output.show, grace))
-        if status == 0:
+        failed, interrupted = _run_once(Workers(workers, program, arguments, output.show, grace))
+        if failed is None:
             return {**output.figures, "workers": workers, "restarts": used}
+        index, status = failed
         if interrupted or status == EXIT_INTERRUPTED:
             raise KeyboardInterrupt("all workers have stopped")
+        what = f"worker {index} {_describe(status)}"
         if status == EXIT_USER_ERROR or used == restarts:
-            raise WorkerFailed(_describe(status, restarts), status)
+            after = f" after {used} restarts" if used else ""
+            raise WorkerFailed(f"{what}{after}; see above", status)
         used += 1
-        print(
-            f"{_describe(status, 0)}; starting all again ({used} of {restarts})", file=sys.stderr, flush=True
-        )
+        print(f"{what}; starting all again ({used} of {restarts})", file=sys.stderr, flush=True)
 
 
 def _checked(workers: int, restarts: int, arguments: Sequence[str]) -> list[str]:
@@ -123,8 +124,8 @@ def _checked(workers: int, restarts: int, arguments: Sequence[str]) -> list[str]
     return [*arguments] if found else [*arguments, "--devices", DEVICES]
 
 
-def _run_once(workers: Workers) -> tuple[int, bool]:
-    """The status of one start, and whether it was asked to stop."""
+def _run_once(workers: Workers) -> tuple[tuple[int, int] | None, bool]:
+    """Who failed with which status in one start, and whether it was asked to stop."""
     with workers:
         old = {n: signal.signal(n, workers.pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -134,12 +135,11 @@ def _run_once(workers: Workers) -> tuple[int, bool]:
                 signal.signal(number, handler)
 
 
-def _describe(status: int, restarts: int) -> str:
-    what = f"a worker ended with status {status}"
+def _describe(status: int) -> str:
     if status > 128:
         with contextlib.suppress(ValueError):
-            what = f"a worker was ended by {signal.Signals(status - 128).name}"
-    return f"{what} after {restarts} restarts" if restarts else what
+            return f"was ended by {signal.Signals(status - 128).name}"
+    return f"ended with status {status}"
 
 
 class _Output:

@@ -163,10 +163,8 @@ class Workers:
         if self.interrupted:
             return None
         fine = (0, EXIT_INTERRUPTED)
-        failed = [
-            when for index, when in self._ended.items() if self._processes[index].returncode not in fine
-        ]
-        return min(failed, default=None)
+        ended = self._ended.items()
+        return min((t for index, t in ended if self._processes[index].returncode not in fine), default=None)
 
     def _end_all(self) -> None:
         self.send(signal.SIGKILL)
@@ -184,13 +182,11 @@ class Workers:
         self._reserved = []
 
 
-def cause(statuses: Sequence[int]) -> int:
-    """The exit status that stands for a whole start, in shell terms; 0 when all went well.
-
-    That of the first worker that failed by itself, as against one that only missed another.
-    """
-    failed = [status if status >= 0 else 128 - status for status in statuses if status]
-    return next((status for status in failed if status != EXIT_PEER_LOST), failed[0] if failed else 0)
+def cause(ended: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The worker, and its status, that made a start fail: the first that did not only miss another one."""
+    failed = [(index, status) for index, status in ended if status]
+    by_itself = [(index, status) for index, status in failed if status != EXIT_PEER_LOST]
+    return next(iter(by_itself + failed), None)
 
 
 def gpu_shares(count: int, environ: Mapping[str, str]) -> list[dict[str, str]]:
