@@ -21,16 +21,9 @@ from typing import Any
 
 from alexnet_tf.cluster import Cluster, split_address
 from alexnet_tf.errors import UserError
-from alexnet_tf.peer_links import CURE, Links
+from alexnet_tf.peer_links import CURE, EXIT_PEER_LOST, Links, PeerLost
 
 BLAME_SECONDS = 3.0  # how long a failure here waits to learn that another worker went first
-EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
-
-
-class PeerLost(UserError):
-    """Another worker has gone; nothing is wrong with this one's settings."""
-
-    exit_status = EXIT_PEER_LOST
 
 
 def rendezvous(
@@ -49,7 +42,8 @@ def rendezvous(
       The connections; use them as a context manager around the training.
 
     Raises:
-      UserError: when the port is taken, a worker does not arrive, or one runs with other settings.
+      PeerLost: when a worker does not arrive.
+      UserError: when the port is taken, or a worker runs with other settings.
     """
     return Peers(cluster, settings, timeout, grace)
 
