@@ -49,6 +49,7 @@ def build(
     start_step: int = 0,
     crops: int = 1,
     shard: tuple[int, int] = (0, 1),
+    service: tuple = (),
 ) -> tf.data.Dataset:
     """Batches of crops, ready for `preprocess.to_pixels` on the device.
 
