@@ -62,10 +62,11 @@ def build(variant: str = "paper", classes: int = 1000, *, devices: Devices, **se
     return model.build(variant, classes, builder=functools.partial(_TowerBuilder, devices), **settings)
 
 
-def run_on(device: str, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
+def run_on(device: str, name: str, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
     """Calls `function` with its operations on `device`, and later those of its gradient.
 
     `with tf.device` alone places the forward pass only: a tape runs the gradient wherever it is asked.
+    In a graph the operations are called forward/<name>/... and backward/<name>/...
     """
 
     @tf.custom_gradient
@@ -75,14 +76,14 @@ def run_on(device: str, function: Callable[..., Any], *tensors: tf.Tensor) -> An
             outputs = function(*inputs)
 
         def backward(*upstream: tf.Tensor, variables: Sequence[tf.Variable] = ()) -> Any:
-            with tf.device(device):
+            with tf.device(device), tf.name_scope(f"backward/{name}/"):
                 sources = (list(inputs), list(variables))
                 of_inputs, of_variables = tape.gradient(outputs, sources, list(upstream))
             return (of_inputs, of_variables) if variables else of_inputs
 
         return outputs, backward
 
-    with tf.device(device):
+    with tf.device(device), tf.name_scope(f"forward/{name}/"):
         return placed(*tensors)
 
 
@@ -107,7 +108,7 @@ def _placed(kind: type[keras.Layer]) -> type[keras.Layer]:
             def function(*tensors: tf.Tensor) -> Any:
                 return super(Placed, self).call(tf.nest.pack_sequence_as(inputs, tensors), **kwargs)
 
-            return run_on(self.device, function, *tf.nest.flatten(inputs))
+            return run_on(self.device, self.name, function, *tf.nest.flatten(inputs))
 
     Placed.__name__ = Placed.__qualname__ = f"Placed{kind.__name__}"
     return Placed
