@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf import towers
+from alexnet_tf import towers_arrays
 from alexnet_tf.errors import UserError
 from pipelines.files import replacing
 
@@ -130,7 +130,7 @@ class Checkpoints:
 
 def network_arrays(network: keras.Model) -> Arrays:
     """A copy of every weight of a network by its path, such as `network/conv1_a/kernel`."""
-    return towers.join_halves({f"{_WEIGHT}{v.path}": _copy(v) for v in network.weights})
+    return towers_arrays.join_halves({f"{_WEIGHT}{v.path}": _copy(v) for v in network.weights})
 
 
 def _copy(variable: Any) -> np.ndarray:
@@ -153,7 +153,7 @@ def _state_variables(
 def training_arrays(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arrays:
     """A copy of everything of a run that is an array; that of a network in two halves is joined."""
     others = {name: _copy(v) for name, v in _state_variables(network, optimizer)}
-    return {**network_arrays(network), **towers.join_halves(others)}
+    return {**network_arrays(network), **towers_arrays.join_halves(others)}
 
 
 def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
@@ -178,7 +178,7 @@ def restore_training(
 
 
 def _assign(named: list[tuple[str, Any]], arrays: Arrays, where: str) -> None:
-    arrays = towers.split_halves(arrays, [name for name, _ in named])
+    arrays = towers_arrays.split_halves(arrays, [name for name, _ in named])
     for name, variable in named:
         if name not in arrays or arrays[name].shape != tuple(variable.shape):
             received = f"shape {arrays[name].shape}" if name in arrays else "nothing"

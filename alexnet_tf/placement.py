@@ -121,8 +121,13 @@ class Placement:
         """
         if self.cluster is None:
             return
-        values = self.strategy.run(lambda: tf.constant([value, value * value], tf.float64))
-        mean, square = self.strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None).numpy()
+
+        @tf.function
+        def mean_of(numbers: tf.Tensor) -> tf.Tensor:
+            own = self.strategy.run(tf.identity, args=(numbers,))
+            return self.strategy.reduce(tf.distribute.ReduceOp.MEAN, own, axis=None)
+
+        mean, square = mean_of(tf.constant([value, value * value], tf.float64)).numpy()
         if mean != value or square != value * value:
             raise UserError(
                 f"the workers differ in {what} (here {value:g}): --workdir must be one folder that all see"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import math
 import sys
@@ -14,6 +15,7 @@ from alexnet_tf.errors import UserError
 
 if TYPE_CHECKING:
     from alexnet_tf.cluster import Cluster
+    from alexnet_tf.peers import Peers
 
 PEER_TIMEOUT = 60.0  # seconds
 
@@ -80,19 +82,22 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     if not 0 < args.peer_timeout < math.inf:
         raise UserError(f"--peer-timeout must be a positive number of seconds; received {args.peer_timeout}")
     if args.devices != "multi-worker":
-        return _train_all(args, runs, None)
+        return _train_all(args, runs)
 
     from alexnet_tf import cluster, peers
 
     found = cluster.from_environment()
     settings = {**dataclasses.asdict(resolved), "--data": args.data, "--workdir": args.workdir}
     settings |= {"--seeds": args.seeds, "--deterministic": args.deterministic}
-    with peers.rendezvous(found, settings, timeout=args.peer_timeout):
-        return _train_all(args, runs, found)
+    with peers.rendezvous(found, settings, timeout=args.peer_timeout) as together:
+        return _train_all(args, runs, found, together)
 
 
 def _train_all(
-    args: argparse.Namespace, runs: dict[Path, recipe.Recipe], found: Cluster | None
+    args: argparse.Namespace,
+    runs: dict[Path, recipe.Recipe],
+    found: Cluster | None = None,
+    together: Peers | None = None,
 ) -> dict[str, Any]:
     """Trains each of the runs; several processes train every one of them together."""
     # After the settings are known to be good: TensorFlow takes seconds to import.
@@ -104,7 +109,8 @@ def _train_all(
     service = args.data_service.split(",") if args.data_service else ()
     if args.deterministic:
         tf.config.experimental.enable_op_determinism()
-    place = placement.place(args.devices, cluster=found)
+    with together.starting() if together else contextlib.nullcontext():
+        place = placement.place(args.devices, cluster=found)
     figures = []
     for workdir, wanted in runs.items():
         with run_folder.opened(workdir, wanted, args.data, place) as run:
