@@ -82,8 +82,8 @@ class Peers:
         """Takes leave of the others.
 
         Raises:
-          PeerLost: when one of them went too early; then also in place of the exception that TensorFlow
-            made of it. A UserError and KeyboardInterrupt stay what they are.
+          PeerLost: when one of them went too early; then also in place of the exception that came of it.
+            KeyboardInterrupt stays what it is, and a UserError where no loss is known yet.
         """
         self._leaving = True
         try:
@@ -93,7 +93,7 @@ class Peers:
             elif not isinstance(error, Exception):
                 self._in_thread(lambda: self._links.say({"left": "interrupted"}))
             else:
-                lost = None if isinstance(error, UserError) else self._blame()
+                lost = self._blame(0.0 if isinstance(error, UserError) else BLAME_SECONDS)
                 # A mistake in the settings is not cured by starting again, anything else may be.
                 why = str(lost or error)
                 if not isinstance(lost or error, UserError):
@@ -142,10 +142,12 @@ class Peers:
         if self._lost.done():
             raise self._lost.result()
 
-    def _blame(self) -> PeerLost | None:
-        """The loss behind a failure here, if there is one or comes to be known in a moment."""
+    def _blame(self, seconds: float) -> PeerLost | None:
+        """The loss behind a failure here, if there is one or comes to be known within some seconds."""
         with contextlib.suppress(concurrent.futures.TimeoutError):
-            return self._lost.result(BLAME_SECONDS)
+            return self._lost.result(seconds)
+        if not seconds:
+            return None
         parted = self._in_thread(self._links.parted)
         if parted is None:
             return None

@@ -71,6 +71,19 @@ def test_a_mistake_of_our_own_stays_what_it_is(monkeypatch):
     assert "has stopped: ZeroDivisionError: division by zero; start all workers again" in str(one)
 
 
+def test_what_is_made_of_a_known_loss_is_put_down_to_it():
+    def work(index, others):
+        if index == 1:
+            raise UserError("no space left")
+        time.sleep(0.3)
+        raise UserError("a record cannot be read")
+
+    zero, one = together(clusters(2), work)
+    assert type(one) is UserError
+    assert isinstance(zero, peers.PeerLost)
+    assert "has stopped: no space left" in str(zero)
+
+
 def test_ctrl_c_is_no_death():
     def work(index, others):
         if index == 1:
