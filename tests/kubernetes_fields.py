@@ -68,6 +68,7 @@ POD = Object(
         "restartPolicy": Choice(("Always", "OnFailure", "Never")),
         "terminationGracePeriodSeconds": int,
         "automountServiceAccountToken": bool,
+        "shareProcessNamespace": bool,
         "securityContext": Object(
             {
                 "runAsNonRoot": bool,

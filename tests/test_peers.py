@@ -43,6 +43,7 @@ def test_the_first_waits_for_the_last_to_finish(monkeypatch):
 
 def test_a_failure_is_told_to_the_others():
     def work(index, others):
+        time.sleep(0.3)  # until all know that all have met
         if index == 1:
             raise UserError("the loss is not finite")
         time.sleep(0.3)
