@@ -6,7 +6,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,8 @@ from alexnet_tf.progress import TrainingProgress
 from alexnet_tf.run_record import Run
 from alexnet_tf.schedule import Rates
 from alexnet_tf.train_state import TrainState
-from pipelines import dataset, preprocess
+from alexnet_tf.train_step import Answer
+from pipelines import dataset, preprocess, service_client
 from pipelines.sources import Source
 
 SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C waits for the end of a call
@@ -69,6 +70,7 @@ class _Trainer:
             strategy=placement.strategy,
         )
         self.stuck = diagnosis.StuckLoss(len(run.class_names), self.recipe)
+        self.watched = service_client.Watch(service).call if service else _directly
         # Seconds a step, as this process measured it and as all of them agreed on.
         self.pace = self.agreed_pace = SECONDS_A_CALL
         self._restore()
@@ -119,7 +121,8 @@ class _Trainer:
         """
         rates = self._rates_of_call()
         started = time.perf_counter()
-        answer = self.steps(batches, rates, rates[0].conv1 == 0.0, (float(stop), self.pace))
+        votes = (float(stop), self.pace)
+        answer = self.watched(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
         # With the wait for the batches, without evaluations.
         seconds = (time.perf_counter() - started) / len(rates)
         stops, self.agreed_pace = (vote / self.placement.replicas for vote in answer.votes)
@@ -256,6 +259,10 @@ class _Trainer:
             "best_val_top1_error": self.state.best_error,
             **final,
         }
+
+
+def _directly(call: Callable[[], Answer]) -> Answer:
+    return call()
 
 
 @contextmanager

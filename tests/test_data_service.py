@@ -87,6 +87,16 @@ def batches(config, service=(), **options):
     return dataset.build(source, config, "train", BATCH, training=True, service=service, **options)
 
 
+def watched(stream, services, **settings):
+    watch, iterator = service_client.Watch(services, **settings), iter(stream)
+    while True:
+        try:
+            batch = watch.call(iterator.__next__)
+        except StopIteration:
+            return
+        yield batch
+
+
 def assert_equal_streams(left, right, steps):
     for one, two in zip(left.take(steps), right.take(steps), strict=True):
         assert one.keys() == two.keys()
@@ -136,7 +146,7 @@ def test_a_second_worker_behind_an_address_is_an_error(config_of):
         ):
             list(stream.take(5000))
         with pytest.raises(DataError) as caught:
-            list(itertools.islice(service_client.Watched(stream, [address]), 5000))
+            list(itertools.islice(watched(stream, [address]), 5000))
         second.stop()
     assert str(caught.value).startswith(f"data service {address} sent step ")
     assert str(caught.value).endswith(
@@ -169,7 +179,7 @@ def test_a_killed_service_is_an_error_in_time(services, config_of, tmp_path):
     with started(tmp_path) as process:
         address = address_of(process)
         both = (services[0], address)
-        stream = service_client.Watched(batches(config_of("records"), both), both, patience=1.5)
+        stream = watched(batches(config_of("records"), both), both, patience=1.5)
         for _ in range(3):
             next(stream)
         process.kill()
@@ -184,7 +194,7 @@ def test_a_killed_service_is_an_error_in_time(services, config_of, tmp_path):
 
 def test_a_service_that_was_started_anew_is_an_error(config_of):
     with data_service.serve() as address:
-        stream = service_client.Watched(batches(config_of("records"), [address]), [address])
+        stream = watched(batches(config_of("records"), [address]), [address])
         next(stream)
     with (
         data_service.serve(int(address.rpartition(":")[2]), worker_port=0),
@@ -195,7 +205,7 @@ def test_a_service_that_was_started_anew_is_an_error(config_of):
 
 def test_a_stall_is_an_error(services):
     never = iter(tf.data.Dataset.range(1).repeat().filter(lambda number: number > 0))
-    stream = service_client.Watched(never, services, stall=0.5)
+    stream = watched(never, services, stall=0.5)
     with pytest.raises(DataError, match=rf"data services {', '.join(services)}: no batch for 0 s"):
         next(stream)
 
@@ -206,7 +216,7 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
         path.write_bytes(b"no picture")
     options = {"training": True, "service": services}
     config = DataConfig(**{**vars(pictures_config), "colour_noise": "none"})
-    stream = service_client.Watched(dataset.build(source, config, "train", BATCH, **options), services)
+    stream = watched(dataset.build(source, config, "train", BATCH, **options), services)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         next(stream)
     line = records.describe(caught.value, config)
@@ -215,7 +225,7 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
 
 
 def test_a_watched_stream_ends_as_its_source_does(services):
-    assert [int(x) for x in service_client.Watched(tf.data.Dataset.range(3), services)] == [0, 1, 2]
+    assert [int(x) for x in watched(tf.data.Dataset.range(3), services)] == [0, 1, 2]
 
 
 def test_services_are_for_training(config_of, services):
