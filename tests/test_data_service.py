@@ -193,13 +193,6 @@ def test_a_service_that_was_started_anew_is_an_error(config_of):
         list(stream)
 
 
-def test_a_stall_is_an_error(services):
-    never = iter(tf.data.Dataset.range(1).repeat().filter(lambda number: number > 0))
-    stream = service_client.Watched(never, services, stall=0.5)
-    with pytest.raises(DataError, match=rf"data services {', '.join(services)}: no batch for 0 s"):
-        next(stream)
-
-
 def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_config):
     source = sources.open_source(pictures_config)
     for path in Path(pictures_config.location).rglob("*.jpg"):
@@ -214,53 +207,10 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
     assert "Unknown image file format" in line
 
 
-def test_a_watched_stream_ends_as_its_source_does(services):
-    assert [int(x) for x in service_client.Watched(tf.data.Dataset.range(3), services)] == [0, 1, 2]
-
-
 def test_services_are_for_training(config_of, services):
     config = config_of("records")
     with pytest.raises(ValueError, match="`service` belongs to training"):
         dataset.build(sources.open_source(config), config, "val", BATCH, training=False, service=services)
-
-
-@pytest.mark.parametrize(
-    ("text", "addresses"),
-    [
-        ("host:5050", ("host:5050",)),
-        ("grpc://host:5050,10.0.0.2:1", ("host:5050", "10.0.0.2:1")),
-        ("a.b-c:65535, [::1]:05050", ("a.b-c:65535", "[::1]:5050")),
-    ],
-)
-def test_addresses(text, addresses):
-    assert service_client.parse_addresses(text) == addresses
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "host",
-        "host:",
-        ":5050",
-        "host:port",
-        "host:0",
-        "host:65536",
-        "http://host:1",
-        "a:1,,b:1",
-        "::1:5050",
-    ],
-)
-def test_malformed_addresses(text):
-    with pytest.raises(
-        DataError, match=r"--data-service takes HOST:PORT\[,HOST:PORT\.\.\.\], .*; received '"
-    ):
-        service_client.parse_addresses(text)
-
-
-def test_an_address_given_twice():
-    with pytest.raises(DataError, match="a:1 is given twice"):
-        service_client.parse_addresses("a:1,b:1,grpc://a:1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
