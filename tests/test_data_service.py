@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_tfds
+from data_services import watched
 from small_records import SIDE
 from test_imagenet import write_train
 
@@ -85,16 +86,6 @@ def config_of(tmp_path, pictures_config, records_folder, monkeypatch):
 def batches(config, service=(), **options):
     source = sources.open_source(config)
     return dataset.build(source, config, "train", BATCH, training=True, service=service, **options)
-
-
-def watched(stream, services, **settings):
-    watch, iterator = service_client.Watch(services, **settings), iter(stream)
-    while True:
-        try:
-            batch = watch.call(iterator.__next__)
-        except StopIteration:
-            return
-        yield batch
 
 
 def assert_equal_streams(left, right, steps):
@@ -203,13 +194,6 @@ def test_a_service_that_was_started_anew_is_an_error(config_of):
         list(stream)
 
 
-def test_a_stall_is_an_error(services):
-    never = iter(tf.data.Dataset.range(1).repeat().filter(lambda number: number > 0))
-    stream = watched(never, services, stall=0.5)
-    with pytest.raises(DataError, match=rf"data services {', '.join(services)}: no batch for 0 s"):
-        next(stream)
-
-
 def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_config):
     source = sources.open_source(pictures_config)
     for path in Path(pictures_config.location).rglob("*.jpg"):
@@ -224,53 +208,10 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
     assert "Unknown image file format" in line
 
 
-def test_a_watched_stream_ends_as_its_source_does(services):
-    assert [int(x) for x in watched(tf.data.Dataset.range(3), services)] == [0, 1, 2]
-
-
 def test_services_are_for_training(config_of, services):
     config = config_of("records")
     with pytest.raises(ValueError, match="`service` belongs to training"):
         dataset.build(sources.open_source(config), config, "val", BATCH, training=False, service=services)
-
-
-@pytest.mark.parametrize(
-    ("text", "addresses"),
-    [
-        ("host:5050", ("host:5050",)),
-        ("grpc://host:5050,10.0.0.2:1", ("host:5050", "10.0.0.2:1")),
-        ("a.b-c:65535, [::1]:05050", ("a.b-c:65535", "[::1]:5050")),
-    ],
-)
-def test_addresses(text, addresses):
-    assert service_client.parse_addresses(text) == addresses
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "host",
-        "host:",
-        ":5050",
-        "host:port",
-        "host:0",
-        "host:65536",
-        "http://host:1",
-        "a:1,,b:1",
-        "::1:5050",
-    ],
-)
-def test_malformed_addresses(text):
-    with pytest.raises(
-        DataError, match=r"--data-service takes HOST:PORT\[,HOST:PORT\.\.\.\], .*; received '"
-    ):
-        service_client.parse_addresses(text)
-
-
-def test_an_address_given_twice():
-    with pytest.raises(DataError, match="a:1 is given twice"):
-        service_client.parse_addresses("a:1,b:1,grpc://a:1")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
