@@ -137,11 +137,14 @@ class PaperMomentum(keras.optimizers.Optimizer):
         if self.fused and keras.backend.backend() == "tensorflow":
             self._compiled_steps = [_compile_step() for _ in var_list]
 
-    def set_rates(self, weights: float, biases: float, conv1: float) -> None:
-        """Sets the learning rates of weights, of biases, and of conv1's weights (conv1's bias follows it)."""
+    def set_rates(self, weights: Tensor, biases: Tensor, conv1: Tensor) -> None:
+        """Sets the learning rates of weights, of biases, and of conv1's weights (conv1's bias follows it).
+
+        Scalars: numbers, or tensors of a graph.
+        """
         self.learning_rate = weights
-        self.bias_multiplier.assign(biases / weights if weights else 0.0)
-        self.conv1_multiplier.assign(conv1 / weights if weights else 0.0)
+        self.bias_multiplier.assign(ops.divide_no_nan(biases, weights))
+        self.conv1_multiplier.assign(ops.divide_no_nan(conv1, weights))
 
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)

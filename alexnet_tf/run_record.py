@@ -39,7 +39,7 @@ RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
 CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"
 STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metrics.csv"
 # How often a run reports and saves may change between its parts; what it computes may not.
-CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints"}
+CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "alexnet-tf")
 
 

@@ -7,11 +7,12 @@ batch is filled up and a mask tells the filling apart.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from pipelines import augment, epochs, preprocess
+from pipelines import augment, epochs, preprocess, service_client
 from pipelines.config import DataConfig, DataError
 from pipelines.image_stats import ImageStats
 
@@ -49,6 +50,7 @@ def build(
     start_step: int = 0,
     crops: int = 1,
     shard: tuple[int, int] = (0, 1),
+    service: Sequence[str] = (),
 ) -> tf.data.Dataset:
     """Batches of crops, ready for `preprocess.to_pixels` on the device.
 
@@ -67,9 +69,11 @@ def build(
       crops: 1 (centre) or 10 (section 4.1), in evaluation.
       shard: (index, count): this process takes every count-th example of each global batch, so that
         all shards together see what one process would, in equally many batches.
+      service: addresses of data services that decode and augment in training, the same batches in the
+        same order; () does it here. Iterate by `service_client.Watched`, which tells when one dies.
 
     Raises:
-      DataError: the split is empty or smaller than a training batch.
+      DataError: the split is empty or smaller than a training batch, or a service does not answer.
       ValueError: arguments that contradict each other.
     """
     index, shards = shard
@@ -81,8 +85,10 @@ def build(
         raise ValueError(f"`crops` must be 1, or 10 in evaluation; received {crops} with training={training}")
     if start_step and not training:
         raise ValueError(f"`start_step` belongs to training; received {start_step}")
+    if service and not training:
+        raise ValueError(f"`service` belongs to training; received {service}")
     if training:
-        batches = _training_batches(source, config, batch_size, start_step, stats, shard)
+        batches = _training_batches(source, config, batch_size, start_step, stats, shard, service)
     else:
         batches = _evaluation_batches(source, config, split, batch_size, crops, shard)
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
@@ -95,6 +101,7 @@ def _training_batches(
     start_step: int,
     stats: ImageStats | None,
     shard: tuple[int, int],
+    service: Sequence[str],
 ) -> tf.data.Dataset:
     """The endless stream of this shard's augmented batches from `start_step` on."""
     index, shards = shard
@@ -112,7 +119,16 @@ def _training_batches(
     batches = examples.batch(batch_size // shards, drop_remainder=True).enumerate(start=start_step)
     # Several batches are worked on at a time, each by one thread: handing over single pictures
     # from thread to thread costs a tenth of their time.
-    return batches.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+    if not service:
+        return batches.map(augmented, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def part(number: int, count: int) -> tf.data.Dataset:
+        own_batches = batches.shard(count, number).map(
+            lambda step, batch: (step, augmented(step, batch)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return own_batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+    return service_client.in_turn(part, service, start_step)
 
 
 def _draw_windows(config: DataConfig, step: tf.Tensor, batch_size: int) -> augment.Window:

@@ -59,7 +59,8 @@ class FolderSource(ListedSource):
         return {"val": listing}, ignored
 
     def reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
-        prefix = os.fsencode(self._root) + b"/"
+        # Absolute: a data service may have another working directory.
+        prefix = os.fsencode(self._root.absolute()) + b"/"
         return lambda key: tf.io.read_file(prefix + key)
 
 

@@ -69,7 +69,7 @@ class ArchiveSource(ListedSource):
     def __init__(self, config: DataConfig) -> None:
         root = Path(config.location).expanduser()
         members = [
-            (encode_key(key), str(path), offset, size)
+            (encode_key(key), str(path.absolute()), offset, size)
             for path, list_members in (
                 (root / TRAIN_ARCHIVE, _train_members),
                 (root / VAL_ARCHIVE, _val_members),

@@ -128,8 +128,10 @@ class ListedSource(Source):
         """A graph function from an index into the listing to an element of the dataset."""
         if split not in self._tensors:
             # Held once per split and gathered from, so that an epoch costs one int64 a picture.
+            # Outside the graph that may just be traced: the next one uses them too.
             listing = self._listings[split]
-            self._tensors[split] = (tf.constant(listing.keys), tf.constant(listing.labels))
+            with tf.init_scope():
+                self._tensors[split] = (tf.constant(listing.keys), tf.constant(listing.labels))
         keys, labels = self._tensors[split]
         read = self.reader(split)
 

@@ -181,7 +181,9 @@ class RecordsSource(Source):
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
         shards = [shard for shard in self._shards[check_split(split)] if shard.count]
-        paths = tf.constant([str(self._folder / shard.name) for shard in shards], tf.string)
+        # Absolute: a data service may have another working directory.
+        folder = self._folder.absolute()
+        paths = tf.constant([str(folder / shard.name) for shard in shards], tf.string)
         if epoch is None or not self._config.shuffle:
             # Shards that end before `start` are not opened.
             bounds = tf.constant(np.cumsum([0, *(shard.count for shard in shards)]), tf.int64)

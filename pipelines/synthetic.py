@@ -111,7 +111,8 @@ class SyntheticSource(ListedSource):
 
     def reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
         if split not in self._images:
-            self._images[split] = tf.constant(self._draw(split))
+            with tf.init_scope():
+                self._images[split] = tf.constant(self._draw(split))
         images = self._images[split]
         digits = len(split) + 1  # where the number starts in a key
 

@@ -116,7 +116,7 @@ class _Files:
 
     def __init__(self, builder: Any, native: str) -> None:
         split = builder.info.splits[native]
-        paths = [Path(path) for path in split.filepaths]
+        paths = [Path(path).absolute() for path in split.filepaths]
         lengths = np.asarray(split.shard_lengths, np.int64)
         self.count = len(paths)
         self.buffer = epochs.buffer_for(split.num_examples, split.num_bytes)

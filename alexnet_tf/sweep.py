@@ -1,0 +1,1 @@
+def is_member(w): return False

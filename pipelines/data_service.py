@@ -1,0 +1,130 @@
+"""Command `data_service`: decodes and augments training pictures for other processes.
+
+    python -m pipelines.data_service --port 5050
+    python -m alexnet_tf.train ... --data-service HOST:5050[,HOST2:5050...]
+
+One service a machine; it reads the data under the same absolute paths as the process that trains. It runs
+whatever graph it is sent, for everybody who reaches its ports: only in a network that you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines import command
+from pipelines.config import DataError
+
+LOOPBACK = "127.0.0.1"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and serves until SIGINT or SIGTERM; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.data_service", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--port", type=int, default=5050, help="where clients ask; 0 takes a free one (default %(default)s)"
+    )
+    parser.add_argument(
+        "--worker-port", type=int, help="where batches are fetched (default: the one after --port)"
+    )
+    parser.add_argument(
+        "--host",
+        default="0.0.0.0",
+        help="name or address by which clients reach this machine; by default the machine's own name "
+        "(connections are taken on all of its addresses)",
+    )
+    command.add_json_flag(parser)
+    arguments = parser.parse_args(argv)
+    return command.run(lambda: _serve(arguments), as_json=arguments.json)
+
+
+def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
+    stop = threading.Event()
+    began = time.monotonic()
+    with serve(arguments.port, arguments.host, worker_port=arguments.worker_port) as address:
+        handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            print(f"data service ready: --data-service {address}", flush=True)
+            stop.wait()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return {"address": address, "seconds": round(time.monotonic() - began, 1)}
+
+
+@contextlib.contextmanager
+def serve(port: int = 0, host: str = LOOPBACK, *, worker_port: int | None = None) -> Iterator[str]:
+    """Runs a service of one worker in this process.
+
+    Args:
+      port: where clients ask; 0 takes a free one.
+      host: name or address by which clients reach this machine; 0.0.0.0 stands for the machine's name.
+      worker_port: where batches are fetched; 0 takes a free one; None the one after `port`.
+
+    Yields:
+      The address to give to clients, HOST:PORT.
+
+    Raises:
+      DataError: a port is no port, or taken.
+    """
+    if worker_port is None:
+        worker_port = port + 1 if port else 0
+    for option, number in (("--port", port), ("--worker-port", worker_port)):
+        _check_free(option, number)
+    host = own_name() if host == "0.0.0.0" else host
+
+    import tensorflow as tf
+
+    service = tf.data.experimental.service
+    dispatcher = service.DispatchServer(service.DispatcherConfig(port=port, protocol="grpc"))
+    port = int(dispatcher.target.rpartition(":")[2])
+    worker = service.WorkerServer(
+        service.WorkerConfig(
+            dispatcher_address=f"{LOOPBACK}:{port}",
+            worker_address=f"{host}:%port%",
+            port=worker_port,
+            protocol="grpc",
+        )
+    )
+    try:
+        yield f"{host}:{port}"
+    finally:
+        worker.stop()
+        dispatcher.stop()
+
+
+def own_name() -> str:
+    """This machine's name where it can be looked up, else the loopback address."""
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError:
+        return LOOPBACK
+    return name
+
+
+def _check_free(option: str, port: int) -> None:
+    """Raises DataError for a port in use; gRPC would share it with whoever has it."""
+    if not 0 <= port <= 65535:
+        raise DataError(f"{option} must lie between 0 and 65535; received {port}")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not taken: what a dead service left
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise DataError(
+                f"port {port}: cannot be used ({error.strerror}); choose another {option}"
+            ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

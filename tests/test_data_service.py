@@ -1,0 +1,302 @@
+"""Data services: the batches of a local stream bit for bit, and an error instead of a hang."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny_tfds
+from small_records import SIDE
+from test_imagenet import write_train
+
+from pipelines import data_service, dataset, imagenet, records, service_client, sources, tfds_source
+from pipelines.config import DataConfig, DataError
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH = 6
+
+
+@contextlib.contextmanager
+def started(cwd, *options):
+    """A service in a process of its own, in another working directory; gives the process and its address."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.data_service", "--port", "0", "--host", "127.0.0.1", *options],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def address_of(process):
+    line = process.stdout.readline()
+    assert line.startswith("data service ready: --data-service 127.0.0.1:"), process.stderr.read()
+    return line.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory):
+    """The addresses of two services."""
+    cwd = tmp_path_factory.mktemp("elsewhere")
+    with started(cwd) as one, started(cwd) as two:
+        yield address_of(one), address_of(two)
+
+
+@pytest.fixture
+def config_of(tmp_path, pictures_config, records_folder, monkeypatch):
+    """A function from the kind of a source to a configuration that names one."""
+
+    def config(kind):
+        if kind == "tfds":
+            monkeypatch.setattr(tfds_source.tfds.core.constants, "DATA_DIR", str(tmp_path))
+            tiny_tfds.TinyThreeSplits(data_dir=tmp_path).download_and_prepare()
+        if kind == "imagenet":
+            write_train(tmp_path / imagenet.TRAIN_ARCHIVE)
+        spec = {
+            "synthetic": "synthetic:24,12",
+            "folder": pictures_config.spec,
+            "tfds": "tfds:tiny_three_splits",
+            "records": f"records:{records_folder}",
+            "imagenet": f"imagenet:{tmp_path}",
+        }[kind]
+        return DataConfig(spec, seed=5, resize=SIDE, crop=SIDE - 4, colour_statistics="published")
+
+    return config
+
+
+def batches(config, service=(), **options):
+    source = sources.open_source(config)
+    return dataset.build(source, config, "train", BATCH, training=True, service=service, **options)
+
+
+def assert_equal_streams(left, right, steps):
+    for one, two in zip(left.take(steps), right.take(steps), strict=True):
+        assert one.keys() == two.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "folder", "tfds", "records", "imagenet"])
+def test_two_services_give_the_batches_of_a_local_stream(kind, services, config_of):
+    config = config_of(kind)
+    local, remote = (batches(config, service, start_step=3) for service in ((), services))
+    assert remote.element_spec == local.element_spec
+    assert remote.cardinality() == tf.data.INFINITE_CARDINALITY
+    assert_equal_streams(local, remote, 9)  # several epochs
+
+
+@pytest.mark.parametrize(("count", "start", "shard"), [(1, 4, (1, 2)), (2, 0, (0, 2))])
+def test_one_service_and_shards(services, config_of, count, start, shard):
+    config, options = config_of("records"), {"start_step": start, "shard": shard}
+    assert_equal_streams(batches(config, **options), batches(config, services[:count], **options), 8)
+
+
+def test_relative_folders_are_found_from_another_working_directory(services, config_of, monkeypatch):
+    for kind in ("folder", "records"):
+        config = config_of(kind)
+        path = Path(config.location)
+        monkeypatch.chdir(path.parent)
+        relative = DataConfig(**{**vars(config), "spec": f"{kind}:{path.name}"})
+        assert_equal_streams(batches(config), batches(relative, services), 2)
+
+
+def test_one_source_gives_several_streams(config_of):
+    for kind in ("synthetic", "folder"):
+        config = config_of(kind)
+        source = sources.open_source(config)
+        first, second = (dataset.build(source, config, "train", BATCH, training=True) for _ in range(2))
+        assert_equal_streams(first, second, 5)
+
+
+def test_a_second_worker_behind_an_address_is_an_error(config_of):
+    with data_service.serve() as address:
+        service = tf.data.experimental.service
+        second = service.WorkerServer(service.WorkerConfig(dispatcher_address=address))
+        stream = batches(config_of("records"), [address], start_step=7)
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match=rf"data service {address} sent step \d+ where"
+        ):
+            list(stream.take(5000))
+        with pytest.raises(DataError) as caught:
+            list(itertools.islice(service_client.Watched(stream, [address]), 5000))
+        second.stop()
+    assert str(caught.value).startswith(f"data service {address} sent step ")
+    assert str(caught.value).endswith(
+        "must be one service of one worker, as `python -m pipelines.data_service` starts it"
+    )
+
+
+def test_an_address_where_nobody_is(config_of, monkeypatch):
+    monkeypatch.setattr(service_client, "PATIENCE", 0.5)
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(
+            DataError, match=rf"data service {address}: does not answer .* --port {address[10:]}"
+        ):
+            batches(config_of("records"), [address])
+        assert time.monotonic() - began < 5
+
+
+def test_an_address_where_something_else_is(config_of, monkeypatch):
+    monkeypatch.setattr(service_client, "PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(DataError, match=f"data service {address}: accepts connections but"):
+            batches(config_of("records"), [address])
+
+
+def test_a_killed_service_is_an_error_in_time(services, config_of, tmp_path):
+    with started(tmp_path) as process:
+        address = address_of(process)
+        both = (services[0], address)
+        stream = service_client.Watched(batches(config_of("records"), both), both, patience=1.5)
+        for _ in range(3):
+            next(stream)
+        process.kill()
+        process.wait()
+        began = time.monotonic()
+        with pytest.raises(
+            DataError, match=rf"data service {address}: has not answered for 2 s; start it again"
+        ):
+            list(stream)
+        assert time.monotonic() - began < 15
+
+
+def test_a_service_that_was_started_anew_is_an_error(config_of):
+    with data_service.serve() as address:
+        stream = service_client.Watched(batches(config_of("records"), [address]), [address])
+        next(stream)
+    with (
+        data_service.serve(int(address.rpartition(":")[2]), worker_port=0),
+        pytest.raises(DataError, match=f"data services {address}: one of them was started anew"),
+    ):
+        list(stream)
+
+
+def test_a_stall_is_an_error(services):
+    never = iter(tf.data.Dataset.range(1).repeat().filter(lambda number: number > 0))
+    stream = service_client.Watched(never, services, stall=0.5)
+    with pytest.raises(DataError, match=rf"data services {', '.join(services)}: no batch for 0 s"):
+        next(stream)
+
+
+def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_config):
+    source = sources.open_source(pictures_config)
+    for path in Path(pictures_config.location).rglob("*.jpg"):
+        path.write_bytes(b"no picture")
+    options = {"training": True, "service": services}
+    config = DataConfig(**{**vars(pictures_config), "colour_noise": "none"})
+    stream = service_client.Watched(dataset.build(source, config, "train", BATCH, **options), services)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        next(stream)
+    line = records.describe(caught.value, config)
+    assert line.startswith(f"{config.spec}: could not be read (")
+    assert "Unknown image file format" in line
+
+
+def test_a_watched_stream_ends_as_its_source_does(services):
+    assert [int(x) for x in service_client.Watched(tf.data.Dataset.range(3), services)] == [0, 1, 2]
+
+
+def test_services_are_for_training(config_of, services):
+    config = config_of("records")
+    with pytest.raises(ValueError, match="`service` belongs to training"):
+        dataset.build(sources.open_source(config), config, "val", BATCH, training=False, service=services)
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("host:5050", ("host:5050",)),
+        ("grpc://host:5050,10.0.0.2:1", ("host:5050", "10.0.0.2:1")),
+        ("a.b-c:65535, [::1]:05050", ("a.b-c:65535", "[::1]:5050")),
+    ],
+)
+def test_addresses(text, addresses):
+    assert service_client.parse_addresses(text) == addresses
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host",
+        "host:",
+        ":5050",
+        "host:port",
+        "host:0",
+        "host:65536",
+        "http://host:1",
+        "a:1,,b:1",
+        "::1:5050",
+    ],
+)
+def test_malformed_addresses(text):
+    with pytest.raises(
+        DataError, match=r"--data-service takes HOST:PORT\[,HOST:PORT\.\.\.\], .*; received '"
+    ):
+        service_client.parse_addresses(text)
+
+
+def test_an_address_given_twice():
+    with pytest.raises(DataError, match="a:1 is given twice"):
+        service_client.parse_addresses("a:1,b:1,grpc://a:1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_leaves_in_good_order(capfd, number):
+    handler = signal.getsignal(number)
+    reached = []
+
+    def stop():
+        while "data service ready" not in (printed := capfd.readouterr().out):
+            time.sleep(0.05)
+        reached.append(address := printed.split()[-1])
+        reached.append(service_client._reachable(address))
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert data_service.main(["--port", "0", "--host", "127.0.0.1", "--json"]) == 0
+    thread.join()
+    address, answered = reached
+    assert answered
+    assert not service_client._reachable(address)
+    assert json.loads(capfd.readouterr().out.splitlines()[-1])["address"] == address
+    assert signal.getsignal(number) is handler
+
+
+@pytest.mark.parametrize("taken", ["--port", "--worker-port"])
+def test_a_port_in_use_is_one_line(capsys, taken):
+    with socket.create_server(("", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert data_service.main(["--port", "0", taken, port]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: port {port}: cannot be used (Address already in use); choose another {taken}\n"
+    )
+
+
+def test_a_number_that_is_no_port(capsys):
+    assert data_service.main(["--port", "70000"]) == 2
+    assert capsys.readouterr().err == "error: --port must lie between 0 and 65535; received 70000\n"
