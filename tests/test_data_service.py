@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_tfds
-from small_records import SIDE
+from small_records import SIDE, hurt
 from test_imagenet import write_train
 
 from pipelines import data_service, dataset, imagenet, records, service_client, sources, tfds_source
@@ -54,10 +54,9 @@ def address_of(process):
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
-    """The addresses of two services."""
-    cwd = tmp_path_factory.mktemp("elsewhere")
-    with started(cwd) as one, started(cwd) as two:
-        yield address_of(one), address_of(two)
+    """The addresses of two services: in a process of its own, and in this one."""
+    with started(tmp_path_factory.mktemp("elsewhere")) as process, data_service.serve() as address:
+        yield address_of(process), address
 
 
 @pytest.fixture
@@ -188,7 +187,7 @@ def test_a_service_that_was_started_anew_is_an_error(config_of):
         next(stream)
     with (
         data_service.serve(int(address.rpartition(":")[2]), worker_port=0),
-        pytest.raises(DataError, match=f"data services {address}: one of them was started anew"),
+        pytest.raises(DataError, match=f"data services {address}: one of them was started anew, or"),
     ):
         list(stream)
 
@@ -205,6 +204,16 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
     line = records.describe(caught.value, config)
     assert line.startswith(f"{config.spec}: could not be read (")
     assert "Unknown image file format" in line
+
+
+def test_a_damaged_shard_is_named_as_it_is_locally(services, config_of, records_folder):
+    config = config_of("records")
+    stream = service_client.Watched(batches(config, services), services)
+    shard = next(records_folder.glob("train-00002*"))
+    hurt(shard, "altered")
+    with pytest.raises(tf.errors.DataLossError) as caught:
+        list(itertools.islice(stream, 30))
+    assert records.describe(caught.value, config).startswith(f"{shard}: damaged (its SHA-256 differs")
 
 
 def test_services_are_for_training(config_of, services):
@@ -245,6 +254,16 @@ def test_a_port_in_use_is_one_line(capsys, taken):
         capsys.readouterr().err
         == f"error: port {port}: cannot be used (Address already in use); choose another {taken}\n"
     )
+
+
+def test_two_services_never_share_a_port():
+    with data_service.serve() as address:
+        again = data_service.serve(int(address.rpartition(":")[2]), worker_port=0)
+        with pytest.raises(DataError, match="cannot be used"), again:
+            pass
+    both = data_service.serve(6000, worker_port=6000)
+    with pytest.raises(DataError, match="--worker-port must be another than --port; received 6000"), both:
+        pass
 
 
 def test_a_number_that_is_no_port(capsys):
