@@ -1,5 +1,6 @@
 """`python -m alexnet_tf.evaluate`: top-1 and top-5 error of a run, or of several averaged, with a report.
 
+A folder of runs of several seeds stands for all of them. Beside an average stands what each run does alone.
 The report is a folder: summary.json, per_class.csv, predictions.csv, confusion.png and mistakes.png.
 """
 

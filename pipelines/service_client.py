@@ -7,7 +7,8 @@ the encoded bytes of all batches, which is cheap, and decodes its share of them,
 workers behind one dispatcher would each send the whole share: every batch carries its step, and one that
 comes out of turn is an error.
 
-Services read the data themselves, under the same absolute paths as the process that trains.
+Services read the data themselves, under the same absolute paths as the process that trains. Pictures that
+are resized may differ in a last bit where the processors are of another kind.
 """
 
 from __future__ import annotations
@@ -266,7 +267,7 @@ def _explain(error: tf.errors.OpError, services: Sequence[str]) -> DataError | N
         return DataError(disorder[1])
     if "Unknown iteration client id" in message:
         return DataError(
-            f"data services {', '.join(services)}: one of them was started anew and has forgotten this run; "
-            "run the same command again"
+            f"data services {', '.join(services)}: one of them was started anew, or has not heard of this "
+            "process for minutes; run the same command again"
         )
     return None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -11,6 +14,8 @@ from data_services import watched
 
 from pipelines import service_client
 from pipelines.config import DataError
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize(
@@ -76,3 +81,8 @@ def test_nothing_is_left_of_a_watched_stream():
     del stream
     thread.join(timeout=10)
     assert not thread.is_alive()
+
+
+def test_a_command_can_read_its_arguments_without_tensorflow():
+    script = "import sys, pipelines.service_client, alexnet_tf.sweep; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT).returncode == 0
