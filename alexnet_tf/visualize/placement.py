@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.axes import Axes
 
+    from alexnet_tf.recipe import Recipe
     from alexnet_tf.run_record import Run
     from alexnet_tf.towers_trace import Crossing, Trace
 
@@ -54,8 +55,18 @@ def draw(run: Run, out: Path) -> dict[str, Any]:
     Raises:
       UserError: there are not two devices, or the variant has no two towers.
     """
-    network, trace = _one_step(run)
-    recipe = run.recipe
+    return write(out, *_one_step(run), run.recipe)
+
+
+def write(out: Path, network: keras.Model, trace: Trace, recipe: Recipe) -> dict[str, Any]:
+    """Writes placement.png and placement.json.
+
+    Args:
+      out: the folder.
+      network: of `towers.build`.
+      trace: of one step of its training.
+      recipe: which the training follows.
+    """
     line = f"{recipe.variant} network, batch {recipe.batch_size}, {recipe.precision}"
     path = picture(out / "placement.png", network, trace, line)
     numbers = out / "placement.json"
