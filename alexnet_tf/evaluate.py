@@ -1,5 +1,6 @@
 """`python -m alexnet_tf.evaluate`: top-1 and top-5 error of a run, or of several averaged, with a report.
 
+A folder of runs of several seeds stands for all of them. Beside an average stands what each run does alone.
 The report is a folder: summary.json, per_class.csv, predictions.csv, confusion.png and mistakes.png.
 """
 
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         nargs="+",
         required=True,
         metavar="W",
-        help="run folders; the predictions of several are averaged",
+        help="run folders, or folders of several seeds; the predictions of several runs are averaged",
     )
     parser.add_argument(
         "--data", metavar="SPEC", help="another data set than the run's own; its val split is used"
@@ -62,14 +63,18 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be 1 or more; received {args.batch_size}")
 
+    from alexnet_tf import sweep
     from alexnet_tf.run_record import Run
 
-    runs = [Run.open(workdir) for workdir in args.workdir]
+    workdirs = sweep.expand(args.workdir)
+    runs = [Run.open(workdir) for workdir in workdirs]
 
     # After the folders are known to be runs: TensorFlow takes seconds to import.
     from alexnet_tf import evaluation
 
-    out = Path(args.out) if args.out else default_folder(runs[0].workdir, len(runs), args.crops)
+    first = Path(args.workdir[0])
+    ensemble = len(runs) > 1 or workdirs[0] != first
+    out = Path(args.out) if args.out else default_folder(first, ensemble, args.crops)
     summary = evaluation.evaluate(
         runs, args.data, out, crops=args.crops, batch_size=args.batch_size, checkpoint=args.checkpoint
     )
@@ -77,13 +82,13 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     return summary
 
 
-def default_folder(workdir: Path, runs: int, crops: int) -> Path:
+def default_folder(workdir: Path, ensemble: bool, crops: int) -> Path:
     """Where a report goes when nobody says: one- and ten-crop reports do not overwrite each other."""
-    return workdir / ("evaluation" + "-ensemble" * (runs > 1) + "-ten-crop" * (crops == 10))
+    return workdir / ("evaluation" + "-ensemble" * ensemble + "-ten-crop" * (crops == 10))
 
 
 def _show(summary: dict[str, Any]) -> None:
-    from alexnet_tf.evaluation_report import describe_protocol, in_percent
+    from alexnet_tf.evaluation_report import describe_members, describe_protocol, in_percent
 
     print(f"run          {', '.join(summary['workdirs'])}")
     print(f"data         {summary['description']}")
@@ -91,6 +96,8 @@ def _show(summary: dict[str, Any]) -> None:
     if summary["left_out"]:
         print(f"left out     {summary['left_out']} broken pictures")
     print(f"protocol     {describe_protocol(summary)}")
+    for line in describe_members(summary):
+        print(line)
     for k in (1, 5):
         print(f"top-{k} error  {in_percent(summary, k)}")
     print(f"report       {summary['out']}")

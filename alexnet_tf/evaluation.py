@@ -57,23 +57,24 @@ def evaluate(
     try:
         source, left_out = validation.open_pictures(runs, config)
         tally = Tally(source.class_names)
+        # What each says alone is counted beside the average, in the same pass.
+        alone = [Tally(source.class_names, keep=0) for _ in runs] if len(runs) > 1 else []
         out.mkdir(parents=True, exist_ok=True)
         with Report(out, source.class_names) as report:
-            _run_over(runs, source, config, tally, report, crops, batch_size, checkpoint)
-            result = tally.evaluation
+            _run_over(runs, source, config, tally, alone, report, crops, batch_size, checkpoint)
+            steps = [loaded_step(run, checkpoint) for run in runs]
             summary = {
                 "workdirs": [str(run.workdir) for run in runs],
                 "data": config.spec,
                 "description": source.description,
                 "classes": len(source.class_names),
-                **dataclasses.asdict(result),
-                "top1_wrong": round(result.top1_error * result.count),
-                "top5_wrong": None if result.top5_error is None else round(result.top5_error * result.count),
+                **_figures(tally.evaluation),
                 "left_out": left_out,
                 "crops": crops,
                 "checkpoint": checkpoint,
-                "steps": [loaded_step(run, checkpoint) for run in runs],
+                "steps": steps,
                 "runs": len(runs),
+                **_members(runs, steps, [member.evaluation for member in alone or [tally]]),
                 "seconds": round(time.monotonic() - began, 1),
                 "out": str(out),
             }
@@ -83,32 +84,66 @@ def evaluate(
     return summary
 
 
+def _figures(result: metrics.Evaluation) -> dict[str, Any]:
+    """An evaluation with the numbers of wrong answers beside their shares."""
+    wrong = {
+        f"top{k}_wrong": None if error is None else round(error * result.count)
+        for k, error in ((1, result.top1_error), (5, result.top5_error))
+    }
+    return {**dataclasses.asdict(result), **wrong}
+
+
+def _members(runs: list[Run], steps: list[int | None], results: list[metrics.Evaluation]) -> dict[str, Any]:
+    """What each run does by itself, and the mean of that, as the tables of section 6 have it."""
+    rows = [
+        {"workdir": str(run.workdir), "step": step, **_figures(result)}
+        for run, step, result in zip(runs, steps, results, strict=True)
+    ]
+    mean = {
+        name: None if rows[0][name] is None else sum(row[name] for row in rows) / len(rows)
+        for name in ("loss", "top1_error", "top5_error")
+    }
+    return {"members": rows, "members_mean": mean}
+
+
 def _run_over(
     runs: list[Run],
     source: Source,
     config: DataConfig,
     tally: Tally,
+    alone: list[Tally],
     report: Report,
     crops: int,
     batch_size: int,
     checkpoint: str,
 ) -> None:
     """Lets every network see every batch, side by side, so that no score has to be kept."""
-    streams = []
+    networks: list[tuple[metrics.Evaluator, DataConfig]] = []
     for run in runs:
         # The picture's preparation is the run's own; which pictures, and in which order, is common.
         own = dataclasses.replace(
-            run.data, spec=config.spec, data_seed=config.data_seed, val_fraction=config.val_fraction
+            run.data,
+            spec=config.spec,
+            data_seed=config.data_seed,
+            val_fraction=config.val_fraction,
+            seed=config.seed,  # decides nothing here
         )
 
         def to_pixels(images: Any, stats: Any = run.stats, own: DataConfig = own) -> Any:
             return preprocess.to_pixels(images, stats, own)
 
-        evaluator = metrics.Evaluator(load_network(run, checkpoint), to_pixels, crops=crops)
-        batches = dataset.build(source, own, "val", max(1, batch_size // crops), training=False, crops=crops)
-        streams.append(evaluator.predict(batches))
+        networks.append((metrics.Evaluator(load_network(run, checkpoint), to_pixels, crops=crops), own))
+    # Runs that prepare pictures alike share them: members of a sweep do.
+    streams = {
+        own: dataset.build(source, own, "val", max(1, batch_size // crops), training=False, crops=crops)
+        for own in dict.fromkeys(own for _, own in networks)
+    }
     total, done, shown = source.count("val"), 0, 0.0
-    for parts in zip(*streams, strict=True):
+    for batches in zip(*streams.values(), strict=True):
+        prepared = dict(zip(streams, batches, strict=True))
+        parts = [next(evaluator.predict([prepared[own]])) for evaluator, own in networks]
+        for run, member, part in zip(runs, alone, parts, strict=False):
+            _add_alone(run, member, part)
         answers = tally.add(metrics.average_predictions(parts))
         report.add(answers)
         done += len(answers)
@@ -120,3 +155,11 @@ def _run_over(
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def _add_alone(run: Run, tally: Tally, predictions: metrics.Predictions) -> None:
+    """Counts a batch of one run among several; an error says which."""
+    try:
+        tally.add(predictions)
+    except UserError as error:
+        raise UserError(f"{run.workdir}: {error}") from None

@@ -130,6 +130,27 @@ def describe_protocol(summary: dict[str, Any]) -> str:
     return f"{crops}, {summary['checkpoint']} checkpoint{of}{runs}"
 
 
+def describe_members(summary: dict[str, Any]) -> list[str]:
+    """What each of several runs does alone, and their mean, a line each; none for a single run."""
+    members = summary["members"]
+    if len(members) == 1:
+        return []
+    named = [(Path(row["workdir"]).name, row) for row in members]
+    if len({name for name, _ in named}) < len(named):
+        named = [(row["workdir"], row) for row in members]
+    named.append((f"mean of {len(members)}", summary["members_mean"]))
+    width = max(11, *(len(name) for name, _ in named))
+    return [
+        f"{name:<{width}}  top-1 {_share(row['top1_error'])}"
+        + ("" if row["top5_error"] is None else f", top-5 {_share(row['top5_error'])}")
+        for name, row in named
+    ]
+
+
+def _share(error: float) -> str:
+    return f"{error:.2%}".replace("%", " %")
+
+
 def in_percent(summary: dict[str, Any], k: int) -> str:
     """The top-k error of a summary with its counts, such as `4.50 % (27 of 600)`."""
     error = summary[f"top{k}_error"]

@@ -81,9 +81,8 @@ def _start(workdir: Path, recipe: Recipe, spec: str) -> Run:
 
 def _of_sibling(workdir: Path, config: DataConfig) -> scan.Scan | None:
     """What another run of the same sweep has found in the same pictures; None where there is none."""
-    if not sweep.is_member(workdir):
-        return None
-    for sibling in sweep.members(workdir.parent):
+    siblings = sweep.members(workdir.parent)
+    for sibling in siblings if workdir in siblings else []:
         if (sibling / RECIPE_FILE).exists():
             run = Run.open(sibling)
             if dataclasses.replace(run.data, seed=config.seed) == config:

@@ -97,6 +97,10 @@ class Run:
         workdir = Path(workdir)
         path = workdir / RECIPE_FILE
         if not path.is_file():
+            members = sorted(str(found.parent) for found in workdir.glob(f"seed-*/{RECIPE_FILE}"))
+            if members:
+                listed = ", ".join([*members[:5], *(["..."] if len(members) > 5 else [])])
+                raise UserError(f"{workdir}: holds runs of several seeds; give one of them: {listed}")
             raise UserError(
                 f"{workdir}: not a run folder (no {RECIPE_FILE}); give the --workdir of a training run"
             )

@@ -87,11 +87,10 @@ def run_on(device: str, name: str, function: Callable[..., Any], *tensors: tf.Te
         return placed(*tensors)
 
 
-@functools.cache
 def _placed(kind: type[keras.Layer]) -> type[keras.Layer]:
     """The kind of layer whose variables and operations, backward as well, stay on one device."""
 
-    class Placed(kind):  # type: ignore[valid-type, misc]
+    class Placed(kind):
         def __init__(self, *args: Any, device: str, **kwargs: Any) -> None:
             with tf.device(device):
                 super().__init__(*args, **kwargs)

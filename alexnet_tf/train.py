@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import cli, recipe, sweep
 from alexnet_tf.errors import UserError
+from pipelines.config import DataError
 
 if TYPE_CHECKING:
     from alexnet_tf.cluster import Cluster
@@ -23,7 +24,7 @@ PEER_TIMEOUT = 60.0  # seconds
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and trains; returns the exit status."""
     args = make_parser().parse_args(argv)
-    return cli.run(lambda: _train(args), as_json=args.json)
+    return cli.run(lambda: _train(args), as_json=args.json, tensorflow=False)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -81,9 +82,26 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
         runs = {sweep.folder(args.workdir, s): dataclasses.replace(resolved, seed=s) for s in seeds}
     if not 0 < args.peer_timeout < math.inf:
         raise UserError(f"--peer-timeout must be a positive number of seconds; received {args.peer_timeout}")
-    if args.devices != "multi-worker":
+    try:
+        if args.devices == "multi-worker":
+            return _train_together(args, resolved, runs)
         return _train_all(args, runs)
+    except (UserError, DataError, OSError):
+        raise
+    except Exception as error:
+        import tensorflow as tf
 
+        from pipelines import records
+
+        if not isinstance(error, tf.errors.OpError):
+            raise
+        raise UserError(records.describe(error, resolved.data_config(args.data))) from None
+
+
+def _train_together(
+    args: argparse.Namespace, resolved: recipe.Recipe, runs: dict[Path, recipe.Recipe]
+) -> dict[str, Any]:
+    """Trains as one of several workers, once all of them are there."""
     from alexnet_tf import cluster, peers
 
     found = cluster.from_environment()
@@ -101,23 +119,24 @@ def _train_all(
 ) -> dict[str, Any]:
     """Trains each of the runs; several processes train every one of them together."""
     # After the settings are known to be good: TensorFlow takes seconds to import.
+    # Where one worker goes, TensorFlow's own errors would bury the line that says which.
+    cli.quiet_tensorflow(errors=found is None)
     import tensorflow as tf
 
     from alexnet_tf import placement, run_folder, train_loop
-    from pipelines import records
+    from pipelines import service_client
 
-    service = args.data_service.split(",") if args.data_service else ()
+    service = service_client.parse_addresses(args.data_service) if args.data_service else ()
     if args.deterministic:
         tf.config.experimental.enable_op_determinism()
     with together.starting() if together else contextlib.nullcontext():
         place = placement.place(args.devices, cluster=found)
+    if args.seeds is not None and place.is_chief:
+        sweep.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
     figures = []
     for workdir, wanted in runs.items():
         with run_folder.opened(workdir, wanted, args.data, place) as run:
-            try:
-                figures.append(train_loop.train(run, run.open_source(), place, service=service))
-            except tf.errors.OpError as error:
-                raise UserError(records.describe(error, run.data)) from None
+            figures.append(train_loop.train(run, run.open_source(), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 
 

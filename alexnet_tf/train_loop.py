@@ -6,14 +6,14 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import diagnosis, metrics, model, schedule, train_step
+from alexnet_tf import diagnosis, metrics, model, schedule, towers_trace, train_step
 from alexnet_tf.board import Board
 from alexnet_tf.checkpoint import Checkpoints
 from alexnet_tf.checkpoint_writer import CheckpointWriter
@@ -22,7 +22,9 @@ from alexnet_tf.progress import TrainingProgress
 from alexnet_tf.run_record import Run
 from alexnet_tf.schedule import Rates
 from alexnet_tf.train_state import TrainState
-from pipelines import dataset, preprocess
+from alexnet_tf.train_step import Answer
+from alexnet_tf.visualize import placement as placement_figure
+from pipelines import dataset, preprocess, service_client
 from pipelines.sources import Source
 
 SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C waits for the end of a call
@@ -69,6 +71,7 @@ class _Trainer:
             strategy=placement.strategy,
         )
         self.stuck = diagnosis.StuckLoss(len(run.class_names), self.recipe)
+        self.watched = service_client.Watch(service).call if service else _directly
         # Seconds a step, as this process measured it and as all of them agreed on.
         self.pace = self.agreed_pace = SECONDS_A_CALL
         self._restore()
@@ -119,7 +122,10 @@ class _Trainer:
         """
         rates = self._rates_of_call()
         started = time.perf_counter()
-        answer = self.steps(batches, rates, rates[0].conv1 == 0.0, (float(stop), self.pace))
+        votes = (float(stop), self.pace)
+        answer = self.watched(
+            lambda: self._traced(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
+        )
         # With the wait for the batches, without evaluations.
         seconds = (time.perf_counter() - started) / len(rates)
         stops, self.agreed_pace = (vote / self.placement.replicas for vote in answer.votes)
@@ -127,10 +133,19 @@ class _Trainer:
             self.pace = seconds
         for sums, rate in zip(answer.sums, rates, strict=True):
             self.state.advance(sums, seconds)
-            if not math.isfinite(sums.loss / sums.count):
-                raise self._explain_non_finite(sums.loss / sums.count)
-            self._report(sums.loss / sums.count, rate.weights)
+            if not math.isfinite(sums.loss / sums.examples):
+                raise self._explain_non_finite(sums.loss / sums.examples)
+            self._report(sums.loss / sums.examples, rate.weights)
         return stops > 0
+
+    def _traced(self, call: Callable[[], Answer]) -> Answer:
+        """Runs a call; of the first one on two towers' devices it draws what crosses between them."""
+        if self.placement.tower_devices is None or self.state.step > self.state.first_step:
+            return call()
+        answers: list[Answer] = []
+        trace = towers_trace.trace(lambda: answers.append(call()))
+        placement_figure.write(self.run.workdir, self.state.network, trace, self.recipe)
+        return answers[0]
 
     def _rates_of_call(self) -> list[Rates]:
         """The rates of the next steps, up to where the loop has something else to do."""
@@ -256,6 +271,10 @@ class _Trainer:
             "best_val_top1_error": self.state.best_error,
             **final,
         }
+
+
+def _directly(call: Callable[[], Answer]) -> Answer:
+    return call()
 
 
 @contextmanager

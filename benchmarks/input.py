@@ -7,18 +7,22 @@ Usual: read the file, decode the whole photograph, resize its short side to 256,
 mirror, float32 minus the mean, batch. Ours: the same pictures prepared once into 256x256 records of
 either encoding (timed apart), then `pipelines.dataset`. All run in turns over the same pictures in one
 process and deliver shuffled batches: ours uint8 as they go to the device, once also with the conversion
-to float32 (`preprocess.to_pixels`) done by the host.
+to float32 (`preprocess.to_pixels`) done by the host, and once made by a data service on this machine: its
+rate says what the way through the service costs, its processor time (of this process alone) what is left to
+do where a service is on another machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +55,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     from pipelines import dataset, image_stats, preprocess, record_writer, records, sources
 
-    with tempfile.TemporaryDirectory(prefix="benchmark_input_") as temporary:
+    with tempfile.TemporaryDirectory(prefix="benchmark_input_") as temporary, _data_service() as service:
         photographs = Path(temporary) / "photographs"
         _lay_out(photographs, arguments.photos, arguments.pictures)
         config = DataConfig(spec=f"folder:{photographs}", val_fraction=0.01)
@@ -65,11 +69,10 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         stats = image_stats.ImageStats.load(stored / records.STATS_NAME)
         paths = [str(path) for path in sorted(photographs.rglob("*.*"))]
 
-        def ours(encoding: str) -> tf.data.Dataset:
+        def ours(encoding: str, services: Sequence[str] = ()) -> tf.data.Dataset:
             config = DataConfig(spec=f"records:{folders[encoding]}")
-            return dataset.build(
-                sources.open_source(config), config, "train", BATCH, training=True, stats=stats
-            )
+            source = sources.open_source(config)
+            return dataset.build(source, config, "train", BATCH, training=True, stats=stats, service=services)
 
         def to_float(batch: dict[str, tf.Tensor]) -> tf.Tensor:
             shift = batch["colour_shift"]
@@ -79,6 +82,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             {
                 "usual": lambda: usual(paths, stats.channel_mean),
                 "jpeg": lambda: ours("jpeg"),
+                "jpeg_service": lambda: ours("jpeg", [service]),
                 "ppm": lambda: ours("ppm"),
                 "ppm_float32": lambda: ours("ppm").map(to_float, tf.data.AUTOTUNE).prefetch(2),
             },
@@ -87,6 +91,19 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         sizes = {name: sum(f.stat().st_size for f in place.iterdir()) for name, place in folders.items()}
     return _report(turns, prepared, sizes, arguments)
+
+
+@contextlib.contextmanager
+def _data_service() -> Iterator[str]:
+    """The address of a data service in a process of its own."""
+    command_line = [sys.executable, "-m", "pipelines.data_service", "--port", "0", "--host", "127.0.0.1"]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            if process.stdout is None or not (line := process.stdout.readline()):
+                raise DataError(f"{' '.join(command_line)}: did not start")
+            yield line.split()[-1]
+        finally:
+            process.terminate()
 
 
 def usual(paths: list[str], mean: Any) -> Any:

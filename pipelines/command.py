@@ -26,16 +26,19 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def quiet_tensorflow() -> None:
+def quiet_tensorflow(*, errors: bool = True) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
     are shown after all when the import fails.
+
+    Args:
+      errors: whether TensorFlow's own lines about errors are shown later.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2" if errors else "3"
     with _native_stderr_held():
         import tensorflow as tf
 

@@ -23,6 +23,10 @@ from pipelines import command
 from pipelines.config import DataError
 
 LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # TensorFlow's servers take connections on every address of the machine
+# How soon a stream that nobody reads any more gives its memory back; TensorFlow's own choice is a quarter
+# of an hour, in which a run that goes on would need it twice.
+SWEEP_MILLISECONDS = 5000
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--host",
-        default="0.0.0.0",
-        help="name or address by which clients reach this machine; by default the machine's own name "
-        "(connections are taken on all of its addresses)",
+        default=EVERYWHERE,
+        help="name or address by which clients reach this machine (default: its own name); connections are "
+        "taken on all of its addresses",
     )
     command.add_json_flag(parser)
     arguments = parser.parse_args(argv)
@@ -78,14 +82,23 @@ def serve(port: int = 0, host: str = LOOPBACK, *, worker_port: int | None = None
     """
     if worker_port is None:
         worker_port = port + 1 if port else 0
+    if port and port == worker_port:
+        raise DataError(f"--worker-port must be another than --port; received {port} for both")
     for option, number in (("--port", port), ("--worker-port", worker_port)):
         _check_free(option, number)
-    host = own_name() if host == "0.0.0.0" else host
+    host = own_name() if host == EVERYWHERE else host
 
     import tensorflow as tf
 
     service = tf.data.experimental.service
-    dispatcher = service.DispatchServer(service.DispatcherConfig(port=port, protocol="grpc"))
+    dispatcher = service.DispatchServer(
+        service.DispatcherConfig(
+            port=port,
+            protocol="grpc",
+            job_gc_check_interval_ms=SWEEP_MILLISECONDS,
+            job_gc_timeout_ms=SWEEP_MILLISECONDS,
+        )
+    )
     port = int(dispatcher.target.rpartition(":")[2])
     worker = service.WorkerServer(
         service.WorkerConfig(
@@ -93,6 +106,7 @@ def serve(port: int = 0, host: str = LOOPBACK, *, worker_port: int | None = None
             worker_address=f"{host}:%port%",
             port=worker_port,
             protocol="grpc",
+            heartbeat_interval_ms=SWEEP_MILLISECONDS,
         )
     )
     try:
