@@ -22,7 +22,9 @@ from typing import Any
 from alexnet_tf.cluster import Cluster, split_address
 from alexnet_tf.errors import UserError
 from alexnet_tf.peer_links import CURE, EXIT_PEER_LOST, Links, PeerLost
+from pipelines.config import DataError
 
+MISTAKES = (UserError, DataError)
 BLAME_SECONDS = 3.0  # how long a failure here waits to learn that another worker went first
 
 
@@ -83,7 +85,7 @@ class Peers:
 
         Raises:
           PeerLost: when one of them went too early; then also in place of the exception that came of it.
-            KeyboardInterrupt stays what it is, and a UserError where no loss is known yet.
+            KeyboardInterrupt stays what it is, and a user's mistake where no loss is known yet.
         """
         self._leaving = True
         try:
@@ -93,10 +95,10 @@ class Peers:
             elif not isinstance(error, Exception):
                 self._in_thread(lambda: self._links.say({"left": "interrupted"}))
             else:
-                lost = self._blame(0.0 if isinstance(error, UserError) else BLAME_SECONDS)
+                lost = self._blame(0.0 if isinstance(error, MISTAKES) else BLAME_SECONDS)
                 # A mistake in the settings is not cured by starting again, anything else may be.
                 why = str(lost or error)
-                if not isinstance(lost or error, UserError):
+                if not isinstance(lost or error, MISTAKES):
                     why = f"{type(error).__name__}: {error}; {CURE}"
                 passed_on = isinstance(lost or error, PeerLost)
                 self._in_thread(

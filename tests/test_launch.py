@@ -230,6 +230,16 @@ def test_the_command_line(capsys):
     assert "--devices multi-worker" in capsys.readouterr().err
 
 
+def test_the_launcher_does_without_tensorflow():
+    code = (
+        "import sys; from alexnet_tf import launch; "
+        "assert launch.main(['--workers', '0', '--']) == 2; sys.exit('tensorflow' in sys.modules)"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "error: --workers must be 1 or more; received 0\n")
+
+
 @pytest.mark.parametrize(
     ("ended", "expected"),
     [

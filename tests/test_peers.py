@@ -19,6 +19,7 @@ from small_clusters import clusters, together, watching_threads
 from alexnet_tf import peer_links, peers
 from alexnet_tf.errors import UserError
 from alexnet_tf.greeting import PROTOCOL, Greeting
+from pipelines.config import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,16 +42,17 @@ def test_the_first_waits_for_the_last_to_finish(monkeypatch):
     assert left == [0, 1, 2]
 
 
-def test_a_failure_is_told_to_the_others():
+@pytest.mark.parametrize("kind", [UserError, DataError])
+def test_a_failure_is_told_to_the_others(kind):
     def work(index, others):
         time.sleep(0.3)  # until all know that all have met
         if index == 1:
-            raise UserError("the loss is not finite")
+            raise kind("the loss is not finite")
         time.sleep(0.3)
         raise RuntimeError("collective operation failed")
 
     zero, one, two = together(parts := clusters(3), work)
-    assert type(one) is UserError
+    assert type(one) is kind
     for lost in (zero, two):
         assert isinstance(lost, peers.PeerLost)
         assert str(lost) == f"worker 1 ({parts[0].workers[1]}) has stopped: the loss is not finite"
