@@ -90,7 +90,7 @@ class _Trainer:
         )
         with (
             _stop_requests() as stop,
-            CheckpointWriter(self.checkpoints) as self.writer,
+            CheckpointWriter(self.checkpoints, self.placement.unbroken) as self.writer,
             Board(self.run.workdir, active=self.placement.is_chief) as self.board,
             self._progress() as self.progress,
         ):
@@ -110,8 +110,9 @@ class _Trainer:
                 self._save()
             if stopped and self.state.step < self.total:
                 self.writer.wait()
+                done = "saved" if self.placement.is_chief else "stopped"
                 raise Interrupted(
-                    f"saved at step {self.state.step} of {self.total}; the same command goes on from there"
+                    f"{done} at step {self.state.step} of {self.total}; the same command goes on from there"
                 )
 
     def _call(self, batches: Any, stop: bool) -> bool:
