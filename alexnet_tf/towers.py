@@ -157,7 +157,7 @@ class _Columns(keras.initializers.Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
         *rows, columns = shape
-        drawn = keras.initializers.get(self.whole)((*rows, 2 * columns), dtype=dtype)
+        drawn = self.whole((*rows, 2 * columns), dtype=dtype)
         return drawn[..., self.index * columns : (self.index + 1) * columns]
 
 
@@ -179,18 +179,19 @@ class _TowerBuilder(model.Builder):
         return [self.layer(layers.Concatenate, name=f"{name}_in", tower=tower)(x) for tower, x in pairs]
 
     def normalize_across(self, name: str, t: Maps, settings: dict[str, Any]) -> Maps:
-        a, b = self.arch.towers
-        width, fused = settings["size"] // 2, self.fused
-        own_a, edge_a = self.layer(_HaloFork, width, first=False, fused=fused, name=f"{name}_edge", tower=a)(
-            t[0]
+        own, edges = [], []
+        for first, tower, x in zip((False, True), self.arch.towers, t, strict=True):  # a ends where b begins
+            edge = {"width": settings["size"] // 2, "first": first, "fused": self.fused}
+            outputs = self.layer(_HaloFork, name=f"{name}_edge", tower=tower, **edge)(x)
+            own.append(outputs[0])
+            edges.append(outputs[1])
+        kind, parts = (
+            HaloResponseNormalization,
+            zip((False, True), self.arch.towers, own, edges[::-1], strict=True),
         )
-        own_b, edge_b = self.layer(_HaloFork, width, first=True, fused=fused, name=f"{name}_edge", tower=b)(
-            t[1]
-        )
-        kind = HaloResponseNormalization
         return [
-            self.layer(kind, halo_first=False, name=name, tower=a, **settings)([own_a, edge_b]),
-            self.layer(kind, halo_first=True, name=name, tower=b, **settings)([own_b, edge_a]),
+            self.layer(kind, halo_first=first, name=name, tower=tower, **settings)([x, halo])
+            for first, tower, x, halo in parts
         ]
 
     def fully_connected(self, t: Maps, classes: int) -> Any:
