@@ -10,7 +10,7 @@ def arrays(network, optimizer):
     found = checkpoint.training_arrays(network, optimizer)
     return {name: np.array(array) for name, array in towers_arrays.join_halves(found).items()}
 
-for variant, fused in (("paper", True), ("original", False)):
+for variant, fused in (("paper", True), ("original", False), ("conv6", False)):
     one = networks(variant)[0]
     two = networks(variant, fused=fused)[1]
     trainers = [trainer(one, False), trainer(two, fused)]
