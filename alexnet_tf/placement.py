@@ -69,6 +69,8 @@ class Placement:
                 f"`batch_size` must be a multiple of the {self.replicas} replicas{parts}; "
                 f"received {recipe.batch_size}"
             )
+        if self.tower_devices and recipe.xla:
+            raise UserError("--devices towers: one XLA program has one device; leave out xla=true")
         settings: dict[str, Any] = {
             "dtype_policy": DTYPE_POLICIES[recipe.precision],
             "initializer": recipe.initializer,

@@ -122,13 +122,18 @@ class _Pass:
         if parts == 1:
             return self._of_part(batch, colour, variables)
         split = {name: tf.reshape(t, [parts, -1, *t.shape[1:]]) for name, t in batch.items()}
-        gradients, sums = [tf.zeros_like(v) for v in variables], tf.zeros([len(Sums._fields)])
-        # A loop of TensorFlow's and not of Python's: its turns wait for each other, and so does memory.
-        for number in tf.range(parts):
-            part = {name: t[number] for name, t in split.items()}
+        gradients: list[tf.Tensor] = []
+        sums = tf.zeros([len(Sums._fields)])
+        # Not a loop of TensorFlow's: what it carries from turn to turn lies on one device, wherever the
+        # variables are. So each part waits for the gradients of the one before, and its memory.
+        for number in range(parts):
+            with tf.control_dependencies(gradients):
+                part = {name: tf.identity(t[number]) for name, t in split.items()}
             more, of_part = self._of_part(part, colour, variables)
-            gradients = [a + tf.cast(b, a.dtype) for a, b in zip(gradients, more, strict=True)]
-            sums += of_part
+            for index, variable in enumerate(variables if gradients else []):
+                with tf.device(variable.value.device):
+                    more[index] += gradients[index]
+            gradients, sums = more, sums + of_part
         return gradients, sums
 
     def _of_part(
