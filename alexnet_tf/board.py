@@ -14,11 +14,16 @@ from alexnet_tf.visualize import filters
 
 
 class Board:
-    """Writes scalars and the conv1 kernels under `workdir/tensorboard`."""
+    """Writes scalars and the conv1 kernels under `workdir/tensorboard`.
 
-    def __init__(self, workdir: Path) -> None:
-        installed = importlib.util.find_spec("tensorboard") is not None
-        self.writer = tf.summary.create_file_writer(str(workdir / "tensorboard")) if installed else None
+    Args:
+      workdir: the run folder.
+      active: False for a process that writes nothing.
+    """
+
+    def __init__(self, workdir: Path, *, active: bool = True) -> None:
+        writes = active and importlib.util.find_spec("tensorboard") is not None
+        self.writer = tf.summary.create_file_writer(str(workdir / "tensorboard")) if writes else None
 
     def __enter__(self) -> Board:
         return self

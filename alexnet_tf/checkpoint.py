@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet_tf import towers_arrays
 from alexnet_tf.errors import UserError
 from pipelines.files import replacing
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
 
 BEST = "best.npz"
-_STATE = "state.json"
+_STATE, _WEIGHT = "state.json", "network/"
 # What zip and NumPy raise on damaged files, according to which byte it is.
 _DAMAGES = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NEWEST = re.compile(r"step-(\d{8})\.npz")
@@ -49,6 +50,11 @@ def write(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
         np.savez(file, **entries)
         file.flush()
         os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name, too, survives a loss of power
+    finally:
+        os.close(folder)
 
 
 def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -94,9 +100,11 @@ class Checkpoints:
             old.unlink(missing_ok=True)
         return path
 
-    def save_best(self, network: keras.Model, state: dict[str, Any]) -> None:
-        """Writes the weights alone: the best network so far."""
-        write(self.folder / BEST, network_arrays(network), state)
+    def save_best(self, step: int, arrays: Arrays, error: float) -> None:
+        """Writes the weights alone: those of the lowest validation error so far."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: array for name, array in arrays.items() if name.startswith(_WEIGHT)}
+        write(self.folder / BEST, weights, {"step": step, "val_top1_error": error})
 
     def load_newest(self) -> tuple[Arrays, dict[str, Any]] | None:
         """The newest checkpoint that is whole; damaged ones are passed over with a warning.
@@ -121,8 +129,13 @@ class Checkpoints:
 
 
 def network_arrays(network: keras.Model) -> Arrays:
-    """Every weight of a network by its path, such as `network/conv1_a/kernel`."""
-    return {f"network/{v.path}": np.asarray(v) for v in network.weights}
+    """A copy of every weight of a network by its path, such as `network/conv1_a/kernel`."""
+    return towers_arrays.join_halves({f"{_WEIGHT}{v.path}": _copy(v) for v in network.weights})
+
+
+def _copy(variable: Any) -> np.ndarray:
+    # NumPy's view of a variable may be the very memory that the next step writes.
+    return np.array(variable, copy=True)
 
 
 def _state_variables(
@@ -138,9 +151,9 @@ def _state_variables(
 
 
 def training_arrays(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arrays:
-    """Everything of a run that is an array."""
-    others = {name: np.asarray(v) for name, v in _state_variables(network, optimizer)}
-    return {**network_arrays(network), **others}
+    """A copy of everything of a run that is an array; that of a network in two halves is joined."""
+    others = {name: _copy(v) for name, v in _state_variables(network, optimizer)}
+    return {**network_arrays(network), **towers_arrays.join_halves(others)}
 
 
 def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
@@ -149,7 +162,7 @@ def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
     Raises:
       UserError: the arrays belong to another network.
     """
-    _assign([(f"network/{v.path}", v) for v in network.weights], arrays, where)
+    _assign([(f"{_WEIGHT}{v.path}", v) for v in network.weights], arrays, where)
 
 
 def restore_training(
@@ -165,6 +178,7 @@ def restore_training(
 
 
 def _assign(named: list[tuple[str, Any]], arrays: Arrays, where: str) -> None:
+    arrays = towers_arrays.split_halves(arrays, [name for name, _ in named])
     for name, variable in named:
         if name not in arrays or arrays[name].shape != tuple(variable.shape):
             received = f"shape {arrays[name].shape}" if name in arrays else "nothing"

@@ -6,6 +6,7 @@ Feature maps are channels-last, [N, H, W, C].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -58,13 +59,19 @@ class PaperDropout(keras.layers.Layer):
     Args:
       rate: Probability that a unit is dropped.
       seed: Where the masks start; each call in training draws a new one, on each replica its own.
+      part: (index, count) for one of `count` equal parts of a wider layer: the mask is drawn for the
+        wider one and the part's own units are kept, so that parts of one seed share one mask.
     """
 
-    def __init__(self, rate: float = 0.5, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, rate: float = 0.5, seed: int = 0, part: Sequence[int] = (0, 1), **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"`rate` must lie in [0, 1). Received: rate={rate}")
-        self.rate, self.seed = rate, seed
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"`part` must be an index and a larger count. Received: part={part}")
+        self.rate, self.seed, self.part = rate, seed, tuple(part)
         # Named after the layer: a checkpoint finds the state by its path, and a name that Keras makes up
         # would count the networks built before this one.
         self.seed_generator = _ReplicaSeedGenerator(seed, name=f"{self.name}_seed")
@@ -76,14 +83,18 @@ class PaperDropout(keras.layers.Layer):
             return inputs
         if not training:
             return inputs * ops.cast(1.0 - self.rate, inputs.dtype)
-        draw = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_generator)
+        *others, units = ops.shape(inputs)
+        index, count = self.part
+        draw = keras.random.uniform((*others, units * count), dtype="float32", seed=self.seed_generator)
+        if count > 1:
+            draw = draw[..., index * units : (index + 1) * units]
         return ops.where(draw >= self.rate, inputs, ops.zeros_like(inputs))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed, "part": self.part}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -111,18 +111,30 @@ class Evaluator:
       crops: 1, or 10 for batches whose `image` is [N, 10, side, side, 3]: the ten go through the
         network as so many pictures, and their probabilities are averaged [S src/layer.cu,
         LogregCostLayer: errors and loss are those of the average].
+      strategy: whose replicas `evaluate` shares batches among; the current one by default.
     """
 
-    def __init__(self, network: keras.Model, to_pixels: ToPixels, *, crops: int = 1) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        to_pixels: ToPixels,
+        *,
+        crops: int = 1,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
         if crops not in (1, 10):
             raise ValueError(f"`crops` must be 1 or 10; received {crops}")
         self._network, self._to_pixels, self._crops = network, to_pixels, crops
         self._classes = int(network.output_shape[-1])
         self._compiled_predict = tf.function(self._log_probabilities, reduce_retracing=True)
-        self._compiled_sums = tf.function(self._sums, reduce_retracing=True)
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._compiled_sums = tf.function(self._total_sums, reduce_retracing=True)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Runs over batches of `pipelines.dataset.build(training=False)` once.
+
+        Args:
+          batches: as the strategy distributes them, where it has several replicas.
 
         Raises:
           ValueError: there was no example.
@@ -162,6 +174,11 @@ class Evaluator:
             return each
         each = tf.reshape(each, [-1, self._crops, self._classes])
         return tf.reduce_logsumexp(each, axis=1) - math.log(self._crops)
+
+    def _total_sums(self, images: Any, labels: Any, mask: Any) -> tf.Tensor:
+        """`_sums` over all replicas."""
+        per_replica = self._strategy.run(self._sums, args=(images, labels, mask))
+        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
     def _sums(self, images: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Float32 [4]: examples, summed cross-entropy, top-1 and top-5 right answers."""

@@ -6,7 +6,7 @@ A tower is two of everything: plain convolutions whose maps meet at conv3, fc6, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -38,6 +38,7 @@ def build(
     dropout_rate: float = 0.5,
     seed: int = 0,
     fused: bool = False,
+    builder: Callable[..., Builder] | None = None,
 ) -> keras.Model:
     """Builds a network: pixels float32 [N, S, S, 3], mean subtracted -> logits float32 [N, classes].
 
@@ -52,6 +53,7 @@ def build(
       dropout_rate: Share of fc6's and fc7's units dropped in training.
       seed: Decides initial weights and dropout masks.
       fused: Compiles the normalisation layers with XLA: for training, not for export.
+      builder: Another way to lay the network out than on one device; see `towers.build`.
 
     Raises:
       UserError: for a variant or an initializer that does not exist.
@@ -60,13 +62,17 @@ def build(
         raise UserError(f"`initializer` must be one of {', '.join(INITIALIZERS)}; received {initializer!r}")
     if classes < 2:
         raise UserError(f"`classes` must be 2 or more; received {classes}")
-    builder = _Builder(variants.get(variant), dtype_policy, seed, fused)
-    builder.initializer, builder.pixel_std, builder.dropout_rate = initializer, pixel_std, dropout_rate
-    return builder.build(classes, name=f"alexnet_{variant}")
+    new = (builder or Builder)(variants.get(variant), dtype_policy, seed, fused)
+    new.initializer, new.pixel_std, new.dropout_rate = initializer, pixel_std, dropout_rate
+    return new.build(classes, name=f"alexnet_{variant}")
 
 
-class _Builder:
-    """Names, initialises and connects the layers of one architecture."""
+class Builder:
+    """Names, initialises and connects the layers of one architecture.
+
+    Everything that `towers.py` does otherwise is a method: where a layer is made, where maps meet, and
+    the fully connected part.
+    """
 
     initializer = "published"
     pixel_std = 1.0
@@ -80,7 +86,7 @@ class _Builder:
         arch, side = self.arch, self.arch.input_size
         c1, c2, c3, c4, c5 = arch.filters
         pixels = keras.Input((side, side, 3), name="pixels")  # 224 x 224 x 3
-        x = layers.ZeroPadding2D((arch.conv1_padding,) * 2, dtype=self.policy, name="pad")(pixels)  # 227
+        x = self.layer(layers.ZeroPadding2D, (arch.conv1_padding,) * 2, name="pad")(pixels)  # 227
 
         t = self.conv("conv1", [x] * len(arch.towers), c1, 11, strides=4)  # 55 x 55 x 96
         t = self.relu_norm_pool("1", t)  # 27 x 27 x 96
@@ -96,12 +102,13 @@ class _Builder:
             t = self.conv("conv6", self.cross("conv6", t), 256, 3, padding=1)  # 6 x 6 x 256
             t = self.relu("relu6_conv", t)
 
-        x = layers.Flatten(dtype=self.policy, name="flatten")(self.join("maps", t))  # 9216
-        x = self.hidden("6", x)  # 4096
-        x = self.hidden("7", x)  # 4096
-        x = self.dense("fc8", x, classes)
-        logits = layers.Activation("linear", dtype="float32", name="logits")(x)
+        x = self.fully_connected(t, classes)
+        logits = self.layer(layers.Activation, "linear", dtype="float32", name="logits")(x)
         return keras.Model(pixels, logits, name=name)
+
+    def layer(self, kind: type[keras.Layer], *args: Any, name: str, tower: str = "", **settings: Any) -> Any:
+        """A new layer of the given kind; `tower` is the suffix of the tower that it belongs to, if any."""
+        return kind(*args, name=name + tower, **{"dtype": self.policy, **settings})
 
     def relu_norm_pool(self, number: str, t: Maps) -> Maps:
         """Layers 1 and 2 after their convolution, in the order that the architecture gives (row 2)."""
@@ -125,44 +132,40 @@ class _Builder:
                 "beta": norm.beta,
             }
             if norm.across_towers and len(t) > 1:
-                x = self.join(f"lrn{number}", t)
-                x = LocalResponseNormalization(
-                    **settings, fused=self.fused, dtype=self.policy, name=f"lrn{number}"
-                )(x)
-                t = TowerSplit(dtype=self.policy, name=f"lrn{number}_split")(x)
+                t = self.normalize_across(f"lrn{number}", t, {**settings, "fused": self.fused})
             else:
                 groups = 1 if norm.across_towers or len(t) > 1 else self.arch.groups
-                t = [
-                    LocalResponseNormalization(
-                        **settings, groups=groups, fused=self.fused, dtype=self.policy, name=f"lrn{number}{s}"
-                    )(x)
-                    for s, x in zip(self.arch.towers, t, strict=True)
-                ]
+                settings |= {"groups": groups, "fused": self.fused}
+                t = self.each(LocalResponseNormalization, f"lrn{number}", t, **settings)
         if spatial is not None and number == "2":
-            t = [
-                SpatialResponseNormalization(
-                    spatial.size,
-                    spatial.alpha,
-                    spatial.beta,
-                    fused=self.fused,
-                    dtype=self.policy,
-                    name=f"cnorm2{s}",
-                )(x)
-                for s, x in zip(self.arch.towers, t, strict=True)
-            ]
+            settings = {"alpha": spatial.alpha, "beta": spatial.beta, "fused": self.fused}
+            t = self.each(SpatialResponseNormalization, "cnorm2", t, spatial.size, **settings)
         return t
+
+    def normalize_across(self, name: str, t: Maps, settings: dict[str, Any]) -> Maps:
+        """Normalises the maps of both towers as those of one layer."""
+        x = self.layer(LocalResponseNormalization, name=name, **settings)(self.join(name, t))
+        maps: Maps = self.layer(TowerSplit, name=f"{name}_split")(x)
+        return maps
+
+    def fully_connected(self, t: Maps, classes: int) -> Any:
+        x = self.layer(layers.Flatten, name="flatten")(self.join("maps", t))  # 9216
+        x = self.hidden("6", x)  # 4096
+        x = self.hidden("7", x)  # 4096
+        return self.dense("fc8", x, classes)
 
     def hidden(self, number: str, x: Any) -> Any:
         """A fully connected hidden layer with its dropout."""
-        kind = PaperDropout if self.arch.dropout == "paper" else InvertedDropout
-        dropout = kind(
-            self.dropout_rate, seed=self.seed + int(number), dtype=self.policy, name=f"dropout{number}"
-        )
-        if self.arch.dropout == "inverted_before":
-            x = dropout(x)
+        before = self.arch.dropout == "inverted_before"
+        x = self.dropout(number)(x) if before else x
         x = self.dense(f"fc{number}", x, self.arch.hidden)
-        x = layers.Activation("relu", dtype=self.policy, name=f"relu{number}")(x)
-        return x if self.arch.dropout == "inverted_before" else dropout(x)
+        x = self.layer(layers.Activation, "relu", name=f"relu{number}")(x)
+        return x if before else self.dropout(number)(x)
+
+    def dropout(self, number: str, **settings: Any) -> Any:
+        kind = PaperDropout if self.arch.dropout == "paper" else InvertedDropout
+        seed = self.seed + int(number)
+        return self.layer(kind, self.dropout_rate, seed=seed, name=f"dropout{number}", **settings)
 
     def conv(
         self,
@@ -177,37 +180,40 @@ class _Builder:
         """One convolution a tower; `filters` counts both towers' maps."""
         outputs = []
         for suffix, x in zip(self.arch.towers, inputs, strict=True):
-            settings = {**self.initial(name), "dtype": self.policy, "name": name + suffix}
+            settings = {**self.initial(name), "name": name, "tower": suffix}
             own = filters // len(self.arch.towers)
             if groups == 2:
-                outputs.append(TwoGroupConv2D(own, size, padding=padding, **settings)(x))
+                outputs.append(self.layer(TwoGroupConv2D, own, size, padding=padding, **settings)(x))
                 continue
             same = padding == size // 2 and strides == 1
             if padding and not same:
-                x = layers.ZeroPadding2D(padding, dtype=self.policy, name=f"{name}_pad{suffix}")(x)
-            conv = layers.Conv2D(own, size, strides=strides, padding="same" if same else "valid", **settings)
-            outputs.append(conv(x))
+                x = self.layer(layers.ZeroPadding2D, padding, name=f"{name}_pad", tower=suffix)(x)
+            settings |= {"strides": strides, "padding": "same" if same else "valid"}
+            outputs.append(self.layer(layers.Conv2D, own, size, **settings)(x))
         return outputs
 
     def dense(self, name: str, x: Any, units: int) -> Any:
-        return layers.Dense(units, dtype=self.policy, name=name, **self.initial(name))(x)
+        return self.layer(layers.Dense, units, name=name, **self.initial(name))(x)
 
     def relu(self, name: str, t: Maps) -> Maps:
-        pairs = zip(self.arch.towers, t, strict=True)
-        return [layers.Activation("relu", dtype=self.policy, name=name + s)(x) for s, x in pairs]
+        return self.each(layers.Activation, name, t, "relu")
 
     def pool(self, name: str, t: Maps) -> Maps:
         # The source rounds sizes up. 55, 27 and 13 divide exactly by 3/2 windows; 2/2 windows need "same".
         size, padding = self.arch.pool_size, "same" if self.arch.pool_size == 2 else "valid"
+        return self.each(layers.MaxPooling2D, name, t, size, 2, padding)
+
+    def each(self, kind: type[keras.Layer], name: str, t: Maps, *args: Any, **settings: Any) -> Maps:
+        """One layer of a kind for each tower."""
         pairs = zip(self.arch.towers, t, strict=True)
-        return [layers.MaxPooling2D(size, 2, padding, dtype=self.policy, name=name + s)(x) for s, x in pairs]
+        return [self.layer(kind, *args, name=name, tower=tower, **settings)(x) for tower, x in pairs]
 
     def cross(self, name: str, t: Maps) -> Maps:
         """Gives every tower the maps of all towers."""
         return [self.join(f"{name}_in", t)] * len(t)
 
     def join(self, name: str, t: Maps) -> Any:
-        return t[0] if len(t) == 1 else layers.Concatenate(dtype=self.policy, name=f"{name}_join")(t)
+        return t[0] if len(t) == 1 else self.layer(layers.Concatenate, name=f"{name}_join")(t)
 
     def initial(self, name: str) -> dict[str, Any]:
         """The layer's initializers; each layer draws from a seed of its own."""

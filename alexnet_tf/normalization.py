@@ -77,7 +77,35 @@ class _Formula:
         return self.k + self.alpha * self.windowed_sum(x32 * x32)
 
 
-def _compiled_by_xla(formula: _Formula) -> Callable[[Tensor], Tensor]:
+class _HaloFormula:
+    """A formula over one tower's own maps and, from its neighbour, as many as the windows reach into.
+
+    The halo's own windows are cut short, and what they give is thrown away; those of the own maps are
+    whole, so that they, and the gradients of both, are exactly those of the joined towers.
+    """
+
+    def __init__(self, formula: _Formula, halo_first: bool) -> None:
+        self.formula, self.halo_first = formula, halo_first
+
+    def forward(self, own: Tensor, halo: Tensor) -> Tensor:
+        return self._cut(self.formula.forward(self._joined(own, halo)), own)[0]
+
+    def backward(self, own: Tensor, halo: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+        whole = self._joined(upstream, ops.zeros_like(halo))
+        return self._cut(self.formula.backward(self._joined(own, halo), whole), own)
+
+    def _joined(self, own: Tensor, halo: Tensor) -> Tensor:
+        return ops.concatenate([halo, own] if self.halo_first else [own, halo], axis=-1)
+
+    def _cut(self, joined: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Own maps and halo."""
+        width, halo = int(own.shape[-1]), int(joined.shape[-1]) - int(own.shape[-1])
+        if self.halo_first:
+            return joined[..., halo:], joined[..., :halo]
+        return joined[..., :width], joined[..., width:]
+
+
+def _compiled_by_xla(formula: _Formula | _HaloFormula) -> Callable[..., Tensor]:
     """The formula as two XLA programs: each reads and writes memory once instead of a dozen times."""
     import tensorflow as tf  # only reached on the TensorFlow backend
 
@@ -85,8 +113,8 @@ def _compiled_by_xla(formula: _Formula) -> Callable[[Tensor], Tensor]:
     backward = tf.function(formula.backward, jit_compile=True, reduce_retracing=True)
 
     @tf.custom_gradient
-    def normalize(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        return forward(x), lambda upstream: backward(x, upstream)
+    def normalize(*inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        return forward(*inputs), lambda upstream: backward(*inputs, upstream)
 
     return normalize
 
@@ -101,9 +129,9 @@ class _ResponseNormalization(keras.layers.Layer):
     def __init__(self, *, fused: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fused = fused
-        self._function: Callable[[Tensor], Tensor] | None = None
+        self._function: Callable[..., Tensor] | None = None
 
-    def _formula(self) -> _Formula:
+    def _formula(self) -> _Formula | _HaloFormula:
         raise TypeError("subclasses give the formula")
 
     def build(self, input_shape: Any) -> None:
@@ -163,7 +191,7 @@ class LocalResponseNormalization(_ResponseNormalization):
             )
         super().build(input_shape)
 
-    def _formula(self) -> _Formula:
+    def _formula(self) -> _Formula | _HaloFormula:
         sum_over = _shifted_sum if self.fused else _banded_sum
         windowed = functools.partial(sum_over, size=self.size, groups=self.groups)
         return _Formula(self.k, self.alpha, self.beta, windowed)
@@ -171,6 +199,44 @@ class LocalResponseNormalization(_ResponseNormalization):
     def get_config(self) -> dict[str, Any]:
         own = {"size": self.size, "k": self.k, "alpha": self.alpha, "beta": self.beta, "groups": self.groups}
         return {**super().get_config(), **own}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class HaloResponseNormalization(LocalResponseNormalization):
+    """One tower's share of a normalisation across two: [own maps, the other's nearest] -> own maps.
+
+    The second input is [N, H, W, size // 2], all of the other tower that the windows reach into.
+
+    Args:
+      halo_first: The other tower's maps come before the own ones (tower b) or after them (tower a).
+      **kwargs: See the base class; `groups` stays 1.
+    """
+
+    def __init__(self, *, halo_first: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.halo_first = halo_first
+
+    def build(self, input_shape: Any) -> None:
+        if input_shape[1][-1] != self.size // 2:
+            raise ValueError(f"the halo must have {self.size // 2} channels. Received: {input_shape}")
+        super().build(input_shape[0])
+
+    def _formula(self) -> _HaloFormula:
+        formula = super()._formula()
+        if isinstance(formula, _HaloFormula):
+            raise TypeError("a halo of a halo")
+        return _HaloFormula(formula, self.halo_first)
+
+    def call(self, inputs: list[Tensor]) -> Tensor:
+        if self._function is None:
+            raise ValueError("the layer is called before it is built")
+        return self._function(*inputs)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "halo_first": self.halo_first}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -9,6 +9,7 @@ Weight decay is inside the momentum and scaled by the rate (src/weights.cu agree
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,21 +48,40 @@ def _compile_step() -> Any:
     return tf.function(assign_step, jit_compile=True)
 
 
-def clip_by_global_norm(gradients: Sequence[Tensor], limit: float) -> list[Tensor]:
+def _beside(variable: Any) -> contextlib.AbstractContextManager[Any]:
+    """Runs operations on the device that holds a variable, wherever the network's other variables are."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.device(variable.device)
+
+
+def clip_by_global_norm(gradients: Sequence[Tensor], limit: float, variables: Sequence[Any]) -> list[Tensor]:
     """Scales gradients so that all of them together are no longer than `limit`; TensorFlow only.
 
     `tf.clip_by_global_norm` multiplies always; most steps need no more than the norm. A norm that is
-    not finite is left alone, for the loop to stop on.
+    not finite is left alone, for the loop to stop on. Each gradient stays on its variable's device:
+    between devices go their norms and the common factor.
     """
     import tensorflow as tf
 
-    norm = tf.linalg.global_norm(gradients)
-    scaled: list[Tensor] = tf.cond(
-        tf.math.is_finite(norm) & (norm > limit),
-        lambda: [gradient * (limit / norm) for gradient in gradients],
-        lambda: [tf.identity(gradient) for gradient in gradients],
-    )
-    return scaled
+    norm = tf.linalg.global_norm(gradients)  # measures each gradient where it is
+    too_long, factor = tf.math.is_finite(norm) & (norm > limit), limit / norm
+    by_device: dict[str, list[int]] = {}
+    for index, variable in enumerate(variables):
+        by_device.setdefault(variable.device, []).append(index)
+    scaled: dict[int, Tensor] = {}
+    for device, indices in by_device.items():
+        own = [gradients[index] for index in indices]
+        with tf.device(device):
+            results = tf.cond(
+                too_long,
+                lambda own=own: [gradient * factor for gradient in own],
+                lambda own=own: [tf.identity(gradient) for gradient in own],
+            )
+        scaled.update(zip(indices, results, strict=True))
+    return [scaled[index] for index in range(len(gradients))]
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -117,11 +137,14 @@ class PaperMomentum(keras.optimizers.Optimizer):
         if self.fused and keras.backend.backend() == "tensorflow":
             self._compiled_steps = [_compile_step() for _ in var_list]
 
-    def set_rates(self, weights: float, biases: float, conv1: float) -> None:
-        """Sets the learning rates of weights, of biases, and of conv1's weights (conv1's bias follows it)."""
+    def set_rates(self, weights: Tensor, biases: Tensor, conv1: Tensor) -> None:
+        """Sets the learning rates of weights, of biases, and of conv1's weights (conv1's bias follows it).
+
+        Scalars: numbers, or tensors of a graph.
+        """
         self.learning_rate = weights
-        self.bias_multiplier.assign(biases / weights if weights else 0.0)
-        self.conv1_multiplier.assign(conv1 / weights if weights else 0.0)
+        self.bias_multiplier.assign(ops.divide_no_nan(biases, weights))
+        self.conv1_multiplier.assign(ops.divide_no_nan(conv1, weights))
 
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)
@@ -131,13 +154,15 @@ class PaperMomentum(keras.optimizers.Optimizer):
             rate = rate * ops.cast(self.bias_multiplier, variable.dtype)
         if self._is_conv1[index]:
             rate = rate * ops.cast(self.conv1_multiplier, variable.dtype)
-        momentum, decay = ops.cast(self.momentum, variable.dtype), 0.0 if is_bias else self.decay
-        if self._compiled_steps:
-            self._compiled_steps[index](variable, velocity.value, gradient, rate, momentum, decay)
-            return
-        new_w, new_v = _step(variable, velocity, gradient, rate, momentum, decay)
-        self.assign(velocity, new_v)
-        self.assign(variable, new_w)
+        decay = 0.0 if is_bias else self.decay
+        with _beside(variable):
+            momentum = ops.cast(self.momentum, variable.dtype)
+            if self._compiled_steps:
+                self._compiled_steps[index](variable, velocity.value, gradient, rate, momentum, decay)
+                return
+            new_w, new_v = _step(variable, velocity, gradient, rate, momentum, decay)
+            self.assign(velocity, new_v)
+            self.assign(variable, new_w)
 
     def _clip_gradients(self, grads: list[Tensor]) -> list[Tensor]:
         # Keras clips each replica's share before the sum: two replicas would then take another step
@@ -146,11 +171,16 @@ class PaperMomentum(keras.optimizers.Optimizer):
         return grads if later else super()._clip_gradients(grads)
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
-        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        import tensorflow as tf  # only reached on the TensorFlow backend
+
+        # A sum over one replica would only gather all gradients on one device.
+        alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        reduced = list(grads_and_vars) if alone else super()._all_reduce_sum_gradients(grads_and_vars)
         if self.global_clipnorm is None:
             return reduced
         gradients, variables = zip(*reduced, strict=True)
-        return list(zip(clip_by_global_norm(gradients, self.global_clipnorm), variables, strict=True))
+        clipped = clip_by_global_norm(gradients, self.global_clipnorm, variables)
+        return list(zip(clipped, variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:
         bias_multiplier, conv1_multiplier = self._initial_multipliers

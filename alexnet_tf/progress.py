@@ -19,10 +19,11 @@ class TrainingProgress:
       total: steps of the whole run.
       done: steps that are behind already.
       every: steps between two lines where there is no terminal.
+      shown: False for a process that leaves it to another.
     """
 
-    def __init__(self, total: int, done: int, every: int) -> None:
-        self.total, self.every = total, every
+    def __init__(self, total: int, done: int, every: int, *, shown: bool = True) -> None:
+        self.total, self.every, self.shown = total, every, shown
         self.console = Console(stderr=False, highlight=False)
         self.started, self.first = time.perf_counter(), done
         # The figures matter more than the bar: a terminal of 80 columns has room for them alone.
@@ -33,7 +34,7 @@ class TrainingProgress:
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not (shown and self.console.is_terminal),
             expand=True,
         )
         self.task = self.bar.add_task("train", total=total, completed=done, text="")
@@ -57,6 +58,8 @@ class TrainingProgress:
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
+        if not self.shown:
+            return
         if self.console.is_terminal:
             self.bar.console.print(line, markup=False)
         else:

@@ -29,21 +29,13 @@ CHOICES = {
 RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
     (
         ("batch_size", "learning_rate", "reference_batch_size", "epochs", "evaluate_every", "log_every")
-        + ("keep_checkpoints", "plateau_patience"),
+        + ("keep_checkpoints", "plateau_patience", "accumulation_steps"),
         lambda x: 0 < x < math.inf,
         "be positive",
     ),
     (
-        (
-            "weight_decay",
-            "bias_rate",
-            "clip_norm",
-            "warmup_steps",
-            "plateau_drops",
-            "checkpoint_every",
-            "colour_std",
-            "pad",
-        ),
+        ("weight_decay", "bias_rate", "clip_norm", "warmup_steps", "plateau_drops", "checkpoint_every")
+        + ("steps_per_call", "colour_std", "pad"),
         lambda x: 0 <= x < math.inf,
         "be 0 or more",
     ),
@@ -88,7 +80,10 @@ class Recipe:
       initializer: one of `variants.INITIALIZERS` (see `model.build`).
       dropout_rate: share of hidden units dropped [P 4.2].
       precision: `float32` or `bfloat16` (matrix work only; weights stay float32).
+      xla: whether forward and backward pass are compiled as one program (the update always is).
       batch_size: pictures a step, over all devices [P 5].
+      accumulation_steps: parts that go through the network one after another before the weights are
+        updated once, so that a batch fits that does not fit whole; the update is the same.
       learning_rate: rate of the weights at `reference_batch_size` [P 5]; scaled linearly with the batch.
       reference_batch_size: the batch that `learning_rate` is meant for.
       bias_rate: the biases' rate as a multiple of the weights' (row 7).
@@ -108,6 +103,7 @@ class Recipe:
       log_every: steps between two log lines.
       checkpoint_every: steps between two checkpoints besides those at evaluations; 0 for none.
       keep_checkpoints: how many of the newest are kept, besides the best.
+      steps_per_call: steps taken without coming back to Python; 0 for as many as half a second holds.
     The remaining attributes are those of `pipelines.config.DataConfig`.
     """
 
@@ -116,7 +112,9 @@ class Recipe:
     initializer: str = "published"
     dropout_rate: float = 0.5
     precision: str = "float32"
+    xla: bool = False
     batch_size: int = 128
+    accumulation_steps: int = 1
     learning_rate: float = 0.01
     reference_batch_size: int = 128
     bias_rate: float = 1.0
@@ -149,6 +147,7 @@ class Recipe:
     log_every: int = 20
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    steps_per_call: int = 0
 
     def __post_init__(self) -> None:
         for field, legal in CHOICES.items():
@@ -160,6 +159,11 @@ class Recipe:
             for field in fields:
                 if not holds(getattr(self, field)):
                     raise UserError(f"`{field}` must {range_}; received {getattr(self, field)}")
+        if self.batch_size % self.accumulation_steps:
+            raise UserError(
+                f"`batch_size` must be a multiple of `accumulation_steps`; "
+                f"received {self.batch_size} and {self.accumulation_steps}"
+            )
         side = variants.get(self.variant).input_size
         if self.crop != side:
             raise UserError(

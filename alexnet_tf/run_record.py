@@ -39,7 +39,7 @@ RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
 CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"
 STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metrics.csv"
 # How often a run reports and saves may change between its parts; what it computes may not.
-CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints"}
+CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "alexnet-tf")
 
 
@@ -97,6 +97,12 @@ class Run:
         workdir = Path(workdir)
         path = workdir / RECIPE_FILE
         if not path.is_file():
+            members = sorted(str(found.parent) for found in workdir.glob(f"seed-*/{RECIPE_FILE}"))
+            if members:
+                more = ", ..." if len(members) > 5 else ""
+                raise UserError(
+                    f"{workdir}: holds runs of several seeds; give one of them: {', '.join(members[:5])}{more}"
+                )
             raise UserError(
                 f"{workdir}: not a run folder (no {RECIPE_FILE}); give the --workdir of a training run"
             )

@@ -106,13 +106,3 @@ def expand(workdirs: Iterable[str | os.PathLike[str]]) -> list[Path]:
         if places.count(place) > 1:
             raise UserError(f"{path}: given twice; a run counts once in an average")
     return expanded
-
-
-def check_single(workdir: str | os.PathLike[str]) -> None:
-    """Raises UserError for a folder of several seeds where one run is wanted."""
-    found = members(workdir)
-    if found:
-        raise UserError(
-            f"{workdir}: holds runs of several seeds; give one of them: "
-            f"{', '.join(map(str, found[:5]))}{', ...' * (len(found) > 5)}"
-        )

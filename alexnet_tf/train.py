@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf import cli, recipe
+from alexnet_tf import cli, recipe, sweep
+from alexnet_tf.errors import UserError
+from pipelines.config import DataError
 
 if TYPE_CHECKING:
-    from alexnet_tf.run_record import Run
-    from pipelines.config import DataConfig
+    from alexnet_tf.cluster import Cluster
+    from alexnet_tf.peers import Peers
+
+PEER_TIMEOUT = 60.0  # seconds
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and trains; returns the exit status."""
+    args = make_parser().parse_args(argv)
+    return cli.run(lambda: _train(args), as_json=args.json, tensorflow=False)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_tf.train", description=__doc__)
     parser.add_argument(
         "--recipe", default="paper", metavar="NAME", help=f"one of {', '.join(recipe.RECIPES)}"
@@ -33,54 +45,99 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="changes a field of the recipe"
     )
-    parser.add_argument("--devices", default="one", metavar="HOW", help="one (default) or mirrored")
+    parser.add_argument(
+        "--devices",
+        default="one",
+        metavar="HOW",
+        help="one (default), mirrored or mirrored:N, multi-worker, towers",
+    )
+    parser.add_argument(
+        "--seeds", metavar="N", help="N runs W/seed-0, W/seed-1, ... one after another; or a list such as 3,7"
+    )
+    parser.add_argument(
+        "--data-service",
+        metavar="HOST:PORT,...",
+        help="has pictures decoded by processes of pipelines.data_service",
+    )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="equal bits on every repetition, at some cost in speed"
+    )
+    parser.add_argument(
+        "--peer-timeout",
+        type=float,
+        default=PEER_TIMEOUT,
+        metavar="SECONDS",
+        help="how long a worker waits for the others at the start (default %(default)g)",
+    )
     cli.add_json_flag(parser)
-    args = parser.parse_args(argv)
-    return cli.run(lambda: _train(args), as_json=args.json)
+    return parser
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
     resolved = recipe.get(args.recipe).replace(recipe.parse_settings(args.set))
-    config = resolved.data_config(args.data)
+    resolved.data_config(args.data)
+    runs = {Path(args.workdir): resolved}
+    if args.seeds is not None:
+        seeds = sweep.parse_seeds(args.seeds, first=resolved.seed)
+        runs = {sweep.folder(args.workdir, s): dataclasses.replace(resolved, seed=s) for s in seeds}
+    if not 0 < args.peer_timeout < math.inf:
+        raise UserError(f"--peer-timeout must be a positive number of seconds; received {args.peer_timeout}")
+    try:
+        if args.devices == "multi-worker":
+            return _train_together(args, resolved, runs)
+        return _train_all(args, runs)
+    except (UserError, DataError, OSError):
+        raise
+    except Exception as error:
+        import tensorflow as tf
 
+        from pipelines import records
+
+        if not isinstance(error, tf.errors.OpError):
+            raise
+        raise UserError(records.describe(error, resolved.data_config(args.data))) from None
+
+
+def _train_together(
+    args: argparse.Namespace, resolved: recipe.Recipe, runs: dict[Path, recipe.Recipe]
+) -> dict[str, Any]:
+    """Trains as one of several workers, once all of them are there."""
+    from alexnet_tf import cluster, peers
+
+    found = cluster.from_environment()
+    settings = {**dataclasses.asdict(resolved), "--data": args.data, "--workdir": args.workdir}
+    settings |= {"--seeds": args.seeds, "--deterministic": args.deterministic}
+    with peers.rendezvous(found, settings, timeout=args.peer_timeout) as together:
+        return _train_all(args, runs, found, together)
+
+
+def _train_all(
+    args: argparse.Namespace,
+    runs: dict[Path, recipe.Recipe],
+    found: Cluster | None = None,
+    together: Peers | None = None,
+) -> dict[str, Any]:
+    """Trains each of the runs; several processes train every one of them together."""
     # After the settings are known to be good: TensorFlow takes seconds to import.
+    # Where one worker goes, TensorFlow's own errors would bury the line that says which.
+    cli.quiet_tensorflow(errors=found is None)
     import tensorflow as tf
 
-    from alexnet_tf import train_loop
-    from alexnet_tf.errors import UserError
-    from alexnet_tf.run_record import RECIPE_FILE, Run
-    from pipelines import records
+    from alexnet_tf import placement, run_folder, train_loop
+    from pipelines import service_client
 
-    if (Path(args.workdir) / RECIPE_FILE).exists():
-        run = Run.open(args.workdir)
-        run.check_same(resolved, args.data)
-        run = dataclasses.replace(run, recipe=resolved)
-    else:
-        run = _start(args.workdir, resolved, config)
-    try:
-        return train_loop.train(run, run.open_source(), devices=args.devices)
-    except tf.errors.OpError as error:
-        raise UserError(records.describe(error, config)) from None
-
-
-def _start(workdir: str, resolved: recipe.Recipe, config: DataConfig) -> Run:
-    """Looks at every picture once and writes the run folder."""
-    from alexnet_tf.progress import scan_progress
-    from alexnet_tf.run_record import SKIPPED_FILE, Run
-    from pipelines import scan, sources
-
-    source = sources.open_source(config)
-    print(source.description, flush=True)
-    found = scan.scan(source, config, progress=scan_progress)
-    Path(workdir).mkdir(parents=True, exist_ok=True)
-    if found.skipped:
-        path = Path(workdir) / SKIPPED_FILE
-        scan.write_skipped(path, found.skipped)
-        first = found.skipped[0]
-        print(
-            f"left out {len(found.skipped)} broken pictures, such as {first.key} ({first.reason}); see {path}"
-        )
-    return Run.create(workdir, resolved, config.spec, source.class_names, found.stats, source.readable_names)
+    service = service_client.parse_addresses(args.data_service) if args.data_service else ()
+    if args.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    with together.starting() if together else contextlib.nullcontext():
+        place = placement.place(args.devices, cluster=found)
+    if args.seeds is not None and place.is_chief:
+        sweep.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
+    figures = []
+    for workdir, wanted in runs.items():
+        with run_folder.opened(workdir, wanted, args.data, place) as run:
+            figures.append(train_loop.train(run, run.open_source(), place, service=service))
+    return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 
 
 if __name__ == "__main__":

@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import checkpoint, diagnosis, metrics, model, placement, schedule, train_step
+from alexnet_tf import diagnosis, metrics, model, schedule, train_step
 from alexnet_tf.board import Board
-from alexnet_tf.optimizer import PaperMomentum
+from alexnet_tf.checkpoint import Checkpoints
+from alexnet_tf.checkpoint_writer import CheckpointWriter
+from alexnet_tf.placement import Placement, Shard
 from alexnet_tf.progress import TrainingProgress
 from alexnet_tf.run_record import Run
-from pipelines import dataset, preprocess
+from alexnet_tf.schedule import Rates
+from alexnet_tf.train_state import TrainState
+from alexnet_tf.train_step import Answer
+from pipelines import dataset, preprocess, service_client
 from pipelines.sources import Source
 
-SMOOTHING = 0.95  # of the loss, error and speed on the progress line
+SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C waits for the end of a call
 
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, after the run was saved."""
 
 
-def train(run: Run, source: Source, *, devices: str = "one") -> dict[str, Any]:
+def train(run: Run, source: Source, placement: Placement, *, service: Sequence[str] = ()) -> dict[str, Any]:
     """Trains a run to its end, from its newest checkpoint where it has one.
 
     Args:
       run: the run folder, already written.
       source: the run's pictures, without the broken ones.
-      devices: see `placement.strategy`.
+      placement: where to compute; of several processes, each calls this, and the chief writes.
+      service: addresses of input servers (`pipelines.data_service`), where others decode.
 
     Returns:
       The run's figures: steps, seconds, images_per_second, and the last evaluation's.
@@ -42,212 +49,220 @@ def train(run: Run, source: Source, *, devices: str = "one") -> dict[str, Any]:
       UserError: a non-finite loss, or a checkpoint that does not fit.
       Interrupted: after Ctrl-C or SIGTERM; the run is saved and goes on when it is started again.
     """
-    return _Trainer(run, source, devices).train()
+    return _Trainer(run, source, placement, service).train()
 
 
 class _Trainer:
-    """The state of one run while it trains."""
+    """One run while it trains."""
 
-    def __init__(self, run: Run, source: Source, devices: str) -> None:
-        self.run, self.source, self.recipe = run, source, run.recipe
-        self.stats = run.stats
-        self.strategy = placement.strategy(devices)
+    def __init__(self, run: Run, source: Source, placement: Placement, service: Sequence[str]) -> None:
+        self.run, self.source, self.placement, self.service = run, source, placement, service
+        self.recipe, self.stats = run.recipe, run.stats
         self.steps_per_epoch = dataset.steps_per_epoch(source, self.recipe.batch_size)
-        self.schedule = schedule.Schedule(self.recipe, self.steps_per_epoch)
-        self.checkpoints = checkpoint.Checkpoints(run.checkpoint_dir, self.recipe.keep_checkpoints)
-        with self.strategy.scope():
-            self.network = model.build(
-                self.recipe.variant,
-                len(run.class_names),
-                dtype_policy=train_step.DTYPE_POLICIES[self.recipe.precision],
-                initializer=self.recipe.initializer,
-                pixel_std=self.recipe.pixel_std,
-                dropout_rate=self.recipe.dropout_rate,
-                seed=self.recipe.seed,
-                fused=True,
-            )
-            self.optimizer = PaperMomentum(
-                self.recipe.scaled_learning_rate,
-                self.recipe.momentum,
-                self.recipe.weight_decay,
-                fused=True,
-                global_clipnorm=self.recipe.clip_norm or None,
-            )
-            self.optimizer.build(self.network.trainable_variables)
-        self.dead_units = diagnosis.DeadUnits(self.network)
+        network, optimizer = placement.build(self.recipe, len(run.class_names))
+        self.state = TrainState(network, optimizer, schedule.Schedule(self.recipe, self.steps_per_epoch))
+        self.checkpoints = Checkpoints(run.checkpoint_dir, self.recipe.keep_checkpoints)
+        self.total = self.state.schedule.total_steps
+        self.dead_units = diagnosis.DeadUnits(network)
         self.evaluator = metrics.Evaluator(
-            self.network, lambda image: preprocess.to_pixels(image, self.stats, run.data)
+            network,
+            lambda image: preprocess.to_pixels(image, self.stats, run.data),
+            strategy=placement.strategy,
         )
         self.stuck = diagnosis.StuckLoss(len(run.class_names), self.recipe)
-        self.step, self.seconds, self.best_error = 0, 0.0, math.inf
-        self.sums = dict.fromkeys(("loss", "top1", "top5", "count"), 0.0)
-        self.last: dict[str, float] = {}
-        self.saved_at: int | None = None
+        self.watched = service_client.Watch(service).call if service else _directly
+        # Seconds a step, as this process measured it and as all of them agreed on.
+        self.pace = self.agreed_pace = SECONDS_A_CALL
         self._restore()
 
     def train(self) -> dict[str, Any]:
-        total = self.schedule.total_steps
-        if self.step >= total:
-            print(f"{self.run.workdir}: this run is finished ({self.step} steps)", flush=True)
+        if self.state.step >= self.total:
+            print(f"{self.run.workdir}: this run is finished ({self.state.step} steps)", flush=True)
             return self._figures()
-        self.update = train_step.build(
-            self.network, self.optimizer, self.recipe, self.run.data, self.stats, self.strategy
+        self.steps = train_step.build(
+            self.state.network,
+            self.state.optimizer,
+            self.recipe,
+            self.run.data,
+            self.stats,
+            self.placement.strategy,
         )
         with (
             _stop_requests() as stop,
-            Board(self.run.workdir) as board,
-            TrainingProgress(total, self.step, self.recipe.log_every) as progress,
+            CheckpointWriter(self.checkpoints) as self.writer,
+            Board(self.run.workdir, active=self.placement.is_chief) as self.board,
+            self._progress() as self.progress,
         ):
-            self.board, self.progress = board, progress
-            if total <= self.recipe.warmup_steps:
-                progress.say(f"warning: {diagnosis.explain_short_run(total, self.recipe)}")
-            batches = self._batches()
-            while self.step < total:
-                self._one_step(batches)
-                if self._evaluation_due():
-                    self._evaluate()
-                    self._save()
-                elif self.recipe.checkpoint_every and self.step % self.recipe.checkpoint_every == 0:
-                    self._save()
-                if stop:
-                    self._save()
-                    raise Interrupted(
-                        f"saved at step {self.step} of {total}; the same command goes on from there"
-                    )
+            self._loop(stop)
         return self._figures()
 
-    def _batches(self) -> Iterator[Any]:
-        batches = dataset.build(
+    def _loop(self, stop: list[int]) -> None:
+        if self.total <= self.recipe.warmup_steps:
+            self.progress.say(f"warning: {diagnosis.explain_short_run(self.total, self.recipe)}")
+        batches = iter(self.placement.distribute(self._training_batches))
+        while self.state.step < self.total:
+            # A process alone need not wait for the next vote.
+            stopped = self._call(batches, bool(stop)) or (self.placement.cluster is None and bool(stop))
+            if self._evaluation_due(self.state.step):
+                self._save(best=self._evaluate())
+            elif stopped or self._checkpoint_due(self.state.step):
+                self._save()
+            if stopped and self.state.step < self.total:
+                self.writer.wait()
+                raise Interrupted(
+                    f"saved at step {self.state.step} of {self.total}; the same command goes on from there"
+                )
+
+    def _call(self, batches: Any, stop: bool) -> bool:
+        """Takes some steps; returns whether any process has been asked to stop.
+
+        Every process must do the same, or they wait for each other for ever: requests to stop and the
+        pace, by which the number of steps is chosen, are voted on.
+        """
+        rates = self._rates_of_call()
+        started = time.perf_counter()
+        votes = (float(stop), self.pace)
+        answer = self.watched(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
+        # With the wait for the batches, without evaluations.
+        seconds = (time.perf_counter() - started) / len(rates)
+        stops, self.agreed_pace = (vote / self.placement.replicas for vote in answer.votes)
+        if self.state.step > self.state.first_step:  # the first call compiles: its pace says nothing
+            self.pace = seconds
+        for sums, rate in zip(answer.sums, rates, strict=True):
+            self.state.advance(sums, seconds)
+            if not math.isfinite(sums.loss / sums.count):
+                raise self._explain_non_finite(sums.loss / sums.count)
+            self._report(sums.loss / sums.count, rate.weights)
+        return stops > 0
+
+    def _rates_of_call(self) -> list[Rates]:
+        """The rates of the next steps, up to where the loop has something else to do."""
+        wanted = self.recipe.steps_per_call or int(SECONDS_A_CALL / max(self.agreed_pace, 1e-6))
+        rates = [self.state.schedule.rates(self.state.step)]
+        for step in range(self.state.step + 1, self.state.step + min(wanted, train_step.MOST_STEPS)):
+            following = self.state.schedule.rates(step)
+            another_program = (following.conv1 == 0.0) != (rates[0].conv1 == 0.0)
+            if another_program or self._evaluation_due(step) or self._checkpoint_due(step):
+                break
+            rates.append(following)
+        return rates
+
+    def _report(self, loss: float, rate: float) -> None:
+        step, last = self.state.step, self.state.last
+        self.progress.step(step, last["speed"], last["loss"], last["error"], rate)
+        if step % self.recipe.log_every == 0:
+            self.board.scalars(step, {"train/loss": loss, "train/learning_rate": rate})
+        advice = self.stuck.add(step, loss)
+        if advice:
+            self.progress.say(f"warning: {advice}")
+
+    def _evaluation_due(self, step: int) -> bool:
+        interval = self.recipe.evaluate_every * self.steps_per_epoch  # not always a whole number of steps
+        return step // interval > (step - 1) // interval or step == self.total
+
+    def _checkpoint_due(self, step: int) -> bool:
+        return bool(self.recipe.checkpoint_every) and step % self.recipe.checkpoint_every == 0
+
+    def _evaluate(self) -> bool:
+        """Measures the validation split and writes its row; returns whether it is the best so far."""
+        state = self.state
+        result = self.evaluator.evaluate(self.placement.distribute(self._validation_batches))
+        row = {
+            "step": state.step,
+            "epoch": state.step / self.steps_per_epoch,
+            "seconds": state.seconds,
+            "images_per_second": state.last["speed"],
+            "learning_rate": state.schedule.rates(state.step - 1).weights,
+            **state.take_means(),
+            "val_loss": result.loss,
+            "val_top1_error": result.top1_error,
+            "val_top5_error": math.nan if result.top5_error is None else result.top5_error,
+        }
+        if self.placement.is_chief:
+            self._record(row, result.count)
+        if state.schedule.evaluated(result.top1_error):
+            self.progress.say(
+                f"the validation error has stopped improving: rate divided by 10 ({state.schedule.drops})"
+            )
+        best = result.top1_error < state.best_error
+        state.best_error = min(state.best_error, result.top1_error)
+        return best
+
+    def _record(self, row: dict[str, float], count: int) -> None:
+        """Adds what only the chief measures, and writes and shows the row of an evaluation."""
+        first = next(iter(self._validation_batches((0, 1))))["image"]
+        dead = self.dead_units.measure(preprocess.to_pixels(first, self.stats, self.run.data))
+        row = {**row, **dead}
+        self.run.append_metrics(row)
+        self.board.scalars(
+            self.state.step, {k: v for k, v in row.items() if k not in ("step", "epoch") and math.isfinite(v)}
+        )
+        self.board.conv1(self.state.step, model.conv1_kernels(self.state.network))
+        worst = max(dead, key=lambda name: dead[name])
+        self.progress.say(
+            f"epoch {row['epoch']:.2f}: validation top-1 error {row['val_top1_error']:.2%}, "
+            f"loss {row['val_loss']:.4f} ({count} pictures); "
+            f"dead units: {dead[worst]:.0%} of {worst.removeprefix('dead_')}"
+        )
+
+    def _training_batches(self, shard: Shard) -> tf.data.Dataset:
+        return dataset.build(
             self.source,
             self.run.data,
             "train",
             self.recipe.batch_size,
             training=True,
             stats=self.stats,
-            start_step=self.step,
+            start_step=self.state.step,
+            shard=shard,
+            service=self.service,
         )
-        if self.strategy.num_replicas_in_sync > 1:
-            batches = self.strategy.experimental_distribute_dataset(batches)
-        return iter(batches)
 
-    def _one_step(self, batches: Iterator[Any]) -> None:
-        started = time.perf_counter()
-        rates = self.schedule.rates(self.step)
-        self.optimizer.set_rates(rates.weights, rates.biases, rates.conv1)
-        results = self.update(next(batches), tf.constant(rates.colour), rates.conv1 == 0.0)
-        sums = {name: float(value) for name, value in results.items()}
-        elapsed = time.perf_counter() - started  # with the wait for the batch, without evaluations
-        self.seconds += elapsed
-        self.step += 1
-        loss = sums["loss"] / sums["count"]
-        if not math.isfinite(loss):
-            where = (
-                "no checkpoint yet"
-                if self.saved_at is None
-                else f"the last checkpoint is of step {self.saved_at}"
-            )
-            raise diagnosis.explain_non_finite(self.step, loss, self.network, self.recipe, where)
-        for name, value in sums.items():
-            self.sums[name] += value
-        self._report(loss, 1.0 - sums["top1"] / sums["count"], sums["count"] / elapsed, rates.weights)
-
-    def _report(self, loss: float, top1_error: float, speed: float, rate: float) -> None:
-        new = {"loss": loss, "error": top1_error, "speed": speed}
-        # The first step compiles: its speed says nothing.
-        keep = SMOOTHING if self.last and self.step - self.first_step > 2 else 0.0
-        self.last = {k: keep * self.last.get(k, v) + (1.0 - keep) * v for k, v in new.items()}
-        self.progress.step(self.step, self.last["speed"], self.last["loss"], self.last["error"], rate)
-        if self.step % self.recipe.log_every == 0:
-            self.board.scalars(self.step, {"train/loss": loss, "train/learning_rate": rate})
-        advice = self.stuck.add(self.step, loss)
-        if advice:
-            self.progress.say(f"warning: {advice}")
-
-    def _evaluation_due(self) -> bool:
-        interval = self.recipe.evaluate_every * self.steps_per_epoch  # not always a whole number of steps
-        crossed = self.step // interval > (self.step - 1) // interval
-        return crossed or self.step == self.schedule.total_steps
-
-    def _evaluate(self) -> None:
-        """Measures the validation split, writes the row, and tells the schedule."""
-        result = self.evaluator.evaluate(self._validation_batches())
-        pixels = preprocess.to_pixels(
-            next(iter(self._validation_batches()))["image"], self.stats, self.run.data
+    def _validation_batches(self, shard: Shard) -> tf.data.Dataset:
+        return dataset.build(
+            self.source, self.run.data, "val", self.recipe.batch_size, training=False, shard=shard
         )
-        dead = self.dead_units.measure(pixels)
-        count = max(1.0, self.sums["count"])
-        row = {
-            "step": self.step,
-            "epoch": self.step / self.steps_per_epoch,
-            "seconds": self.seconds,
-            "images_per_second": self.last["speed"],
-            "learning_rate": self.schedule.rates(self.step - 1).weights,
-            "train_loss": self.sums["loss"] / count,
-            "train_top1_error": 1.0 - self.sums["top1"] / count,
-            "train_top5_error": 1.0 - self.sums["top5"] / count,
-            "val_loss": result.loss,
-            "val_top1_error": result.top1_error,
-            "val_top5_error": math.nan if result.top5_error is None else result.top5_error,
-            **dead,
-        }
-        self.run.append_metrics(row)
-        self.board.scalars(
-            self.step, {k: v for k, v in row.items() if k not in ("step", "epoch") and math.isfinite(v)}
-        )
-        self.board.conv1(self.step, model.conv1_kernels(self.network))
-        self.sums = dict.fromkeys(self.sums, 0.0)
-        worst = max(dead, key=lambda name: dead[name])
-        self.progress.say(
-            f"epoch {row['epoch']:.2f}: validation top-1 error {result.top1_error:.2%}, "
-            f"loss {result.loss:.4f} ({result.count} pictures); "
-            f"dead units: {dead[worst]:.0%} of {worst.removeprefix('dead_')}"
-        )
-        if result.top1_error < self.best_error:
-            self.best_error = result.top1_error
-            self.checkpoints.save_best(self.network, {"step": self.step, "val_top1_error": result.top1_error})
-        if self.schedule.evaluated(result.top1_error):
-            self.progress.say(
-                f"the validation error has stopped improving: rate divided by 10 ({self.schedule.drops})"
-            )
 
-    def _validation_batches(self) -> tf.data.Dataset:
-        return dataset.build(self.source, self.run.data, "val", self.recipe.batch_size, training=False)
-
-    def _save(self) -> None:
-        state = {
-            "schedule": self.schedule.state(),
-            "seconds": self.seconds,
-            "best_error": self.best_error,
-            "sums": self.sums,
-            "last": self.last,
-        }
-        self.checkpoints.save(self.step, checkpoint.training_arrays(self.network, self.optimizer), state)
-        self.saved_at = self.step
+    def _save(self, *, best: bool = False) -> None:
+        if self.placement.is_chief:
+            self.writer.save(self.state.step, *self.state.capture(), best=best)
 
     def _restore(self) -> None:
         found = self.checkpoints.load_newest()
         if found is not None:
-            arrays, state = found
-            checkpoint.restore_training(self.network, self.optimizer, arrays, str(self.run.checkpoint_dir))
-            self.schedule.restore(state["schedule"])
-            self.step = self.saved_at = int(state["step"])
-            self.seconds, self.best_error = float(state["seconds"]), float(state["best_error"])
-            self.sums, self.last = dict(state["sums"]), dict(state["last"])
-            print(f"going on from step {self.step} of {self.schedule.total_steps}", flush=True)
-        self.first_step = self.step
+            self.state.restore(*found, str(self.run.checkpoint_dir))
+            if self.placement.is_chief:
+                print(f"going on from step {self.state.step} of {self.total}", flush=True)
+        self.placement.check_same("the step of the newest checkpoint", self.state.step)
+
+    def _explain_non_finite(self, loss: float) -> Exception:
+        with contextlib.suppress(OSError):  # of the two errors this one matters
+            self.writer.wait()
+        saved_at = self.writer.saved_at if self.writer.saved_at is not None else self.state.first_step
+        where = f"the last checkpoint is of step {saved_at}" if saved_at else "no checkpoint yet"
+        return diagnosis.explain_non_finite(self.state.step, loss, self.state.network, self.recipe, where)
+
+    def _progress(self) -> TrainingProgress:
+        shown = self.placement.is_chief
+        return TrainingProgress(self.total, self.state.step, self.recipe.log_every, shown=shown)
 
     def _figures(self) -> dict[str, Any]:
         rows = self.run.read_metrics()
         kept = ("val_top1_error", "val_top5_error", "val_loss", "train_loss", "train_top1_error")
         final = {name: rows[-1][name] for name in kept if rows and np.isfinite(rows[-1][name])}
+        seconds, pictures = self.state.seconds, self.state.step * self.recipe.batch_size
         return {
             "workdir": str(self.run.workdir),
-            "steps": self.step,
-            "seconds": round(self.seconds, 1),
-            "images_per_second": round(self.step * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
-            "best_val_top1_error": self.best_error,
+            "steps": self.state.step,
+            "seconds": round(seconds, 1),
+            "images_per_second": round(pictures / max(seconds, 1e-9), 1),
+            "best_val_top1_error": self.state.best_error,
             **final,
         }
+
+
+def _directly(call: Callable[[], Answer]) -> Answer:
+    return call()
 
 
 @contextmanager

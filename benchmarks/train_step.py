@@ -20,21 +20,16 @@ import argparse
 import functools
 import importlib.util
 import json
-import multiprocessing
 import os
-import statistics
 import sys
-import time
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from benchmarks import train_step_kernels
+from benchmarks import train_step_kernels, turns
 from benchmarks.train_step_contenders import CONTENDERS, Contender
 from pipelines import command
 from pipelines.config import DataError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-WARM_UP_STEPS = 2  # the first compiles
 KERNELS = {
     f"kernels_{dtype}": Contender(
         f"the kernels alone, {dtype}", functools.partial(train_step_kernels.make, dtype)
@@ -60,13 +55,6 @@ RATIOS = (
     Ratio("ours bfloat16 / tuned PyTorch", ("ours_bfloat16",), "tuned_torch", 1.2, 1.5),
 )
 SHARE_AIM = 0.95
-
-
-class Cost(NamedTuple):
-    """Seconds a step: by the clock, and of all processors together."""
-
-    wall: float
-    processor: float
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -106,65 +94,17 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its contenders are left out (pip install 'alexnet-tf[compare]')")
         names = [name for name in names if not name.endswith("_torch")]
-    turns = _take_turns(names, arguments)
-    costs = {name: Cost(*map(statistics.median, zip(*turns[name], strict=True))) for name in names}
-    return _report(costs, turns, arguments.batch)
+    makers = {name: [functools.partial(ALL[name].make, arguments.batch)] for name in names}
+    taken = turns.take(makers, rounds=arguments.rounds, steps=arguments.steps)
+    return _report(taken, arguments.batch)
 
 
-def _take_turns(names: list[str], arguments: argparse.Namespace) -> dict[str, list[Cost]]:
-    """Every contender once a round, each in a process that waits for its turn."""
-    context = multiprocessing.get_context("spawn")
-    turns: dict[str, list[Cost]] = {name: [] for name in names}
-    running = []
-    try:
-        for name in names:
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, name, arguments.batch), daemon=True)
-            process.start()
-            theirs.close()
-            running.append((name, process, ours))
-            _ask(name, ours, WARM_UP_STEPS)  # one at a time: two that compile would disturb each other
-        for number in range(arguments.rounds):
-            print(f"round {number + 1} of {arguments.rounds}", file=sys.stderr, flush=True)
-            for name, _, connection in running:
-                turns[name].append(_ask(name, connection, arguments.steps))
-    finally:
-        for _, process, connection in running:
-            connection.close()
-            process.join(timeout=10)
-            process.kill()
-    return turns
-
-
-def _ask(name: str, connection: Connection, steps: int) -> Cost:
-    """Lets a contender take `steps`; returns the mean cost of one."""
-    connection.send(steps)
-    try:
-        return Cost(*connection.recv())
-    except EOFError:
-        raise DataError(f"{name}: its process ended before its step; the reason stands above") from None
-
-
-def _serve(connection: Connection, name: str, batch: int) -> None:
-    """A contender's process: takes as many steps as it is told, until its connection closes."""
-    command.quiet_tensorflow()
-    step = ALL[name].make(batch)
-    while True:
-        try:
-            steps = connection.recv()
-        except (EOFError, KeyboardInterrupt):
-            return
-        wall, processor = time.perf_counter(), time.process_time()
-        for _ in range(steps):
-            step()
-        connection.send(((time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps))
-
-
-def _report(costs: dict[str, Cost], turns: dict[str, list[Cost]], batch: int) -> dict[str, Any]:
+def _report(taken: dict[str, list[turns.Cost]], batch: int) -> dict[str, Any]:
     """Prints the table, the ratios and the shares; returns them."""
+    costs = {name: turns.median(of_name) for name, of_name in taken.items()}
     print(f"{'':48} pictures/s   ms a step (slowest, fastest turn)   processor s a step")
     for name, cost in costs.items():
-        walls = [1000 * turn.wall for turn in turns[name]]
+        walls = [1000 * turn.wall for turn in taken[name]]
         spread = f"{1000 * cost.wall:7.0f} ({max(walls):.0f}, {min(walls):.0f})"
         print(f"{ALL[name].description:48} {batch / cost.wall:10.1f}   {spread:34} {cost.processor:10.2f}")
     figures: dict[str, Any] = {

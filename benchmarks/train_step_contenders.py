@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from alexnet_tf.placement import Placement
+    from alexnet_tf.recipe import Recipe
+    from alexnet_tf.train_state import TrainState
 
 SIDE, CLASSES = 224, 1000
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
@@ -34,33 +39,50 @@ def _pictures(batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _ours(precision: str, batch: int) -> Step:
     """The step of the training loop itself."""
-    import tensorflow as tf
-
-    from alexnet_tf import model, recipe, train_step
-    from alexnet_tf.optimizer import PaperMomentum
-    from pipelines.image_stats import ImageStats
+    from alexnet_tf import placement, recipe
 
     chosen = recipe.get("paper").replace({"batch_size": str(batch), "precision": precision})
-    policy = train_step.DTYPE_POLICIES[precision]
-    network = model.build(chosen.variant, CLASSES, dtype_policy=policy, fused=True)
-    optimizer = PaperMomentum(LEARNING_RATE, MOMENTUM, WEIGHT_DECAY, fused=True)
-    optimizer.build(network.trainable_variables)
+    return ours_at(placement.place("one"), chosen)[0]
+
+
+def ours_at(here: Placement, chosen: Recipe, *, summed: bool = True) -> tuple[Step, TrainState]:
+    """The training loop's step of a recipe somewhere, and what it changes.
+
+    Args:
+      here: where; a process of several takes its share of the batch.
+      chosen: the recipe.
+      summed: False leaves out the sum of the replicas' gradients, and with it their communication:
+        each replica goes a way of its own.
+    """
+    import tensorflow as tf
+
+    from alexnet_tf import train_step
+    from alexnet_tf.schedule import Rates, Schedule
+    from alexnet_tf.train_state import TrainState
+    from pipelines.image_stats import ImageStats
+
+    network, optimizer = here.build(chosen, CLASSES)
+    if not summed:
+        optimizer._all_reduce_sum_gradients = list
     mean = np.full((chosen.resize, chosen.resize, 3), 120.0, np.float32)
     stats = ImageStats(np.ones(3, np.float32), np.eye(3, dtype=np.float32), mean, mean[0, 0], 1)
-    one_device = tf.distribute.get_strategy()
-    update = train_step.build(network, optimizer, chosen, chosen.data_config("synthetic"), stats, one_device)
-    images, labels = _pictures(batch)
+    data = chosen.data_config("synthetic")
+    steps = train_step.build(network, optimizer, chosen, data, stats, here.strategy)
+    images, labels = _pictures(chosen.batch_size)
+    index, count = here.shard
     given = {
-        "image": tf.constant(images),
-        "label": tf.constant(labels),
-        "mask": tf.ones([batch]),
-        "colour_shift": tf.zeros([batch, 3]),
+        "image": tf.constant(images[index::count]),
+        "label": tf.constant(labels[index::count]),
+        "mask": tf.ones([len(labels[index::count])]),
+        "colour_shift": tf.zeros([len(labels[index::count]), 3]),
     }
+    batches = iter(here.distribute(lambda _: tf.data.Dataset.from_tensors(given).repeat()))
+    rates = [Rates(LEARNING_RATE, LEARNING_RATE, LEARNING_RATE, 1.0)]
 
     def step() -> None:
-        float(update(given, tf.constant(1.0), False)["loss"])  # the loop reads it each step, and so waits
+        steps(batches, rates, False, (0.0,))  # waits for the sums, as the loop does
 
-    return step
+    return step, TrainState(network, optimizer, Schedule(chosen, steps_per_epoch=1))
 
 
 def _usual_keras(batch: int) -> Step:

@@ -26,16 +26,19 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def quiet_tensorflow() -> None:
+def quiet_tensorflow(*, errors: bool = True) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
     are shown after all when the import fails.
+
+    Args:
+      errors: whether TensorFlow's own lines about errors are shown later.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2" if errors else "3"
     with _native_stderr_held():
         import tensorflow as tf
 
@@ -65,6 +68,7 @@ def run(
     *,
     as_json: bool = False,
     user_errors: tuple[type[Exception], ...] = (DataError,),
+    tensorflow: bool = True,
 ) -> int:
     """Runs a command's body and turns what a user can cause into one line on stderr.
 
@@ -72,15 +76,17 @@ def run(
       body: does the work and returns the command's figures.
       as_json: prints the figures as the last line of stdout.
       user_errors: exceptions whose text is a message for the user.
+      tensorflow: whether the body uses TensorFlow, which is then imported quietly first.
 
     Returns:
-      The exit status: 0, 2 for a user's error, 130 after Ctrl-C.
+      The exit status: 0, 2 for a user's error (or its attribute `exit_status`), 130 after Ctrl-C.
     """
-    quiet_tensorflow()
+    if tensorflow:
+        quiet_tensorflow()
     try:
         figures = body()
     except user_errors as error:
-        return _fail(str(error))
+        return _fail(str(error), getattr(error, "exit_status", EXIT_USER_ERROR))
     except OSError as error:
         return _fail(describe_os_error(error))
     except KeyboardInterrupt as stop:
@@ -103,6 +109,6 @@ def describe_os_error(error: OSError) -> str:
     return f"{where}{error.strerror or error}{cure}"
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = EXIT_USER_ERROR) -> int:
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_USER_ERROR
+    return status

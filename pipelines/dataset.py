@@ -70,7 +70,7 @@ def build(
       shard: (index, count): this process takes every count-th example of each global batch, so that
         all shards together see what one process would, in equally many batches.
       service: addresses of data services that decode and augment in training, the same batches in the
-        same order; () does it here. Iterate by `service_client.Watched`, which tells when one dies.
+        same order; () does it here. Fetch them by `service_client.Watch`, which tells when one dies.
 
     Raises:
       DataError: the split is empty or smaller than a training batch, or a service does not answer.

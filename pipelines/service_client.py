@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.config import DataError
@@ -142,41 +142,36 @@ def wait_for(services: Sequence[str], patience: float | None = None) -> None:
             time.sleep(min(GLANCE, patience / 4))
 
 
-class Watched(Iterator[Any]):
-    """Batches of data services, with an error where TensorFlow would retry for an hour.
+class Watch:
+    """Calls that wait for data services, with an error where TensorFlow would retry for an hour.
 
     Args:
-      batches: what gives them, such as `dataset.build(..., service=services)` or the same distributed.
       services: their addresses.
       patience: seconds until a service that cannot be reached is given up; PATIENCE when None.
-      stall: seconds until a batch is given up although services can be reached; STALL when None.
+      stall: seconds until a call is given up although services can be reached; STALL when None.
     """
 
     def __init__(
-        self,
-        batches: Iterable[Any],
-        services: Sequence[str],
-        patience: float | None = None,
-        stall: float | None = None,
+        self, services: Sequence[str], patience: float | None = None, stall: float | None = None
     ) -> None:
-        self._iterator = iter(batches)
         self._services = tuple(services)
         self._patience = PATIENCE if patience is None else patience
         self._stall = STALL if stall is None else stall
         self._caller = _Caller()
 
-    def __next__(self) -> Any:
-        """The next batch.
+    def call(self, function: Callable[[], Any]) -> Any:
+        """What `function` returns, which is called in a thread of its own.
 
         Raises:
-          DataError: a service has gone, was started anew, or sends batches out of turn.
-          tf.errors.OpError: a picture cannot be read, and whatever else a local stream raises.
+          DataError: a service has gone, was started anew, or sends batches out of turn; then no other
+            call is possible.
+          tf.errors.OpError: a picture cannot be read, and whatever else `function` raises.
         """
         import tensorflow as tf
 
         self._answered = dict.fromkeys(self._services, time.monotonic())
         try:
-            return self._caller.call(self._iterator.__next__, self._look)
+            return self._caller.call(function, self._look)
         except tf.errors.OpError as error:
             explained = _explain(error, self._services)
             if explained is None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny_tfds
+from data_services import watched
 from small_records import SIDE, hurt
 from test_imagenet import write_train
 
@@ -135,7 +136,7 @@ def test_a_second_worker_behind_an_address_is_an_error(config_of):
         ):
             list(stream.take(5000))
         with pytest.raises(DataError) as caught:
-            list(itertools.islice(service_client.Watched(stream, [address]), 5000))
+            list(itertools.islice(watched(stream, [address]), 5000))
         second.stop()
     assert str(caught.value).startswith(f"data service {address} sent step ")
     assert str(caught.value).endswith(
@@ -168,7 +169,7 @@ def test_a_killed_service_is_an_error_in_time(services, config_of, tmp_path):
     with started(tmp_path) as process:
         address = address_of(process)
         both = (services[0], address)
-        stream = service_client.Watched(batches(config_of("records"), both), both, patience=1.5)
+        stream = watched(batches(config_of("records"), both), both, patience=1.5)
         for _ in range(3):
             next(stream)
         process.kill()
@@ -183,7 +184,7 @@ def test_a_killed_service_is_an_error_in_time(services, config_of, tmp_path):
 
 def test_a_service_that_was_started_anew_is_an_error(config_of):
     with data_service.serve() as address:
-        stream = service_client.Watched(batches(config_of("records"), [address]), [address])
+        stream = watched(batches(config_of("records"), [address]), [address])
         next(stream)
     with (
         data_service.serve(int(address.rpartition(":")[2]), worker_port=0),
@@ -198,7 +199,7 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
         path.write_bytes(b"no picture")
     options = {"training": True, "service": services}
     config = DataConfig(**{**vars(pictures_config), "colour_noise": "none"})
-    stream = service_client.Watched(dataset.build(source, config, "train", BATCH, **options), services)
+    stream = watched(dataset.build(source, config, "train", BATCH, **options), services)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         next(stream)
     line = records.describe(caught.value, config)
@@ -208,7 +209,7 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
 
 def test_a_damaged_shard_is_named_as_it_is_locally(services, config_of, records_folder):
     config = config_of("records")
-    stream = service_client.Watched(batches(config, services), services)
+    stream = watched(batches(config, services), services)
     shard = next(records_folder.glob("train-00002*"))
     hurt(shard, "altered")
     with pytest.raises(tf.errors.DataLossError) as caught:
@@ -223,25 +224,23 @@ def test_services_are_for_training(config_of, services):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_leaves_in_good_order(capfd, number):
+def test_the_command_leaves_in_good_order(capsys, number):
     handler = signal.getsignal(number)
-    reached = []
 
     def stop():
-        while "data service ready" not in (printed := capfd.readouterr().out):
-            time.sleep(0.05)
-        reached.append(address := printed.split()[-1])
-        reached.append(service_client._reachable(address))
+        deadline = time.monotonic() + 60
+        while signal.getsignal(number) is handler and time.monotonic() < deadline:
+            time.sleep(0.02)
         os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=stop)
+    thread = threading.Thread(target=stop, daemon=True)
     thread.start()
     assert data_service.main(["--port", "0", "--host", "127.0.0.1", "--json"]) == 0
     thread.join()
-    address, answered = reached
-    assert answered
+    ready, figures = capsys.readouterr().out.splitlines()
+    address = json.loads(figures)["address"]
+    assert ready == f"data service ready: --data-service {address}"
     assert not service_client._reachable(address)
-    assert json.loads(capfd.readouterr().out.splitlines()[-1])["address"] == address
     assert signal.getsignal(number) is handler
 
 

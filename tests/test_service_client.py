@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from data_services import watched
 
 from pipelines import service_client
 from pipelines.config import DataError
@@ -60,7 +61,7 @@ def test_a_stall_is_an_error():
     released = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as reached:
         address = f"127.0.0.1:{reached.getsockname()[1]}"
-        stream = service_client.Watched(iter(released.wait, None), [address], patience=60, stall=0.5)
+        stream = watched(iter(released.wait, None), [address], patience=60, stall=0.5)
         with pytest.raises(
             DataError, match=f"data services {address}: no batch for 0 s, although they can be"
         ):
@@ -69,12 +70,12 @@ def test_a_stall_is_an_error():
 
 
 def test_a_watched_stream_ends_as_its_source_does():
-    assert [int(x) for x in service_client.Watched(tf.data.Dataset.range(3), [])] == [0, 1, 2]
+    assert [int(x) for x in watched(tf.data.Dataset.range(3), [])] == [0, 1, 2]
 
 
 def test_nothing_is_left_of_a_watched_stream():
     before = set(threading.enumerate())
-    stream = service_client.Watched(tf.data.Dataset.range(3).repeat(), [])
+    stream = watched(tf.data.Dataset.range(3).repeat(), [])
     next(stream)
     (thread,) = set(threading.enumerate()) - before
     del stream

@@ -10,6 +10,7 @@ import small_runs
 
 from alexnet_tf import evaluate, evaluation, sweep
 from alexnet_tf.errors import UserError
+from alexnet_tf.run_record import Run
 from alexnet_tf.visualize import confusion, mistakes
 from pipelines import dataset, preprocess, sources
 
@@ -130,14 +131,13 @@ class TestFolders:
             sweep.prepare(tmp_path / "run", [0])
 
     def test_one_run_is_wanted(self, tmp_path, data):
-        sweep.check_single(train(tmp_path / "one", data, 0)[0].workdir)
-        sweep.prepare(tmp_path, range(7))
+        for seed in range(7):
+            small_runs.create(tmp_path / f"seed-{seed}", f"folder:{data}", CLASSES, seed)
         with pytest.raises(UserError) as caught:
-            sweep.check_single(tmp_path)
+            Run.open(tmp_path)
         listed = ", ".join(str(tmp_path / f"seed-{seed}") for seed in range(5))
-        assert (
-            str(caught.value) == f"{tmp_path}: holds runs of several seeds; give one of them: {listed}, ..."
-        )
+        expected = f"{tmp_path}: holds runs of several seeds; give one of them: {listed}, ..."
+        assert str(caught.value) == expected
 
 
 def test_the_average_beside_its_members(tmp_path, data, networks, capsys):

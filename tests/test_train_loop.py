@@ -26,6 +26,7 @@ SETTINGS = {
     "warmup_steps": "2",
     "precision": "float32",
     "log_every": "1",
+    "steps_per_call": "1",
     "dropout_rate": "0.5",
 }
 DATA = "synthetic:24,12"
@@ -36,11 +37,11 @@ sys.path.insert(0, {tests!r})
 from alexnet_tf import model, train, train_loop
 from tiny_network import tiny_network
 model.build = tiny_network
-one_step = train_loop._Trainer._one_step
-def slow(self, batches):
+call = train_loop._Trainer._call
+def slow(self, batches, stop):
     time.sleep(0.1)
-    one_step(self, batches)
-train_loop._Trainer._one_step = slow
+    return call(self, batches, stop)
+train_loop._Trainer._call = slow
 train.main({words!r})
 """
 
@@ -105,9 +106,9 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pictures(tmp_path, monkeypatc
         step = build(*args)
 
         def recorded(*inputs):
-            sums = step(*inputs)
-            losses.append(float(sums["loss"]))
-            return sums
+            answer = step(*inputs)
+            losses.extend(sums.loss for sums in answer.sums)
+            return answer
 
         return recorded
 
@@ -121,17 +122,18 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_pictures(tmp_path, monkeypatc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys, number):
     train.main(arguments(tmp_path / "whole"))
-    one_step = train_loop._Trainer._one_step
+    call = train_loop._Trainer._call
 
-    def interrupted_at_two(self, batches):
-        one_step(self, batches)
-        if self.step == 2:
+    def interrupted_at_two(self, batches, stop):
+        stopped = call(self, batches, stop)
+        if self.state.step == 2:
             os.kill(os.getpid(), number)
+        return stopped
 
-    monkeypatch.setattr(train_loop._Trainer, "_one_step", interrupted_at_two)
+    monkeypatch.setattr(train_loop._Trainer, "_call", interrupted_at_two)
     assert train.main(arguments(tmp_path / "parts")) == 130
     assert "saved at step 2 of 6" in capsys.readouterr().err
-    monkeypatch.setattr(train_loop._Trainer, "_one_step", one_step)
+    monkeypatch.setattr(train_loop._Trainer, "_call", call)
     assert train.main(arguments(tmp_path / "parts")) == 0
     assert "going on from step 2" in capsys.readouterr().out
     whole, parts = final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts")
@@ -206,7 +208,7 @@ def test_a_workdir_of_another_recipe_is_refused(tmp_path, capsys):
         (["--recipe", "papers"], ["--recipe must be one of paper, original", "'papers'"]),
         (["--data", "folder:/nowhere/at/all"], ["/nowhere/at/all"]),
         (["--data", "pictures"], ["--data must be", "'pictures'"]),
-        (["--devices", "three"], ["--devices must be one of one, mirrored", "'three'"]),
+        (["--devices", "three"], ["--devices must be one of one, mirrored, multi-worker, towers", "'three'"]),
         (["--set", "batch_size=64"], ["24 pictures", "batch_size=64"]),
     ],
 )
@@ -245,14 +247,15 @@ def test_a_full_disk_loses_nothing(tmp_path, capsys, monkeypatch):
 
 def test_a_file_that_vanishes_after_the_scan_is_named(class_folder, tmp_path, capsys, monkeypatch):
     picture_folder = class_folder({"cat": 6, "dog": 6})
-    one_step = train_loop._Trainer._one_step
+    call = train_loop._Trainer._call
 
-    def remove_after_first(self, batches):
-        one_step(self, batches)
+    def remove_after_first(self, batches, stop):
+        stopped = call(self, batches, stop)
         for path in picture_folder.rglob("*.jpg"):
-            path.unlink()
+            path.unlink(missing_ok=True)
+        return stopped
 
-    monkeypatch.setattr(train_loop._Trainer, "_one_step", remove_after_first)
+    monkeypatch.setattr(train_loop._Trainer, "_call", remove_after_first)
     settings = {**SETTINGS, "batch_size": "2", "epochs": "50", "evaluate_every": "50"}
     assert train.main(arguments(tmp_path / "w", settings=settings, data=f"folder:{picture_folder}")) == 2
     lines = capsys.readouterr().err.strip().splitlines()

@@ -1,0 +1,69 @@
+"""Checkpoints written in a thread of their own, while training goes on."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+from alexnet_tf.checkpoint import Arrays, Checkpoints
+
+
+class CheckpointWriter:
+    """Hands checkpoints to one background thread, one at a time.
+
+    A second checkpoint waits until the first is on the disk, so that no more than one copy of the run is
+    held. What goes wrong while one is written (a full disk) is raised by the next call.
+
+    Args:
+      checkpoints: where they go.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self.checkpoints = checkpoints
+        self.saved_at: int | None = None  # the newest step that is on the disk
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            # An error that is under way already is the one to hear of.
+            if error is None:
+                self.wait()
+        finally:
+            self._executor.shutdown(wait=True)
+
+    def save(self, step: int, arrays: Arrays, state: dict[str, Any], *, best: bool = False) -> None:
+        """Writes the checkpoint of `step`, before it the best weights where these are.
+
+        Args:
+          step: updates taken.
+          arrays, state: of `TrainState.capture`; nobody may change them any more.
+          best: whether the validation error has never been as low.
+
+        Raises:
+          OSError: the checkpoint before could not be written.
+        """
+        self.wait()
+        self._pending = self._executor.submit(self._write, step, arrays, state, best)
+
+    def wait(self) -> None:
+        """Returns when everything handed over is on the disk.
+
+        Raises:
+          OSError: it could not be written.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def _write(self, step: int, arrays: Arrays, state: dict[str, Any], best: bool) -> None:
+        if best:
+            self.checkpoints.save_best(step, arrays, state["best_error"])
+        self.checkpoints.save(step, arrays, state)
+        self.saved_at = step

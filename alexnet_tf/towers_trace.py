@@ -1,0 +1,193 @@
+"""What really runs where: one step's operations a device, and every tensor that goes between devices.
+
+Read from the graphs that the runtime has cut the step into, after placement and optimisation, not from
+what the layers asked for.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+# `towers.run_on` names a layer's operations so, and TensorFlow those that a tape adds to them.
+_OF_A_LAYER = re.compile(r"(?:^|/)(gradient_tape/forward|backward|forward)/([^/]+)/")
+# The layers of `towers` through which the towers meet at a place.
+_MEETING = re.compile(r"(.+)_(?:in|out|edge)(?:_[ab])?")
+# What hands its input on unchanged.
+_PASSES_ON = ("Identity", "Switch", "Merge", "Enter", "Exit")
+_VENDOR = re.compile(r"^_(Mkl)?(Native)?(Fused)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossing:
+    """One tensor that goes from one device to another in each step.
+
+    Attributes:
+      tensor: its name in the graph.
+      source, destination: the devices, such as `CPU:0`.
+      place: where the towers meet: `pad` (the pixels), `lrn1`, `lrn2`, `conv3`, `conv6`, `fc6`, `fc7`,
+        `fc8`, or empty for what belongs to no layer, such as the rates of the update.
+      phase: `forward` or `backward`, or empty like `place`.
+      dtype: of its elements.
+      shape: its shape in this step, or None where the graph does not say.
+    """
+
+    tensor: str
+    source: str
+    destination: str
+    place: str
+    phase: str
+    dtype: str
+    shape: tuple[int, ...] | None
+
+    @property
+    def bytes(self) -> int | None:
+        """Its size in this step."""
+        if self.shape is None:
+            return None
+        count = 1
+        for side in self.shape:
+            count *= side
+        return count * int(tf.dtypes.as_dtype(self.dtype).size)
+
+
+class Trace(NamedTuple):
+    """One step: what crossed, and each device's operations as {(phase, operation): count}.
+
+    Operations have their plain names (`Conv2D` for `_MklNativeFusedConv2D`). A program compiled by XLA
+    counts as one `XLA`.
+    """
+
+    crossings: list[Crossing]
+    operations: dict[str, dict[tuple[str, str], int]]
+
+
+def trace(step: Any, *arguments: Any) -> Trace:
+    """Runs one step, which changes what it changes, and reads off its graphs.
+
+    Args:
+      step: a tf.function, such as `train_step.build` gives; it is traced anew.
+      *arguments: its arguments, tensors of known shape.
+    """
+    from tensorflow.python.eager import context  # TensorFlow has no public way to these graphs
+
+    # Graphs are collected when a function is first run.
+    fresh = tf.function(getattr(step, "python_function", step))
+    traced = fresh.get_concrete_function(*arguments).graph
+    context.enable_graph_collection()
+    try:
+        fresh(*arguments)
+        graphs = context.export_run_metadata().partition_graphs
+    finally:
+        context.disable_graph_collection()
+    parts = [_Part(graph) for graph in graphs]
+    return Trace(list(_crossings(parts, traced)), _operations(parts))
+
+
+def sizes(crossings: Iterable[Crossing]) -> dict[tuple[str, str], int]:
+    """Bytes a step by (place, phase), both directions together, in the order of the graph."""
+    sums: dict[tuple[str, str], int] = {}
+    for crossing in crossings:
+        key = crossing.place, crossing.phase
+        sums[key] = sums.get(key, 0) + (crossing.bytes or 0)
+    return sums
+
+
+class _Part:
+    """One device's share of a step."""
+
+    def __init__(self, graph: Any) -> None:
+        self.nodes = {node.name: node for node in graph.node}
+        self.readers: dict[str, list[str]] = collections.defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                self.readers[_node_of(name)].append(node.name)
+
+    def of_kind(self, *kinds: str) -> Iterator[Any]:
+        return (node for node in self.nodes.values() if node.op in kinds)
+
+
+def _node_of(tensor: str) -> str:
+    return tensor.lstrip("^").partition(":")[0]
+
+
+def _short(device: bytes) -> str:
+    return device.decode().rpartition("device:")[2]
+
+
+def _crossings(parts: list[_Part], traced: Any) -> Iterator[Crossing]:
+    received = {
+        (node.attr["tensor_name"].s, node.attr["recv_device"].s): (part, node.name)
+        for part in parts
+        for node in part.of_kind("_Recv", "_HostRecv")
+    }
+    for part in parts:
+        for node in part.of_kind("_Send", "_HostSend"):
+            ends = node.attr["send_device"].s, node.attr["recv_device"].s
+            if ends[0] == ends[1]:
+                continue
+            reader, arrival = received[node.attr["tensor_name"].s, ends[1]]
+            place, phase = _whose(node.input[0], reader.readers[arrival])
+            dtype = tf.dtypes.as_dtype(node.attr["T"].type)
+            source, destination = (_short(device) for device in ends)
+            shape = _shape(part, node.input[0], traced)
+            yield Crossing(node.input[0], source, destination, place, phase, dtype.name, shape)
+
+
+def _layer(node: str) -> tuple[str, str]:
+    """(layer, phase) to which an operation belongs, both empty where it belongs to none."""
+    match = _OF_A_LAYER.search(node)
+    if match is None or "/ctrl/" in node:  # the latter says only that something has happened
+        return "", ""
+    return match.group(2), "forward" if match.group(1) == "forward" else "backward"
+
+
+def _whose(source: str, readers: list[str]) -> tuple[str, str]:
+    """(place, phase) of a crossing: that of the giving layer, or of the reading one where they meet there."""
+    layer, phase = _layer(source)
+    if not layer:
+        return "", ""
+    for name in (layer, *(_layer(reader)[0] for reader in readers)):
+        meeting = _MEETING.fullmatch(name)
+        if meeting is not None:
+            return meeting.group(1), phase
+    return layer, phase
+
+
+def _shape(part: _Part, tensor: str, traced: Any) -> tuple[int, ...] | None:
+    """The shape of a tensor as it was when the step was traced, or None where it is not known."""
+    while True:
+        node, _, output = tensor.partition(":")
+        try:
+            shape = traced.get_tensor_by_name(f"{node}:{output or 0}").shape
+            return tuple(shape) if shape.is_fully_defined() else None
+        except (KeyError, ValueError):
+            found = part.nodes.get(node)
+        if found is None:
+            return None
+        if found.op == "Const":
+            return tuple(side.size for side in found.attr["value"].tensor.tensor_shape.dim)
+        if found.op not in _PASSES_ON:
+            return None
+        tensor = found.input[0]
+
+
+def _operations(parts: list[_Part]) -> dict[str, dict[tuple[str, str], int]]:
+    counts: dict[str, dict[tuple[str, str], int]] = {}
+    for part in parts:
+        for node in part.nodes.values():
+            own = counts.setdefault(_short(node.device.encode()), {})
+            operation = "XLA" if node.attr["_XlaMustCompile"].b else _plain(node.op)
+            key = _layer(node.name)[1], operation
+            own[key] = own.get(key, 0) + 1
+    return counts
+
+
+def _plain(operation: str) -> str:
+    """`Conv2D` for `_FusedConv2D` and `_MklNativeFusedConv2D`; the added bias stays in names that have it."""
+    return _VENDOR.sub("", operation).removesuffix("WithBias")

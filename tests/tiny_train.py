@@ -1,0 +1,35 @@
+"""`python -m tiny_train`: the training command with the tiny network, for processes of their own.
+
+TINY_TRAIN_PAUSE makes every call of the step wait so many seconds first. TINY_TRAIN_DIE, a worker's index
+and a step, ends that worker there, once: as a machine does that loses its power.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from pipelines import command
+
+command.quiet_tensorflow(errors=False)
+from tiny_network import tiny_network  # noqa: E402
+
+from alexnet_tf import model, train, train_loop  # noqa: E402
+
+model.build = tiny_network
+call = train_loop._Trainer._call
+
+
+def disturbed(self, batches, stop):
+    time.sleep(float(os.environ.get("TINY_TRAIN_PAUSE", "0")))
+    index, _, step = os.environ.get("TINY_TRAIN_DIE", "").partition(":")
+    died = Path(self.run.workdir) / "died"
+    if index == str(self.placement.shard[0]) and self.state.step == int(step) and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return call(self, batches, stop)
+
+
+train_loop._Trainer._call = disturbed
+sys.exit(train.main())
