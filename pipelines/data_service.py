@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import queue
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -52,13 +52,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
-    stop = threading.Event()
+    # A queue, since an Event that is set in a signal handler may wait for a lock that its waiter holds.
+    stop: queue.SimpleQueue[int] = queue.SimpleQueue()
     began = time.monotonic()
     with serve(arguments.port, arguments.host, worker_port=arguments.worker_port) as address:
-        handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {
+            n: signal.signal(n, lambda number, _: stop.put(number)) for n in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             print(f"data service ready: --data-service {address}", flush=True)
-            stop.wait()
+            stop.get()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
