@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -17,10 +19,15 @@ class CheckpointWriter:
 
     Args:
       checkpoints: where they go.
+      unbroken: wraps the writing of each (see `Placement`).
     """
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        unbroken: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self.checkpoints, self._unbroken = checkpoints, unbroken
         self.saved_at: int | None = None  # the newest step that is on the disk
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -63,7 +70,8 @@ class CheckpointWriter:
             pending.result()
 
     def _write(self, step: int, arrays: Arrays, state: dict[str, Any], best: bool) -> None:
-        if best:
-            self.checkpoints.save_best(step, arrays, state["best_error"])
-        self.checkpoints.save(step, arrays, state)
+        with self._unbroken():
+            if best:
+                self.checkpoints.save_best(step, arrays, state["best_error"])
+            self.checkpoints.save(step, arrays, state)
         self.saved_at = step

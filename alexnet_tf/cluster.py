@@ -112,7 +112,7 @@ def _from_tf_config(text: str) -> Cluster:
 
     try:
         settings = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise refuse(f"is not JSON ({error})") from None
     cluster = settings.get("cluster") if isinstance(settings, dict) else None
     if not isinstance(cluster, dict) or not cluster:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,3 +75,26 @@ class Greeting:
             f"worker {theirs.sender}{where} runs with other settings: {', '.join(differing[:MOST_NAMED])}"
             f"{more}; start all workers with the same command, code and data"
         )
+
+
+def line(message: Mapping[str, Any]) -> bytes:
+    """A message as it is sent: one line of JSON."""
+    return json.dumps(message).encode() + b"\n"
+
+
+async def receive(reader: asyncio.StreamReader, timeout: float | None) -> dict[str, Any] | None:
+    """The next message; None at the end, after `timeout` seconds, and for anything that is no object."""
+    try:
+        message = json.loads(await asyncio.wait_for(reader.readuntil(b"\n"), timeout))
+    except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def describe(error: BaseException) -> str:
+    """Why a worker could not be reached."""
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known here"
+    return "no answer" if isinstance(error, asyncio.TimeoutError) else str(error)

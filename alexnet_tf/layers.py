@@ -63,9 +63,7 @@ class PaperDropout(keras.layers.Layer):
         wider one and the part's own units are kept, so that parts of one seed share one mask.
     """
 
-    def __init__(
-        self, rate: float = 0.5, seed: int = 0, part: Sequence[int] = (0, 1), **kwargs: Any
-    ) -> None:
+    def __init__(self, rate: float = 0.5, seed: int = 0, part: Sequence[int] = (0, 1), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"`rate` must lie in [0, 1). Received: rate={rate}")

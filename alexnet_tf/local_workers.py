@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from alexnet_tf.cluster import Cluster
 from alexnet_tf.errors import UserError
@@ -68,7 +68,8 @@ class Workers:
         addresses = tuple(f"127.0.0.1:{held.getsockname()[1]}" for held in self._reserved)
         if sys.platform != "linux":  # elsewhere a port cannot be kept for another process
             self._release()
-        threads = str(max(1, (os.cpu_count() or 1) // self._count))
+        cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        threads = str(max(1, cpus // self._count))
         try:
             for index in range(self._count):
                 environment = {
@@ -135,7 +136,6 @@ class Workers:
         )
         for stream, is_error in ((process.stdout, False), (process.stderr, True)):
             if stream is not None:
-                os.set_blocking(stream.fileno(), False)
                 self._selector.register(stream, selectors.EVENT_READ, [index, is_error, b""])
         return process
 
@@ -144,12 +144,11 @@ class Workers:
         if not self._selector.get_map():
             time.sleep(seconds)
         for key, _ in self._selector.select(seconds):
-            stream: IO[bytes] = key.fileobj  # type: ignore[assignment]
-            new = stream.read(1 << 16)
+            new = os.read(key.fd, 1 << 16)
             index, is_error, kept = key.data
-            *lines, kept = (kept + (new or b"")).split(b"\n")
+            *lines, kept = (kept + new).split(b"\n")
             if not new:
-                self._selector.unregister(stream)
+                self._selector.unregister(key.fileobj)
                 lines += [kept] if kept else []
             key.data[2] = kept
             for line in lines:

@@ -80,29 +80,53 @@ class _Formula:
 class _HaloFormula:
     """A formula over one tower's own maps and, from its neighbour, as many as the windows reach into.
 
-    The halo's own windows are cut short, and what they give is thrown away; those of the own maps are
-    whole, so that they, and the gradients of both, are exactly those of the joined towers.
+    Only the own maps are normalised. Their windows are whole, so that they, and the gradients of own
+    maps and halo, are those of the joined towers.
     """
 
     def __init__(self, formula: _Formula, halo_first: bool) -> None:
         self.formula, self.halo_first = formula, halo_first
 
     def forward(self, own: Tensor, halo: Tensor) -> Tensor:
-        return self._cut(self.formula.forward(self._joined(own, halo)), own)[0]
+        own32 = ops.cast(own, "float32")
+        base = self._base(own32, ops.cast(halo, "float32"))
+        return ops.cast(own32 * _inverse_power(base, self.formula.beta), own.dtype)
 
     def backward(self, own: Tensor, halo: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
-        whole = self._joined(upstream, ops.zeros_like(halo))
-        return self._cut(self.formula.backward(self._joined(own, halo), whole), own)
+        # As in `_Formula.backward`. The halo is in the windows of the own maps next to it alone, which
+        # themselves reach as far again: all that its gradient takes is twice its width.
+        own32, halo32, upstream32 = (ops.cast(x, "float32") for x in (own, halo, upstream))
+        scaled, share = self._shares(own32, halo32, upstream32)
+        factor = 2.0 * self.formula.alpha * self.formula.beta
+        of_own = scaled - factor * own32 * self.formula.windowed_sum(share)
+        width = int(halo.shape[-1])
+        near_own, near_upstream = (self._next_to_halo(x, 2 * width) for x in (own32, upstream32))
+        _, near_share = self._shares(near_own, halo32, near_upstream)
+        of_halo = -factor * halo32 * self._from_one_to_the_other(self._next_to_halo(near_share, width))
+        return ops.cast(of_own, own.dtype), ops.cast(of_halo, halo.dtype)
 
-    def _joined(self, own: Tensor, halo: Tensor) -> Tensor:
-        return ops.concatenate([halo, own] if self.halo_first else [own, halo], axis=-1)
+    def _shares(self, own32: Tensor, halo32: Tensor, upstream32: Tensor) -> tuple[Tensor, Tensor]:
+        base = self._base(own32, halo32)
+        scaled = upstream32 * _inverse_power(base, self.formula.beta)
+        return scaled, scaled * own32 / base
 
-    def _cut(self, joined: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-        """Own maps and halo."""
-        width, halo = int(own.shape[-1]), int(joined.shape[-1]) - int(own.shape[-1])
-        if self.halo_first:
-            return joined[..., halo:], joined[..., :halo]
-        return joined[..., :width], joined[..., width:]
+    def _base(self, own32: Tensor, halo32: Tensor) -> Tensor:
+        sums = self.formula.windowed_sum(own32 * own32)
+        beyond = self._from_one_to_the_other(halo32 * halo32, back=True)
+        others = int(own32.shape[-1]) - int(halo32.shape[-1])
+        around = (0, others) if self.halo_first else (others, 0)
+        return self.formula.k + self.formula.alpha * (sums + ops.pad(beyond, [(0, 0)] * 3 + [around]))
+
+    def _next_to_halo(self, x: Tensor, width: int) -> Tensor:
+        return x[..., :width] if self.halo_first else x[..., -width:]
+
+    def _from_one_to_the_other(self, x: Tensor, back: bool = False) -> Tensor:
+        """Windowed sums of own maps next to the halo at the halo's places, or `back` the other way."""
+        width = int(x.shape[-1])
+        x_first = self.halo_first == back
+        nothing = ops.zeros_like(x)
+        sums = self.formula.windowed_sum(ops.concatenate([x, nothing] if x_first else [nothing, x], axis=-1))
+        return sums[..., width:] if x_first else sums[..., :width]
 
 
 def _compiled_by_xla(formula: _Formula | _HaloFormula) -> Callable[..., Tensor]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import json
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from alexnet_tf.cluster import Cluster, split_address
 from alexnet_tf.errors import UserError
-from alexnet_tf.greeting import Greeting
+from alexnet_tf.greeting import Greeting, describe, line, receive
 
 PULSE_SECONDS = 2.0
 SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for dead
@@ -24,7 +23,14 @@ SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed 
 GREETING_SECONDS = 5.0
 RETRY_SECONDS = 0.3
 LONGEST_LINE = 1 << 20  # bytes; a greeting names all workers
+EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
 CURE = "start all workers again: the run goes on from its last checkpoint"
+
+
+class PeerLost(UserError):
+    """Another worker is missing or has gone; nothing is wrong with this one's settings."""
+
+    exit_status = EXIT_PEER_LOST
 
 
 @dataclasses.dataclass
@@ -77,7 +83,8 @@ class Links:
         """Returns when every worker has been reached and has reached this one.
 
         Raises:
-          UserError: after `timeout` seconds, or when a worker runs with other settings.
+          PeerLost: after `timeout` seconds, or when a worker stops.
+          UserError: when one runs with other settings.
         """
         self._together: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         doorman = asyncio.create_task(self._accept())
@@ -88,7 +95,12 @@ class Links:
         try:
             await asyncio.wait_for(self._together, timeout)
         except asyncio.TimeoutError:
-            raise UserError(self._absent(timeout)) from None
+            raise PeerLost(self._absent(timeout)) from None
+        except PeerLost:
+            raise
+        except UserError as error:
+            self.say({"left": "failed", "why": str(error)})
+            raise
         finally:
             doorman.cancel()
             await asyncio.gather(doorman, return_exceptions=True)
@@ -98,7 +110,7 @@ class Links:
         """Sends one object to every worker that can hear it."""
         for peer in self._peers.values():
             if peer.outgoing is not None and not peer.outgoing.is_closing():
-                peer.outgoing.write(_line(message))
+                peer.outgoing.write(line(message))
 
     async def farewells(self) -> None:
         """Returns when every worker has taken its leave or was lost."""
@@ -161,17 +173,20 @@ class Links:
         reader, writer = await asyncio.open_connection(sock=connection, limit=LONGEST_LINE)
         peer = None
         try:
-            greeting = Greeting.read(await _read(reader, GREETING_SECONDS))
-            found = self._peers.get(greeting.sender) if greeting else None
-            if greeting is None or found is None or found.incoming is not None:
-                return  # a stranger, or a second one of the same number, which will try again
-            ours = Greeting.of(self._cluster, found.index, self._settings)
-            writer.write(_line(ours.message()))
-            ours.check(greeting)
-            if greeting.receiver != self._cluster.index:
-                return  # it has the answer and complains
+            greeting = Greeting.read(await receive(reader, GREETING_SECONDS))
+            if greeting is None:
+                return  # a stranger
+            ours = Greeting.of(self._cluster, greeting.sender, self._settings)
+            misled = greeting.receiver != self._cluster.index
+            found = self._peers.get(greeting.sender)
+            if misled:
+                writer.write(line(ours.message()))  # and the other complains
+            if misled or found is None or found.incoming is not None:
+                return  # the last is a second one of the same number, which will try again
             peer, peer.incoming = found, writer
-            if await _read(reader, GREETING_SECONDS) is None:
+            writer.write(line(ours.message()))
+            ours.check(greeting)
+            if await receive(reader, GREETING_SECONDS) is None:
                 return  # it did not get the answer
             peer.arrived, peer.heard = True, _now()
             self._count()
@@ -186,14 +201,16 @@ class Links:
     async def _listen(self, reader: asyncio.StreamReader, peer: Peer) -> None:
         """Follows what a worker says until it hangs up."""
         while True:
-            message = await _read(reader, None)
+            message = await receive(reader, None)
             if message is None:
                 return
             peer.heard = _now()
-            peer.left = message.get("left", "")
+            peer.left = message.get("left", peer.left)
             if peer.left == "failed":
                 said = message.get("why", "")
                 self._lose(peer, said if message.get("passed_on") else f"{peer} has stopped: {said}")
+            elif peer.left == "interrupted" and not self._together.done():
+                self._lose(peer, f"{peer} was interrupted; {CURE}")
             self._depart()
 
     def _gone(self, peer: Peer) -> None:
@@ -203,7 +220,10 @@ class Links:
 
     def _lose(self, peer: Peer, message: str) -> None:
         peer.left = peer.left or "failed"
-        self._on_loss(message)
+        if self._together.done():
+            self._on_loss(message)
+        else:
+            self._fail(PeerLost(message))
         self._depart()
 
     def _depart(self) -> None:
@@ -219,7 +239,7 @@ class Links:
                 opening = asyncio.open_connection(host, port, limit=LONGEST_LINE)
                 reader, writer = await asyncio.wait_for(opening, GREETING_SECONDS)
             except (OSError, asyncio.TimeoutError) as error:
-                peer.trouble = _describe(error)
+                peer.trouble = describe(error)
             else:
                 try:
                     await self._greet(peer, reader, writer)
@@ -233,8 +253,8 @@ class Links:
     async def _greet(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Introduces this worker; returns when the connection ends."""
         ours = Greeting.of(self._cluster, peer.index, self._settings)
-        writer.write(_line(ours.message()))
-        answer = Greeting.read(await _read(reader, GREETING_SECONDS))
+        writer.write(line(ours.message()))
+        answer = Greeting.read(await receive(reader, GREETING_SECONDS))
         if answer is None:
             peer.trouble = "what answers there is no worker that waits for this one"
             return
@@ -244,10 +264,10 @@ class Links:
                 f"the address of {peer} is answered by worker {answer.sender}; every worker needs an "
                 "address and an index of its own"
             )
-        writer.write(_line({}))
-        peer.outgoing, peer.trouble = writer, "has hung up"
+        writer.write(line({}))
+        peer.outgoing, peer.trouble = writer, "was there and has left"
         self._count()
-        while await _read(reader, None) is not None:  # the end of the connection; nothing else is sent here
+        while await receive(reader, None) is not None:  # the end of the connection; nothing else is sent here
             continue
 
     # Both.
@@ -274,24 +294,3 @@ class Links:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _line(message: Mapping[str, Any]) -> bytes:
-    return json.dumps(message).encode() + b"\n"
-
-
-async def _read(reader: asyncio.StreamReader, timeout: float | None) -> dict[str, Any] | None:
-    """The next object; None at the end, after `timeout` seconds, and for anything that is no object."""
-    try:
-        message = json.loads(await asyncio.wait_for(reader.readuntil(b"\n"), timeout))
-    except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, asyncio.TimeoutError):
-        return None
-    return message if isinstance(message, dict) else None
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
-    if isinstance(error, socket.gaierror):
-        return "its name is not known here"
-    return "no answer" if isinstance(error, asyncio.TimeoutError) else f"{error}"

@@ -21,16 +21,11 @@ from typing import Any
 
 from alexnet_tf.cluster import Cluster, split_address
 from alexnet_tf.errors import UserError
-from alexnet_tf.peer_links import CURE, Links
+from alexnet_tf.peer_links import CURE, EXIT_PEER_LOST, Links, PeerLost
+from pipelines.config import DataError
 
+MISTAKES = (UserError, DataError)
 BLAME_SECONDS = 3.0  # how long a failure here waits to learn that another worker went first
-EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
-
-
-class PeerLost(UserError):
-    """Another worker has gone; nothing is wrong with this one's settings."""
-
-    exit_status = EXIT_PEER_LOST
 
 
 def rendezvous(
@@ -49,7 +44,8 @@ def rendezvous(
       The connections; use them as a context manager around the training.
 
     Raises:
-      UserError: when the port is taken, a worker does not arrive, or one runs with other settings.
+      PeerLost: when a worker does not arrive.
+      UserError: when the port is taken, or a worker runs with other settings.
     """
     return Peers(cluster, settings, timeout, grace)
 
@@ -88,8 +84,8 @@ class Peers:
         """Takes leave of the others.
 
         Raises:
-          PeerLost: when one of them went too early; then also in place of the exception that TensorFlow
-            made of it. A UserError and KeyboardInterrupt stay what they are.
+          PeerLost: when one of them went too early; then also in place of the exception that came of it.
+            KeyboardInterrupt stays what it is, and a user's mistake where no loss is known yet.
         """
         self._leaving = True
         try:
@@ -99,10 +95,10 @@ class Peers:
             elif not isinstance(error, Exception):
                 self._in_thread(lambda: self._links.say({"left": "interrupted"}))
             else:
-                lost = None if isinstance(error, UserError) else self._blame()
+                lost = self._blame(0.0 if isinstance(error, MISTAKES) else BLAME_SECONDS)
                 # A mistake in the settings is not cured by starting again, anything else may be.
                 why = str(lost or error)
-                if not isinstance(lost or error, UserError):
+                if not isinstance(lost or error, MISTAKES):
                     why = f"{type(error).__name__}: {error}; {CURE}"
                 passed_on = isinstance(lost or error, PeerLost)
                 self._in_thread(
@@ -148,10 +144,12 @@ class Peers:
         if self._lost.done():
             raise self._lost.result()
 
-    def _blame(self) -> PeerLost | None:
-        """The loss behind a failure here, if there is one or comes to be known in a moment."""
+    def _blame(self, seconds: float) -> PeerLost | None:
+        """The loss behind a failure here, if there is one or comes to be known within some seconds."""
         with contextlib.suppress(concurrent.futures.TimeoutError):
-            return self._lost.result(BLAME_SECONDS)
+            return self._lost.result(seconds)
+        if not seconds:
+            return None
         parted = self._in_thread(self._links.parted)
         if parted is None:
             return None

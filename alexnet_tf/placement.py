@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -32,11 +33,13 @@ class Placement:
       strategy: under which variables are made and steps are run.
       cluster: the processes that train together, of which this is one; None for one alone.
       tower_devices: devices of towers a and b; None where a device holds whole networks.
+      unbroken: wraps what the loss of another process must not cut short (`Peers.unbroken`).
     """
 
     strategy: tf.distribute.Strategy
     cluster: Cluster | None = None
     tower_devices: tuple[str, str] | None = None
+    unbroken: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
 
     @property
     def is_chief(self) -> bool:

@@ -99,10 +99,8 @@ class Run:
         if not path.is_file():
             members = sorted(str(found.parent) for found in workdir.glob(f"seed-*/{RECIPE_FILE}"))
             if members:
-                more = ", ..." if len(members) > 5 else ""
-                raise UserError(
-                    f"{workdir}: holds runs of several seeds; give one of them: {', '.join(members[:5])}{more}"
-                )
+                listed = ", ".join([*members[:5], *(["..."] if len(members) > 5 else [])])
+                raise UserError(f"{workdir}: holds runs of several seeds; give one of them: {listed}")
             raise UserError(
                 f"{workdir}: not a run folder (no {RECIPE_FILE}); give the --workdir of a training run"
             )

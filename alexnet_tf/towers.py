@@ -87,11 +87,10 @@ def run_on(device: str, name: str, function: Callable[..., Any], *tensors: tf.Te
         return placed(*tensors)
 
 
-@functools.cache
 def _placed(kind: type[keras.Layer]) -> type[keras.Layer]:
     """The kind of layer whose variables and operations, backward as well, stay on one device."""
 
-    class Placed(kind):  # type: ignore[valid-type, misc]
+    class Placed(kind):
         def __init__(self, *args: Any, device: str, **kwargs: Any) -> None:
             with tf.device(device):
                 super().__init__(*args, **kwargs)
@@ -127,15 +126,27 @@ class _HaloFork(keras.layers.Layer):
     Args:
       width: How many.
       first: Whether they are the first; else the last.
+      fused: Compiles the sum of the gradients, which is bound by memory, with XLA.
     """
 
-    def __init__(self, width: int, first: bool, **kwargs: Any) -> None:
+    def __init__(self, width: int, *, first: bool, fused: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.width, self.first = width, first
+        self._summed = tf.function(self._sum, jit_compile=True) if fused else self._sum
+
+    def _sum(self, of_maps: tf.Tensor, of_edge: tf.Tensor) -> tf.Tensor:
+        others = int(of_maps.shape[-1]) - self.width
+        around = (0, others) if self.first else (others, 0)
+        return of_maps + tf.pad(of_edge, [(0, 0), (0, 0), (0, 0), around])
 
     def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
-        edge = inputs[..., : self.width] if self.first else inputs[..., -self.width :]
-        return [tf.identity(inputs), edge]
+        @tf.custom_gradient
+        def fork(maps: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., tf.Tensor]]:
+            edge = maps[..., : self.width] if self.first else maps[..., -self.width :]
+            return [tf.identity(maps), edge], self._summed
+
+        outputs: list[tf.Tensor] = fork(inputs)
+        return outputs
 
 
 class _Columns(keras.initializers.Initializer):
@@ -146,7 +157,7 @@ class _Columns(keras.initializers.Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> tf.Tensor:
         *rows, columns = shape
-        drawn = keras.initializers.get(self.whole)((*rows, 2 * columns), dtype=dtype)
+        drawn = self.whole((*rows, 2 * columns), dtype=dtype)
         return drawn[..., self.index * columns : (self.index + 1) * columns]
 
 
@@ -168,14 +179,19 @@ class _TowerBuilder(model.Builder):
         return [self.layer(layers.Concatenate, name=f"{name}_in", tower=tower)(x) for tower, x in pairs]
 
     def normalize_across(self, name: str, t: Maps, settings: dict[str, Any]) -> Maps:
-        a, b = self.arch.towers
-        width = settings["size"] // 2
-        own_a, edge_a = self.layer(_HaloFork, width, False, name=f"{name}_edge", tower=a)(t[0])
-        own_b, edge_b = self.layer(_HaloFork, width, True, name=f"{name}_edge", tower=b)(t[1])
-        kind = HaloResponseNormalization
+        own, edges = [], []
+        for first, tower, x in zip((False, True), self.arch.towers, t, strict=True):  # a ends where b begins
+            edge = {"width": settings["size"] // 2, "first": first, "fused": self.fused}
+            outputs = self.layer(_HaloFork, name=f"{name}_edge", tower=tower, **edge)(x)
+            own.append(outputs[0])
+            edges.append(outputs[1])
+        kind, parts = (
+            HaloResponseNormalization,
+            zip((False, True), self.arch.towers, own, edges[::-1], strict=True),
+        )
         return [
-            self.layer(kind, halo_first=False, name=name, tower=a, **settings)([own_a, edge_b]),
-            self.layer(kind, halo_first=True, name=name, tower=b, **settings)([own_b, edge_a]),
+            self.layer(kind, halo_first=first, name=name, tower=tower, **settings)([x, halo])
+            for first, tower, x, halo in parts
         ]
 
     def fully_connected(self, t: Maps, classes: int) -> Any:

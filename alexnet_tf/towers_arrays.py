@@ -39,7 +39,9 @@ def join_halves(arrays: Mapping[str, np.ndarray]) -> Arrays:
         elif match.group(2) == "a":
             other = _HALF.sub(r"\1_b", name)
             if other not in arrays:
-                raise UserError(f"checkpoint: {other} is missing beside {name}; take the checkpoint before it")
+                raise UserError(
+                    f"checkpoint: {other} is missing beside {name}; take the checkpoint before it"
+                )
             whole = array if _is_seed(match) else np.concatenate([array, arrays[other]], axis=-1)
             joined[_HALF.sub(r"\1", name)] = whole
     return joined

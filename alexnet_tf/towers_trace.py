@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import gc
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -67,26 +68,37 @@ class Trace(NamedTuple):
     operations: dict[str, dict[tuple[str, str], int]]
 
 
-def trace(step: Any, *arguments: Any) -> Trace:
-    """Runs one step, which changes what it changes, and reads off its graphs.
+def trace(run: Callable[[], Any]) -> Trace:
+    """Runs something for the first time, such as a step of training, and reads off its graphs.
 
     Args:
-      step: a tf.function, such as `train_step.build` gives; it is traced anew.
-      *arguments: its arguments, tensors of known shape.
+      run: calls a tf.function that has not run before; what it changes is changed.
+
+    Raises:
+      ValueError: nothing was compiled, as the function has run before.
     """
     from tensorflow.python.eager import context  # TensorFlow has no public way to these graphs
 
-    # Graphs are collected when a function is first run.
-    fresh = tf.function(getattr(step, "python_function", step))
-    traced = fresh.get_concrete_function(*arguments).graph
+    before = _function_graphs()
     context.enable_graph_collection()
     try:
-        fresh(*arguments)
+        run()
         graphs = context.export_run_metadata().partition_graphs
     finally:
         context.disable_graph_collection()
+    if not graphs:
+        raise ValueError("nothing was compiled while it ran: it must be its first time")
     parts = [_Part(graph) for graph in graphs]
-    return Trace(list(_crossings(parts, traced)), _operations(parts))
+    old = {id(graph) for graph in before}
+    shapes = _Shapes([graph for graph in _function_graphs() if id(graph) not in old])
+    return Trace(list(_crossings(parts, shapes)), _operations(parts))
+
+
+def _function_graphs() -> list[Any]:
+    """Every traced function that is alive: TensorFlow keeps no list of them."""
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), FuncGraph)]
 
 
 def sizes(crossings: Iterable[Crossing]) -> dict[tuple[str, str], int]:
@@ -120,7 +132,7 @@ def _short(device: bytes) -> str:
     return device.decode().rpartition("device:")[2]
 
 
-def _crossings(parts: list[_Part], traced: Any) -> Iterator[Crossing]:
+def _crossings(parts: list[_Part], shapes: _Shapes) -> Iterator[Crossing]:
     received = {
         (node.attr["tensor_name"].s, node.attr["recv_device"].s): (part, node.name)
         for part in parts
@@ -135,7 +147,7 @@ def _crossings(parts: list[_Part], traced: Any) -> Iterator[Crossing]:
             place, phase = _whose(node.input[0], reader.readers[arrival])
             dtype = tf.dtypes.as_dtype(node.attr["T"].type)
             source, destination = (_short(device) for device in ends)
-            shape = _shape(part, node.input[0], traced)
+            shape = shapes.of(part, node.input[0])
             yield Crossing(node.input[0], source, destination, place, phase, dtype.name, shape)
 
 
@@ -159,22 +171,35 @@ def _whose(source: str, readers: list[str]) -> tuple[str, str]:
     return layer, phase
 
 
-def _shape(part: _Part, tensor: str, traced: Any) -> tuple[int, ...] | None:
-    """The shape of a tensor as it was when the step was traced, or None where it is not known."""
-    while True:
-        node, _, output = tensor.partition(":")
-        try:
-            shape = traced.get_tensor_by_name(f"{node}:{output or 0}").shape
-            return tuple(shape) if shape.is_fully_defined() else None
-        except (KeyError, ValueError):
+class _Shapes:
+    """Shapes as they were when the functions were traced: the graphs that run do not hold them."""
+
+    def __init__(self, traced: Iterable[Any]) -> None:
+        self.by_name: dict[str, tuple[int, ...]] = {}
+        for graph in traced:
+            for operation in graph.get_operations():
+                for tensor in operation.outputs:
+                    if tensor.shape.is_fully_defined():
+                        self.by_name.setdefault(tensor.name, tuple(tensor.shape))
+
+    def of(self, part: _Part, tensor: str) -> tuple[int, ...] | None:
+        """The shape of a tensor of one device's graph, or None where it is not known."""
+        while True:
+            node, _, output = tensor.partition(":")
+            # The runtime puts the names of loops and calls before those of the operations within.
+            words = node.split("/")
+            for start in range(max(1, len(words) - 1)):
+                shape = self.by_name.get(f"{'/'.join(words[start:])}:{output or 0}")
+                if shape is not None:
+                    return shape
             found = part.nodes.get(node)
-        if found is None:
-            return None
-        if found.op == "Const":
-            return tuple(side.size for side in found.attr["value"].tensor.tensor_shape.dim)
-        if found.op not in _PASSES_ON:
-            return None
-        tensor = found.input[0]
+            if found is not None and found.op == "Const":
+                return tuple(side.size for side in found.attr["value"].tensor.tensor_shape.dim)
+            if found is not None and found.op == "LoopCond":
+                return ()
+            if found is None or found.op not in _PASSES_ON:
+                return None
+            tensor = found.input[0]
 
 
 def _operations(parts: list[_Part]) -> dict[str, dict[tuple[str, str], int]]:

@@ -131,6 +131,8 @@ def _train_all(
         tf.config.experimental.enable_op_determinism()
     with together.starting() if together else contextlib.nullcontext():
         place = placement.place(args.devices, cluster=found)
+    if together:
+        place = dataclasses.replace(place, unbroken=together.unbroken)
     if args.seeds is not None and place.is_chief:
         sweep.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
     figures = []

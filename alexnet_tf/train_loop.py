@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import diagnosis, metrics, model, schedule, train_step
+from alexnet_tf import diagnosis, metrics, model, schedule, towers_trace, train_step
 from alexnet_tf.board import Board
 from alexnet_tf.checkpoint import Checkpoints
 from alexnet_tf.checkpoint_writer import CheckpointWriter
@@ -23,6 +23,7 @@ from alexnet_tf.run_record import Run
 from alexnet_tf.schedule import Rates
 from alexnet_tf.train_state import TrainState
 from alexnet_tf.train_step import Answer
+from alexnet_tf.visualize import placement as placement_figure
 from pipelines import dataset, preprocess, service_client
 from pipelines.sources import Source
 
@@ -89,7 +90,7 @@ class _Trainer:
         )
         with (
             _stop_requests() as stop,
-            CheckpointWriter(self.checkpoints) as self.writer,
+            CheckpointWriter(self.checkpoints, self.placement.unbroken) as self.writer,
             Board(self.run.workdir, active=self.placement.is_chief) as self.board,
             self._progress() as self.progress,
         ):
@@ -109,8 +110,9 @@ class _Trainer:
                 self._save()
             if stopped and self.state.step < self.total:
                 self.writer.wait()
+                done = "saved" if self.placement.is_chief else "stopped"
                 raise Interrupted(
-                    f"saved at step {self.state.step} of {self.total}; the same command goes on from there"
+                    f"{done} at step {self.state.step} of {self.total}; the same command goes on from there"
                 )
 
     def _call(self, batches: Any, stop: bool) -> bool:
@@ -122,7 +124,9 @@ class _Trainer:
         rates = self._rates_of_call()
         started = time.perf_counter()
         votes = (float(stop), self.pace)
-        answer = self.watched(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
+        answer = self.watched(
+            lambda: self._traced(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
+        )
         # With the wait for the batches, without evaluations.
         seconds = (time.perf_counter() - started) / len(rates)
         stops, self.agreed_pace = (vote / self.placement.replicas for vote in answer.votes)
@@ -130,10 +134,19 @@ class _Trainer:
             self.pace = seconds
         for sums, rate in zip(answer.sums, rates, strict=True):
             self.state.advance(sums, seconds)
-            if not math.isfinite(sums.loss / sums.count):
-                raise self._explain_non_finite(sums.loss / sums.count)
-            self._report(sums.loss / sums.count, rate.weights)
+            if not math.isfinite(sums.loss / sums.examples):
+                raise self._explain_non_finite(sums.loss / sums.examples)
+            self._report(sums.loss / sums.examples, rate.weights)
         return stops > 0
+
+    def _traced(self, call: Callable[[], Answer]) -> Answer:
+        """Runs a call; of the first one on two towers' devices it draws what crosses between them."""
+        if self.placement.tower_devices is None or self.state.step > self.state.first_step:
+            return call()
+        answers: list[Answer] = []
+        trace = towers_trace.trace(lambda: answers.append(call()))
+        placement_figure.write(self.run.workdir, self.state.network, trace, self.recipe)
+        return answers[0]
 
     def _rates_of_call(self) -> list[Rates]:
         """The rates of the next steps, up to where the loop has something else to do."""

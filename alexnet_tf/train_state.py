@@ -44,9 +44,9 @@ class TrainState:
         self.seconds += seconds
         self.sums = Sums(*(old + new for old, new in zip(self.sums, sums, strict=True)))
         new = {
-            "loss": sums.loss / sums.count,
-            "error": 1.0 - sums.top1 / sums.count,
-            "speed": sums.count / seconds,
+            "loss": sums.loss / sums.examples,
+            "error": 1.0 - sums.top1 / sums.examples,
+            "speed": sums.examples / seconds,
         }
         # The first steps compile: their speed says nothing.
         keep = SMOOTHING if self.last and self.step - self.first_step > 2 else 0.0
@@ -54,7 +54,7 @@ class TrainState:
 
     def take_means(self) -> dict[str, float]:
         """Loss and errors over the steps since the last call."""
-        count = max(1.0, self.sums.count)
+        count = max(1.0, self.sums.examples)
         means = {
             "train_loss": self.sums.loss / count,
             "train_top1_error": 1.0 - self.sums.top1 / count,

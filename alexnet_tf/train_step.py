@@ -26,7 +26,7 @@ class Sums(NamedTuple):
     loss: float
     top1: float  # examples whose label had the highest score
     top5: float
-    count: float  # examples
+    examples: float
 
 
 class Answer(NamedTuple):
@@ -159,6 +159,6 @@ class _Pass:
             loss=tf.reduce_sum(losses),
             top1=tf.reduce_sum(metrics.top_k_correct(logits, labels, 1) * mask),
             top5=tf.reduce_sum(metrics.top_k_correct(logits, labels, 5) * mask),
-            count=tf.reduce_sum(mask),
+            examples=tf.reduce_sum(mask),
         )
         return tape.gradient(loss, variables), tf.stack(sums)

@@ -8,9 +8,9 @@ or two logical CPUs where there are none; the workers are processes on this mach
 their processors cannot make it faster: what counts is how much of the speed of one they keep. What is lost
 to communication is measured by the same step without the sum of gradients (each replica goes its own way).
 
-For the weights every way takes the same few steps from the same start in float32 without dropout, since
-replicas draw masks of their own; the figure is the largest difference of a weight from one device's, as a share of the
-largest change of a weight.
+For the weights every way takes the same few steps from the same start, in float32 and without dropout,
+since replicas draw masks of their own; the figure is the largest difference of a weight from one device's,
+as a share of the largest change of a weight.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def _saving(
     for when in ("before", "after"):
         if index == 0:
             arrays, _ = state.capture()
-            np.savez(folder / f"{when}.npz", **{k: v for k, v in arrays.items() if k.startswith("network/")})
+            weights: dict[str, Any] = {k: v for k, v in arrays.items() if k.startswith("network/")}
+            np.savez(folder / f"{when}.npz", **weights)
         for _ in range(steps if when == "before" else 0):
             step()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,14 @@ SETTINGS = {
     "dropout_rate": "0",
 }
 TESTS = Path(__file__).parent
+
+
+def free_ports(count):
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
 
 
 def words(workdir, *extra, settings=SETTINGS):
@@ -91,8 +100,7 @@ def test_a_death_is_told_and_the_restart_goes_on(program, alone, tmp_path, monke
 
 def test_one_worker_s_signal_stops_all_of_them_in_good_order(program, tmp_path, monkeypatch):
     monkeypatch.setenv("TINY_TRAIN_PAUSE", "0.3")
-    ports = iter((os.getpid() % 2000 + 40000 + n for n in range(2)))
-    workers = tuple(f"127.0.0.1:{port}" for port in ports)
+    workers = tuple(f"127.0.0.1:{port}" for port in free_ports(2))
     command = [sys.executable, "-m", program, "--devices", "multi-worker", *words(tmp_path / "w")]
     team = [
         subprocess.Popen(

@@ -54,7 +54,8 @@ def trained(here, calls=(1,) * STEPS, frozen=(), **settings):
         assert answer.votes == [here.replicas, 2.5 * here.replicas]
         sums += answer.sums
         done += count
-    evaluator = metrics.Evaluator(network, lambda image: tf.cast(image, tf.float32) / 60, strategy=here.strategy)
+    pixels = lambda image: tf.cast(image, tf.float32) / 60
+    evaluator = metrics.Evaluator(network, pixels, strategy=here.strategy)
     evaluation = evaluator.evaluate(here.distribute(lambda shard: tf.data.Dataset.from_tensor_slices(whole)))
     weights = [np.asarray(w).tolist() for w in network.weights]
     return {{"weights": weights, "sums": sums, "evaluation": [evaluation.count, evaluation.loss]}}
@@ -92,7 +93,9 @@ def difference(one, other):
     return max(np.abs(np.subtract(a, b)).max() for a, b in pairs)
 
 
-@pytest.mark.parametrize("way", ["mirrored", "mirrored calls", "parts", "mirrored parts", "xla", "mirrored xla parts"])
+@pytest.mark.parametrize(
+    "way", ["mirrored", "mirrored calls", "parts", "mirrored parts", "xla", "mirrored xla parts"]
+)
 def test_the_weights_are_those_of_one_device(ways, way):
     assert difference(ways["one"], ways[way]) < 1e-5
     np.testing.assert_allclose(ways[way]["sums"], ways["one"]["sums"], rtol=1e-4)

@@ -1,26 +1,19 @@
-"""A tower on each of two devices: the function, the training and the checkpoints of one device."""
+"""A tower on each of two devices trains as both on one do."""
 
 from __future__ import annotations
 
-import keras
-import numpy as np
 import pytest
-import tensorflow as tf
 import two_devices
-
-from alexnet_tf import towers, towers_arrays
-from alexnet_tf.errors import UserError
-from alexnet_tf.layers import InvertedDropout, PaperDropout
-from alexnet_tf.normalization import HaloResponseNormalization, LocalResponseNormalization
 
 TRAIN = """
 def arrays(network, optimizer):
     found = checkpoint.training_arrays(network, optimizer)
     return {name: np.array(array) for name, array in towers_arrays.join_halves(found).items()}
 
-for variant, fused, policy in %s:
-    one, two = networks(variant, fused=fused, dtype_policy=policy)
-    trainers = [trainer(network, fused) for network in (one, two)]
+for variant, fused in (("paper", True), ("original", False), ("conv6", False)):
+    one = networks(variant)[0]
+    two = networks(variant, fused=fused)[1]
+    trainers = [trainer(one, False), trainer(two, fused)]
     before = [arrays(network, optimizer) for network, (_, optimizer) in zip((one, two), trainers)]
     losses = [[float(step(*pictures(4, seed))) for seed in range(3)] for step, _ in trainers]
     after = [arrays(network, optimizer) for network, (_, optimizer) in zip((one, two), trainers)]
@@ -37,169 +30,16 @@ for variant, fused, policy in %s:
 """
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [("paper", True, "float32"), ("original", False, "float32")],
-    ids=["paper, compiled", "original, op by op"],
-)
-def test_training_is_that_of_one_device(settings) -> None:
-    (figures,) = two_devices.run(TRAIN % [settings])
-    assert figures["same_names"]
-    assert figures["same_start"]
-    one, two = figures["losses"]
-    assert two == pytest.approx(one, rel=1e-5)
-    assert one[0] != pytest.approx(one[2], rel=1e-2)
-    assert figures["seeds"][0] == figures["seeds"][1]
-    for name, moved in figures["movement"].items():
-        if name.startswith("network/"):
-            # Both halves of every layer have learnt, and the same.
-            assert figures["difference"][name] < 1e-2 * moved, name
-            assert figures["difference"][name] < 1e-5, name
-
-
-OTHERS = """
-import keras
-one, two = networks("conv6", fused=True, dtype_policy="mixed_bfloat16")
-pixels, labels = pictures(4)
-step, optimizer = trainer(two)
-print(json.dumps([float(trainer(one)[0](pixels, labels)), float(step(pixels, labels))]))
-
-# What training does between steps: a checkpoint into another layout, evaluation, dead units, pictures.
-names = {f"network/{v.path}" for v in two.weights}
-whole = towers_arrays.join_halves(checkpoint.training_arrays(two, optimizer))
-checkpoint.restore_network(one, whole, "here")
-_, other = networks("conv6", fused=True, dtype_policy="mixed_bfloat16", seed=5)
-_, its_optimizer = trainer(other)
-wanted = list(checkpoint.training_arrays(other, its_optimizer))
-halves = towers_arrays.split_halves(whole, wanted)
-checkpoint.restore_training(other, its_optimizer, halves, "here")
-batch = {"image": pixels, "label": labels, "mask": tf.ones([4])}
-losses = [metrics.Evaluator(n, lambda image: image).evaluate([batch]).loss for n in (one, two, other)]
-dead = [diagnosis.DeadUnits(network).measure(pixels) for network in (one, two)]
-kernels = [model.conv1_kernels(network) for network in (one, two)]
-print(json.dumps({
-    "losses": losses,
-    "dead": dead,
-    "kernels": bool(np.array_equal(*kernels)),
-    "halves_wanted": sorted(set(halves)) == sorted(wanted),
-    "devices": {v.path: v.value.device[-5:] for v in (*two.variables, *optimizer.variables)},
-    "eager": float(tf.reduce_max(tf.abs(two(pixels) - other(pixels)))),
-}))
-"""
-
-
-def test_checkpoints_evaluation_and_diagnosis_fit_both_layouts() -> None:
-    losses, figures = two_devices.run(OTHERS)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
-    assert figures["losses"][2] == figures["losses"][1] == pytest.approx(figures["losses"][0], rel=1e-2)
-    assert figures["eager"] == 0.0
-    assert figures["kernels"]
-    assert figures["halves_wanted"]
-    one, two = figures["dead"]
-    assert list(one) == list(two) == [*(f"dead_conv{n}" for n in range(1, 7)), "dead_fc6", "dead_fc7"]
-    for path, device in figures["devices"].items():
-        tower_b = "_b_" in path.replace("/", "_")
-        assert device == ("CPU:1" if tower_b else "CPU:0"), path
-
-
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_halo_normalises_as_the_joined_towers_do(fused: bool) -> None:
-    settings = {"size": 5, "k": 2.0, "alpha": 0.05, "beta": 0.75, "fused": fused}
-    rng = np.random.default_rng(0)
-    maps, upstream = (tf.constant(rng.normal(0, 3, (2, 3, 4, 12)), tf.float32) for _ in range(2))
-    joined = LocalResponseNormalization(**settings)
-    a = HaloResponseNormalization(halo_first=False, **settings)
-    b = HaloResponseNormalization(halo_first=True, **settings)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(maps)
-        whole = joined(maps)
-        parts = [a([maps[..., :6], maps[..., 6:8]]), b([maps[..., 6:], maps[..., 4:6]])]
-        halves = tf.concat(parts, -1)
-    np.testing.assert_allclose(halves, whole, rtol=1e-6)
-    gradients = [tape.gradient(y, maps, output_gradients=upstream) for y in (whole, halves)]
-    np.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-5, atol=1e-6)
-    # Without its neighbour a tower's last maps come out otherwise: the halo is not idle.
-    alone = LocalResponseNormalization(**settings)(maps[..., :6])
-    assert np.abs(alone - whole[..., :6])[..., 4:].min() > 1e-4
-
-
-def test_a_halo_of_another_width_is_refused() -> None:
-    layer = HaloResponseNormalization(halo_first=True, size=5)
-    with pytest.raises(ValueError, match="the halo must have 2 channels"):
-        layer([tf.zeros([1, 2, 2, 4]), tf.zeros([1, 2, 2, 3])])
-
-
-@pytest.mark.parametrize("kind", [PaperDropout, InvertedDropout])
-def test_parts_of_a_dropout_share_the_mask_of_the_whole(kind: type) -> None:
-    x = tf.constant(np.random.default_rng(0).normal(size=(3, 8)), tf.float32)
-    whole, parts = kind(0.5, seed=3), [kind(0.5, seed=3, part=(index, 2)) for index in (0, 1)]
-    for _ in range(2):  # the second call draws anew, in all of them alike
-        expected = whole(x, training=True)
-        halves = [part(half, training=True) for part, half in zip(parts, tf.split(x, 2, -1), strict=True)]
-        np.testing.assert_array_equal(tf.concat(halves, -1), expected)
-    again = kind.from_config(parts[1].get_config())
-    assert again.part == (1, 2)
-    with pytest.raises(ValueError, match="`part` must be"):
-        kind(part=(2, 2))
-
-
-def test_halves_join_by_columns_and_part_again() -> None:
-    rng = np.random.default_rng(0)
-    whole = {
-        "network/conv1_a/kernel": rng.normal(size=(2, 3)),
-        "network/conv1_b/kernel": rng.normal(size=(2, 3)),
-        "network/fc6/kernel": rng.normal(size=(3, 4)),
-        "network/fc8/kernel": rng.normal(size=(4, 2)),
-        "seed/dropout6_seed/seed_generator_state": np.array([3, 1]),
-        "optimizer/paper_momentum/fc6_kernel_velocity": rng.normal(size=(3, 4)),
-        "optimizer/paper_momentum/conv1_a_kernel_velocity": rng.normal(size=(2, 3)),
-        "optimizer/paper_momentum/learning_rate": np.array(0.1),
-    }
-    wanted = [
-        "network/conv1_a/kernel",
-        "network/fc6_a/kernel",
-        "network/fc6_b/kernel",
-        "seed/dropout6_a_seed/seed_generator_state",
-        "seed/dropout6_b_seed/seed_generator_state",
-        "optimizer/paper_momentum/fc6_a_kernel_velocity",
-        "optimizer/paper_momentum/fc6_b_kernel_velocity",
-    ]
-    halves = towers_arrays.split_halves(whole, wanted)
-    kept = {name for name in whole if "fc6" not in name and "dropout6" not in name}
-    assert set(halves) == {*wanted, *kept}
-    np.testing.assert_array_equal(halves["network/fc6_b/kernel"], whole["network/fc6/kernel"][:, 2:])
-    again = towers_arrays.join_halves(halves)
-    assert set(again) == set(whole)
-    for name, array in whole.items():
-        np.testing.assert_array_equal(again[name], array)
-    # The network of one device asks for none of the halves, and has none.
-    assert towers_arrays.split_halves(whole, list(whole)) == whole
-    assert towers_arrays.join_halves(whole) == whole
-
-
-def test_half_of_a_pair_is_refused() -> None:
-    with pytest.raises(UserError, match="network/fc6_b/kernel is missing"):
-        towers_arrays.join_halves({"network/fc6_a/kernel": np.zeros((2, 2))})
-
-
-def test_one_device_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = tf.config.LogicalDevice("/device:CPU:0", "CPU")
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [cpu] if kind == "CPU" else [])
-    with pytest.raises(UserError, match="needs two devices.*received 0 GPU and 1 CPU.*cure") as caught:
-        towers.devices()
-    assert "\n" not in str(caught.value)
-
-
-def test_gpus_come_before_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"GPU": ["GPU:0", "GPU:1", "GPU:2"], "CPU": ["CPU:0", "CPU:1"]}
-    found = {kind: [tf.config.LogicalDevice(f"/device:{n}", kind) for n in names[kind]] for kind in names}
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: found[kind])
-    assert towers.devices() == ("/device:GPU:0", "/device:GPU:1")
-    del found["GPU"][1:]
-    assert towers.devices() == ("/device:CPU:0", "/device:CPU:1")
-
-
-@pytest.mark.parametrize("variant", ["merged", "half", "caffe", "one_weird_trick"])
-def test_variants_without_two_towers_are_refused(variant: str) -> None:
-    with pytest.raises(UserError, match=rf"two towers: paper, original, .*; received '{variant}'"):
-        towers.build(variant, devices=("/device:CPU:0", "/device:CPU:0"))
+def test_training_is_that_of_one_device() -> None:
+    for figures in two_devices.run(TRAIN):
+        assert figures["same_names"]
+        assert figures["same_start"]
+        one, two = figures["losses"]
+        assert two == pytest.approx(one, rel=1e-5)
+        assert one[0] != pytest.approx(one[2], rel=1e-2)
+        assert figures["seeds"][0] == figures["seeds"][1]
+        for name, moved in figures["movement"].items():
+            if name.startswith("network/"):
+                # Both halves of every layer have learnt, and the same.
+                assert figures["difference"][name] < 1e-2 * moved, name
+                assert figures["difference"][name] < 1e-5, name

@@ -18,6 +18,7 @@ METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
     "filters": "the first layer's kernels (figure 3 of the paper)",
     "panels": "pictures with their five best classes (figure 4, left)",
+    "placement": "the two towers on two devices, and what crosses between them in a step",
 }
 SHARED = ("method", "workdir", "out", "json")
 
