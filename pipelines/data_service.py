@@ -14,7 +14,6 @@ import contextlib
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +22,7 @@ from pipelines import command
 from pipelines.config import DataError
 
 LOOPBACK = "127.0.0.1"
+GLANCE = 0.2  # seconds between two looks for a signal
 EVERYWHERE = "0.0.0.0"  # TensorFlow's servers take connections on every address of the machine
 # How soon a stream that nobody reads any more gives its memory back; TensorFlow's own choice is a quarter
 # of an hour, in which a run that goes on would need it twice.
@@ -52,13 +52,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
-    stop = threading.Event()
+    received: list[int] = []
     began = time.monotonic()
     with serve(arguments.port, arguments.host, worker_port=arguments.worker_port) as address:
-        handlers = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {
+            n: signal.signal(n, lambda number, _: received.append(number))
+            for n in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             print(f"data service ready: --data-service {address}", flush=True)
-            stop.wait()
+            # No lock: to set one in a signal handler can hang, and a signal just before a wait is lost on it.
+            while not received:
+                time.sleep(GLANCE)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -224,25 +224,23 @@ def test_services_are_for_training(config_of, services):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_leaves_in_good_order(capfd, number):
+def test_the_command_leaves_in_good_order(capsys, number):
     handler = signal.getsignal(number)
-    reached = []
 
     def stop():
-        while "data service ready" not in (printed := capfd.readouterr().out):
-            time.sleep(0.05)
-        reached.append(address := printed.split()[-1])
-        reached.append(service_client._reachable(address))
+        deadline = time.monotonic() + 60
+        while signal.getsignal(number) is handler and time.monotonic() < deadline:
+            time.sleep(0.02)
         os.kill(os.getpid(), number)
 
-    thread = threading.Thread(target=stop)
+    thread = threading.Thread(target=stop, daemon=True)
     thread.start()
     assert data_service.main(["--port", "0", "--host", "127.0.0.1", "--json"]) == 0
     thread.join()
-    address, answered = reached
-    assert answered
+    ready, figures = capsys.readouterr().out.splitlines()
+    address = json.loads(figures)["address"]
+    assert ready == f"data service ready: --data-service {address}"
     assert not service_client._reachable(address)
-    assert json.loads(capfd.readouterr().out.splitlines()[-1])["address"] == address
     assert signal.getsignal(number) is handler
 
 
