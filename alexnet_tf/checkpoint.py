@@ -134,8 +134,9 @@ def network_arrays(network: keras.Model) -> Arrays:
 
 
 def _copy(variable: Any) -> np.ndarray:
-    # NumPy's view of a variable may be the very memory that the next step writes.
-    return np.array(variable, copy=True)
+    # TensorFlow gives a view of the very memory that the next step writes. Keras would copy it once more.
+    value = variable.value
+    return np.array(value.read_value() if hasattr(value, "read_value") else value, copy=True)
 
 
 def _state_variables(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -9,6 +13,15 @@ from types import TracebackType
 from typing import Any
 
 from alexnet_tf.checkpoint import Arrays, Checkpoints
+
+LOWEST_PRIORITY = 19  # as `nice` counts
+
+
+def _step_back() -> None:
+    """Lets this thread have what processor time the training leaves over, where the system can do that."""
+    if sys.platform == "linux":  # elsewhere a priority is the whole process'
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 
 class CheckpointWriter:
@@ -29,7 +42,7 @@ class CheckpointWriter:
     ) -> None:
         self.checkpoints, self._unbroken = checkpoints, unbroken
         self.saved_at: int | None = None  # the newest step that is on the disk
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_step_back)
         self._pending: Future[None] | None = None
 
     def __enter__(self) -> CheckpointWriter:

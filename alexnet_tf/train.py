@@ -7,10 +7,11 @@ import contextlib
 import dataclasses
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf import cli, recipe, sweep
+from alexnet_tf import cli, recipe
 from alexnet_tf.errors import UserError
 from pipelines.config import DataError
 
@@ -74,18 +75,22 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
+    from alexnet_tf import sweep
+    from pipelines import service_client
+
     resolved = recipe.get(args.recipe).replace(recipe.parse_settings(args.set))
-    resolved.data_config(args.data)
+    config = resolved.data_config(args.data)
     runs = {Path(args.workdir): resolved}
     if args.seeds is not None:
         seeds = sweep.parse_seeds(args.seeds, first=resolved.seed)
         runs = {sweep.folder(args.workdir, s): dataclasses.replace(resolved, seed=s) for s in seeds}
+    service = () if args.data_service is None else service_client.parse_addresses(args.data_service)
     if not 0 < args.peer_timeout < math.inf:
         raise UserError(f"--peer-timeout must be a positive number of seconds; received {args.peer_timeout}")
     try:
         if args.devices == "multi-worker":
-            return _train_together(args, resolved, runs)
-        return _train_all(args, runs)
+            return _train_together(args, runs, service)
+        return _train_all(args, runs, service)
     except (UserError, DataError, OSError):
         raise
     except Exception as error:
@@ -95,38 +100,41 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 
         if not isinstance(error, tf.errors.OpError):
             raise
-        raise UserError(records.describe(error, resolved.data_config(args.data))) from None
+        raise UserError(records.describe(error, config)) from None
 
 
 def _train_together(
-    args: argparse.Namespace, resolved: recipe.Recipe, runs: dict[Path, recipe.Recipe]
+    args: argparse.Namespace, runs: dict[Path, recipe.Recipe], service: Sequence[str]
 ) -> dict[str, Any]:
     """Trains as one of several workers, once all of them are there."""
     from alexnet_tf import cluster, peers
 
     found = cluster.from_environment()
-    settings = {**dataclasses.asdict(resolved), "--data": args.data, "--workdir": args.workdir}
-    settings |= {"--seeds": args.seeds, "--deterministic": args.deterministic}
+    settings = {
+        **dataclasses.asdict(next(iter(runs.values()))),
+        "--data": args.data,
+        "--workdir": args.workdir,
+        "--seeds": args.seeds,
+        "--deterministic": args.deterministic,
+    }
     with peers.rendezvous(found, settings, timeout=args.peer_timeout) as together:
-        return _train_all(args, runs, found, together)
+        return _train_all(args, runs, service, found, together)
 
 
 def _train_all(
     args: argparse.Namespace,
     runs: dict[Path, recipe.Recipe],
+    service: Sequence[str],
     found: Cluster | None = None,
     together: Peers | None = None,
 ) -> dict[str, Any]:
     """Trains each of the runs; several processes train every one of them together."""
-    # After the settings are known to be good: TensorFlow takes seconds to import.
     # Where one worker goes, TensorFlow's own errors would bury the line that says which.
     cli.quiet_tensorflow(errors=found is None)
     import tensorflow as tf
 
-    from alexnet_tf import placement, run_folder, train_loop
-    from pipelines import service_client
+    from alexnet_tf import placement, run_folder, sweep, train_loop
 
-    service = service_client.parse_addresses(args.data_service) if args.data_service else ()
     if args.deterministic:
         tf.config.experimental.enable_op_determinism()
     with together.starting() if together else contextlib.nullcontext():
@@ -137,6 +145,8 @@ def _train_all(
         sweep.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
     figures = []
     for workdir, wanted in runs.items():
+        if len(runs) > 1 and place.is_chief:
+            print(f"{workdir}:", flush=True)
         with run_folder.opened(workdir, wanted, args.data, place) as run:
             figures.append(train_loop.train(run, run.open_source(), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}

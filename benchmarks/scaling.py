@@ -131,6 +131,7 @@ def _compare_weights(names: list[str], arguments: argparse.Namespace) -> dict[st
         "dropout_rate": "0",
         "initializer": "he",
         "pixel_divisor": "30",
+        "clip_norm": "5",  # without it the steps are so long that rounding grows a thousandfold
     }
     context = multiprocessing.get_context("spawn")
     figures: dict[str, float] = {}

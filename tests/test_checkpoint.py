@@ -210,7 +210,7 @@ def test_a_runs_network_is_its_best_or_its_newest(run: Run) -> None:
     kept.save(4, checkpoint.network_arrays(newest), {})
     np.testing.assert_array_equal(_weights(checkpoint.load_network(run, "best")), _weights(newest))
     assert checkpoint.loaded_step(run) == 4
-    kept.save_best(best, {"step": 2})
+    kept.save_best(2, checkpoint.network_arrays(best), 0.5)
     assert (checkpoint.loaded_step(run), checkpoint.loaded_step(run, "newest")) == (2, 4)
     loaded = checkpoint.load_network(run)
     np.testing.assert_array_equal(_weights(loaded), _weights(best))
@@ -228,6 +228,6 @@ def test_a_runs_network_is_its_best_or_its_newest(run: Run) -> None:
 
 
 def test_the_checkpoint_of_a_run_with_other_classes_is_refused(run: Run) -> None:
-    Checkpoints(run.checkpoint_dir).save_best(model.build("paper", 4), {})
+    Checkpoints(run.checkpoint_dir).save_best(1, checkpoint.network_arrays(model.build("paper", 4)), 0.5)
     with pytest.raises(UserError, match=r"best\.npz: the checkpoint of another network: network/fc8/kernel"):
         checkpoint.load_network(run)
