@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -30,7 +31,7 @@ from pipelines import command
 from pipelines.config import DataError
 
 TIMES = ("seconds", "images_per_second")  # columns of metrics.csv
-SETTINGS = {"batch_size": "16", "epochs": "20", "evaluate_every": "2", "checkpoint_every": "1"}
+SETTINGS = {"batch_size": "16", "epochs": "20", "evaluate_every": "4", "checkpoint_every": "3"}
 DATA = "synthetic:192,24"  # 12 steps an epoch
 LONGEST_LIFE = 1.6  # times as long as to the first save
 SAVES = 3
@@ -74,7 +75,8 @@ def _kill(kills: int, seed: int, devices: str) -> dict[str, Any]:
             time.sleep(0.05)
         start_up = time.monotonic() - started
         _end(process)
-        print(f"left alone: {time.monotonic() - started:.0f} s, of which {start_up:.0f} s to the first save")
+        took = time.monotonic() - started
+        print(f"left alone: {took:.0f} s, of which {start_up:.0f} s to the first save", flush=True)
         steps = []
         for number in range(1, kills + 1):
             process = _start(parts, devices)
@@ -95,10 +97,10 @@ def _kill(kills: int, seed: int, devices: str) -> dict[str, Any]:
 def _start(workdir: Path, devices: str) -> subprocess.Popen[bytes]:
     sets = [word for field, value in SETTINGS.items() for word in ("--set", f"{field}={value}")]
     words = ["--recipe", "quickstart", "--data", DATA, "--workdir", str(workdir), "--devices", devices]
-    return subprocess.Popen(
-        [sys.executable, "-m", "alexnet_tf.train", *words, "--deterministic", *sets],
-        stdout=subprocess.DEVNULL,
-    )
+    # A log level that this process has set for itself would make the other show its notices.
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    command_line = [sys.executable, "-m", "alexnet_tf.train", *words, "--deterministic", *sets]
+    return subprocess.Popen(command_line, env=environment, stdout=subprocess.DEVNULL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
