@@ -8,13 +8,14 @@ needs no entry, since the batches are a pure function of the step. zip's checksu
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,11 @@ class DamagedCheckpoint(UserError):
 
 
 def write(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
-    """Writes one checkpoint; on any failure the old file, if there was one, stays as it was."""
+    """Writes one checkpoint; on any failure the old file, if there was one, stays as it was.
+
+    The two halves of a layer on two devices are joined: a checkpoint is that of one device.
+    """
+    arrays = towers_arrays.join_halves(arrays)
     record = json.dumps({"arrays": len(arrays), "state": state})
     entries: dict[str, Any] = {_STATE: np.frombuffer(record.encode(), np.uint8), **arrays}
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -130,13 +135,24 @@ class Checkpoints:
 
 def network_arrays(network: keras.Model) -> Arrays:
     """A copy of every weight of a network by its path, such as `network/conv1_a/kernel`."""
-    return towers_arrays.join_halves({f"{_WEIGHT}{v.path}": _copy(v) for v in network.weights})
+    return _copied(_weights(network), {})
 
 
-def _copy(variable: Any) -> np.ndarray:
-    # TensorFlow gives a view of the very memory that the next step writes. Keras would copy it once more.
-    value = variable.value
-    return np.array(value.read_value() if hasattr(value, "read_value") else value, copy=True)
+def _weights(network: keras.Model) -> Iterator[tuple[str, Any]]:
+    return ((f"{_WEIGHT}{variable.path}", variable) for variable in network.weights)
+
+
+def _copied(named: Iterable[tuple[str, Any]], into: Arrays) -> Arrays:
+    """The values of variables in arrays of our own, those of `into` where it has them."""
+    for name, variable in named:
+        # TensorFlow gives a view of the very memory that the next step writes; Keras would copy it twice.
+        tensor = variable.value
+        value = np.asarray(tensor.read_value() if hasattr(tensor, "read_value") else tensor)
+        if name in into:
+            np.copyto(into[name], value)
+        else:
+            into[name] = np.array(value, copy=True)
+    return into
 
 
 def _state_variables(
@@ -151,10 +167,18 @@ def _state_variables(
         yield f"optimizer/{variable.path}", variable
 
 
-def training_arrays(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Arrays:
-    """A copy of everything of a run that is an array; that of a network in two halves is joined."""
-    others = {name: _copy(v) for name, v in _state_variables(network, optimizer)}
-    return {**network_arrays(network), **towers_arrays.join_halves(others)}
+def training_arrays(
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, into: Arrays | None = None
+) -> Arrays:
+    """A copy of everything of a run that is an array.
+
+    Args:
+      network, optimizer: of the run.
+      into: an earlier copy whose memory is used again: to touch half a gigabyte for the first time takes
+        longer than to copy it.
+    """
+    named = itertools.chain(_weights(network), _state_variables(network, optimizer))
+    return _copied(named, {} if into is None else into)
 
 
 def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
@@ -163,7 +187,7 @@ def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
     Raises:
       UserError: the arrays belong to another network.
     """
-    _assign([(f"{_WEIGHT}{v.path}", v) for v in network.weights], arrays, where)
+    _assign(list(_weights(network)), arrays, where)
 
 
 def restore_training(

@@ -238,6 +238,7 @@ class _Trainer:
 
     def _save(self, *, best: bool = False) -> None:
         if self.placement.is_chief:
+            self.writer.wait()  # the memory of the copy before is used again
             self.writer.save(self.state.step, *self.state.capture(), best=best)
 
     def _restore(self) -> None:

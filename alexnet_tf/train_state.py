@@ -37,6 +37,7 @@ class TrainState:
         self.sums = Sums(0.0, 0.0, 0.0, 0.0)
         self.last: dict[str, float] = {}
         self.first_step = 0  # of this process
+        self._copy: checkpoint.Arrays = {}
 
     def advance(self, sums: Sums, seconds: float) -> None:
         """Takes note of one step."""
@@ -64,7 +65,7 @@ class TrainState:
         return means
 
     def capture(self) -> tuple[checkpoint.Arrays, dict[str, Any]]:
-        """A copy of everything, which stays as it is while training goes on."""
+        """A copy of everything, which stays as it is while training goes on, until the next call."""
         state = {
             "schedule": self.schedule.state(),
             "seconds": self.seconds,
@@ -72,7 +73,8 @@ class TrainState:
             "sums": list(self.sums),
             "last": self.last,
         }
-        return checkpoint.training_arrays(self.network, self.optimizer), state
+        self._copy = checkpoint.training_arrays(self.network, self.optimizer, into=self._copy)
+        return self._copy, state
 
     def restore(self, arrays: checkpoint.Arrays, state: dict[str, Any], where: str) -> None:
         """The inverse of `capture`.

@@ -151,6 +151,7 @@ def _cost_of_saving(between: int) -> dict[str, Any]:
             plain.append(_timed(step, between))
             started = time.perf_counter()
             state.step += between
+            writer.wait()
             writer.save(state.step, *state.capture(), best=True)
             held.append(time.perf_counter() - started)
             saving.append(_timed(step, between) + held[-1])

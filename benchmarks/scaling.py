@@ -181,13 +181,14 @@ def _saving(
 ) -> None:
     """Takes some steps; the first process of a way writes its weights before and after."""
     command.quiet_tensorflow()
+    from alexnet_tf import towers_arrays
     from benchmarks import train_step_contenders
 
     step, state = train_step_contenders.ours_at(*_placed(devices, workers, index, settings))
     folder.mkdir(exist_ok=True)
     for when in ("before", "after"):
         if index == 0:
-            arrays, _ = state.capture()
+            arrays = towers_arrays.join_halves(state.capture()[0])
             weights: dict[str, Any] = {k: v for k, v in arrays.items() if k.startswith("network/")}
             np.savez(folder / f"{when}.npz", **weights)
         for _ in range(steps if when == "before" else 0):
