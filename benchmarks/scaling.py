@@ -19,6 +19,7 @@ import argparse
 import functools
 import json
 import multiprocessing
+import os
 import socket
 import sys
 import tempfile
@@ -196,7 +197,8 @@ def _saving(
 
 
 def _placed(devices: str, workers: tuple[str, ...], index: int, settings: dict[str, str]) -> Any:
-    """A placement and a recipe."""
+    """A placement and a recipe; processes share out the processors, as the launcher has them do."""
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(workers)))
     from alexnet_tf import placement, recipe
     from alexnet_tf.cluster import Cluster
 

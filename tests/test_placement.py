@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf import placement
+from alexnet_tf import placement, recipe
 from alexnet_tf.errors import UserError
 
 # Trains the tiny network on fixed batches in several ways; prints the weights of each.
@@ -130,3 +130,51 @@ def test_replicas_draw_masks_of_their_own(ways):
 def test_devices_that_do_not_exist(devices, words):
     with pytest.raises(UserError, match=words):
         placement.place(devices)
+
+
+def gpus(monkeypatch, count):
+    list_devices = placement.tf.config.list_physical_devices
+    fake = [f"GPU:{n}" for n in range(count)]
+    monkeypatch.setattr(
+        placement.tf.config,
+        "list_physical_devices",
+        lambda kind=None: fake if kind == "GPU" else list_devices(kind),
+    )
+
+
+@pytest.mark.parametrize(
+    ("devices", "count", "words"),
+    [
+        ("mirrored:4", 2, "--devices mirrored:4: this machine has 2 GPUs; ask for as many or fewer"),
+        ("towers", 1, "--devices towers needs two GPUs, or none; this machine has one"),
+        ("mirrored:64", 0, "needs 64 logical CPUs"),
+    ],
+)
+def test_devices_that_are_not_there(monkeypatch, devices, count, words):
+    placement.tf.config.list_logical_devices()  # from here on the processor cannot be cut any more
+    gpus(monkeypatch, count)
+    with pytest.raises(UserError, match=words):
+        placement.place(devices)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"batch_size": "8", "accumulation_steps": "3"},
+            "multiple of `accumulation_steps`; received 8 and 3",
+        ),
+        ({"accumulation_steps": "0"}, "`accumulation_steps` must be positive"),
+    ],
+)
+def test_batches_that_cannot_be_shared_out(settings, words):
+    with pytest.raises(UserError, match=words):
+        recipe.get("paper").replace(settings)
+
+
+def test_what_towers_cannot_do():
+    here = placement.Placement(placement.tf.distribute.get_strategy(), tower_devices=("CPU:0", "CPU:0"))
+    with pytest.raises(UserError, match="leave out xla=true"):
+        here.build(recipe.get("paper").replace({"xla": "true"}), 10)
+    with pytest.raises(UserError, match="`variant` must have two towers: paper, original"):
+        here.build(recipe.get("paper").replace({"variant": "merged"}), 10)

@@ -162,3 +162,17 @@ class TestDamage:
             stored(tmp_path / "none")
         with pytest.raises(DataError, match=r"records\.json is missing"):
             stored(tmp_path)
+
+
+def test_more_workers_than_shards_have_a_share_each(records_folder):
+    source = stored(records_folder)
+    workers = 12
+    assert workers > len(list(records_folder.glob("train-*")))
+    config = DataConfig("synthetic", resize=SIDE, crop=SIDE, colour_noise="none")
+    whole = dataset.build(source, config, "train", workers, training=True).take(2)
+    parts = [
+        dataset.build(source, config, "train", workers, training=True, shard=(index, workers)).take(2)
+        for index in range(workers)
+    ]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert list(batch["key"].numpy()) == [key for share in shares for key in share["key"].numpy()]
