@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12      the interpreter that $(VENV) is built from (3.10 to 3.13)
 #   SEED=1                 another seed for `make quickstart`; it gets a run folder of its own
-#   PYTEST_ARGS="-k lrn"   handed to pytest by `make test`
+#   PYTEST_ARGS="-k lrn"   handed to pytest by `make test`, which runs two files at a time
 #   BENCHMARK=input        which benchmark `make bench` runs
 
 PYTHON ?= python3
@@ -60,7 +60,7 @@ quickstart: $(STAMP)
 	@echo "Name your own:  $(PY) -m alexnet_tf.predict --export $(RUN)/export PICTURE..."
 
 test: $(STAMP)
-	$(QUIET) $(PY) -m pytest $(PYTEST_ARGS)
+	$(QUIET) $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -25,12 +25,16 @@ INSTALLED = ("alexnet_tf", "pipelines", "serving")
 LIGHT = (
     "alexnet_tf",
     "alexnet_tf.cli",
+    "alexnet_tf.cluster",
     "alexnet_tf.errors",
+    "alexnet_tf.peers",
     "alexnet_tf.recipe",
+    "alexnet_tf.sweep",
     "alexnet_tf.variants",
     "pipelines",
     "pipelines.command",
     "pipelines.config",
+    "pipelines.service_client",
     "serving",
 )
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "torch", "tf_keras_vis", "grpc")
