@@ -14,7 +14,6 @@ holds up the loop; `in all` is what the writing in the background takes from the
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -48,20 +47,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     command.add_json_flag(parser)
     arguments = parser.parse_args(argv)
-    try:
-        figures: dict[str, Any] = {}
-        if arguments.between > 0:
-            figures |= _cost_of_saving(arguments.between)
-        if arguments.kills > 0:
-            figures |= _kill(arguments.kills, arguments.seed, arguments.devices)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return command.EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return command.EXIT_INTERRUPTED
-    if arguments.json:
-        print(json.dumps(figures))
-    return 0
+    return command.run(lambda: _measure(arguments), as_json=arguments.json, tensorflow=False)
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    if arguments.between > 0:
+        figures |= _cost_of_saving(arguments.between)
+    if arguments.kills > 0:
+        figures |= _kill(arguments.kills, arguments.seed, arguments.devices)
+    return figures
 
 
 def _kill(kills: int, seed: int, devices: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import multiprocessing
 import os
 import socket
@@ -76,19 +75,15 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("rounds", "steps", "batch"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be 1 or more; received {getattr(arguments, name)}")
+    return command.run(lambda: _measure(arguments), as_json=arguments.json, tensorflow=False)
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     names = ["one", *(name for name in WAYS if name in (arguments.only or WAYS) and name != "one")]
-    try:
-        figures = _measure_speed(names, arguments)
-        if arguments.same_steps > 0:
-            figures["weights"] = _compare_weights(names, arguments)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return command.EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return command.EXIT_INTERRUPTED
-    if arguments.json:
-        print(json.dumps(figures))
-    return 0
+    figures = _measure_speed(names, arguments)
+    if arguments.same_steps > 0:
+        figures["weights"] = _compare_weights(names, arguments)
+    return figures
 
 
 def _measure_speed(names: list[str], arguments: argparse.Namespace) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.util
-import json
 import os
 import sys
 from typing import Any, NamedTuple
@@ -27,7 +26,6 @@ from typing import Any, NamedTuple
 from benchmarks import train_step_kernels, turns
 from benchmarks.train_step_contenders import CONTENDERS, Contender
 from pipelines import command
-from pipelines.config import DataError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 KERNELS = {
@@ -77,16 +75,7 @@ def main(argv: list[str] | None = None) -> int:
         os.environ.update(
             dict.fromkeys(THREAD_VARIABLES, str(arguments.threads))
         )  # the processes inherit them
-    try:
-        figures = _measure(arguments)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return command.EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        return command.EXIT_INTERRUPTED
-    if arguments.json:
-        print(json.dumps(figures))
-    return 0
+    return command.run(lambda: _measure(arguments), as_json=arguments.json, tensorflow=False)
 
 
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
