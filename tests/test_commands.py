@@ -101,5 +101,8 @@ def test_documented_options_exist(words):
     for part in parts(module):
         if rest[0] in (part, "METHOD"):
             offered += run(module, part, "--help")[2]
+    if "--" in rest:  # what follows is for the command that this one starts
+        offered += run("alexnet_tf.train", "--help")[2]
+        rest.remove("--")
     options = {word.partition("=")[0] for word in rest if word.startswith("--")}
     assert {option for option in options if not re.search(rf"{option}\b", offered)} == set()
