@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import math
 import multiprocessing
 import os
 import socket
@@ -155,7 +156,7 @@ def _compare_weights(names: list[str], arguments: argparse.Namespace) -> dict[st
             most = max(float(np.abs(difference).max()) for difference in differences)
             figures[name] = {"share_of_change": share, "largest": most}
             print(
-                f"{name:12} weights after {arguments.same_steps} steps differ by {share:.1e} of their change, "
+                f"{name:12} weights after {arguments.same_steps} steps differ by {share:.1e} of the change, "
                 f"one of them by {most:.1e}"
             )
     return figures
