@@ -83,9 +83,14 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its contenders are left out (pip install 'alexnet-tf[compare]')")
         names = [name for name in names if not name.endswith("_torch")]
-    makers = {name: [functools.partial(ALL[name].make, arguments.batch)] for name in names}
+    makers = {name: [functools.partial(_make, name, arguments.batch)] for name in names}
     taken = turns.take(makers, rounds=arguments.rounds, steps=arguments.steps)
     return _report(taken, arguments.batch)
+
+
+def _make(name: str, batch: int) -> turns.Step:
+    """A contender by its name, which can be sent to another process."""
+    return ALL[name].make(batch)
 
 
 def _report(taken: dict[str, list[turns.Cost]], batch: int) -> dict[str, Any]:
