@@ -74,11 +74,11 @@ def median(turns: Sequence[Cost]) -> Cost:
 
 def _ask(name: str, team: Sequence[Connection], steps: int) -> Cost:
     """Lets a contender's processes take `steps`; returns the mean cost of one."""
-    for connection in team:
-        connection.send(steps)
     try:
+        for connection in team:
+            connection.send(steps)
         costs = [Cost(*connection.recv()) for connection in team]
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise DataError(f"{name}: its process ended before its step; the reason stands above") from None
     return Cost(max(cost.wall for cost in costs), sum(cost.processor for cost in costs))
 
