@@ -63,7 +63,7 @@ class CheckpointWriter:
 
         Args:
           step: updates taken.
-          arrays, state: of `TrainState.capture`; nobody may change them any more.
+          arrays, state: of `TrainState.capture`, which takes the same memory again: `wait` comes first.
           best: whether the validation error has never been as low.
 
         Raises:

@@ -9,6 +9,8 @@ skipped.csv        broken pictures that were left out, with the reason
 metrics.csv        a row an evaluation
 checkpoints/       step-NNNNNNNN.npz (the newest) and best.npz
 tensorboard/       where TensorBoard is installed
+placement.png      with --devices towers: what crosses between the devices; placement.json has the numbers
+training.lock      held by the training that is under way
 """
 
 from __future__ import annotations

@@ -185,10 +185,8 @@ class _TowerBuilder(model.Builder):
             outputs = self.layer(_HaloFork, name=f"{name}_edge", tower=tower, **edge)(x)
             own.append(outputs[0])
             edges.append(outputs[1])
-        kind, parts = (
-            HaloResponseNormalization,
-            zip((False, True), self.arch.towers, own, edges[::-1], strict=True),
-        )
+        parts = zip((False, True), self.arch.towers, own, edges[::-1], strict=True)
+        kind = HaloResponseNormalization
         return [
             self.layer(kind, halo_first=first, name=name, tower=tower, **settings)([x, halo])
             for first, tower, x, halo in parts

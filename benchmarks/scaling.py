@@ -101,7 +101,7 @@ def _measure_speed(names: list[str], arguments: argparse.Namespace) -> dict[str,
         [n for n in names if WAYS[n].workers == 1 and n != "one"],
         [n for n in names if WAYS[n].workers > 1],
     ]:
-        if not group and names != ["one"]:
+        if not group:
             continue
         contenders = {"one": _makers(_stepping, WAYS["one"], settings)}
         for name in group:

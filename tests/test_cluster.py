@@ -219,4 +219,4 @@ def test_tasks_per_node(text, tasks):
 
 def test_the_modules_are_light():
     code = "import sys; import alexnet_tf.cluster, alexnet_tf.peers; sys.exit('tensorflow' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
