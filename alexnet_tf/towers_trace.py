@@ -101,15 +101,6 @@ def _function_graphs() -> list[Any]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), FuncGraph)]
 
 
-def sizes(crossings: Iterable[Crossing]) -> dict[tuple[str, str], int]:
-    """Bytes a step by (place, phase), both directions together, in the order of the graph."""
-    sums: dict[tuple[str, str], int] = {}
-    for crossing in crossings:
-        key = crossing.place, crossing.phase
-        sums[key] = sums.get(key, 0) + (crossing.bytes or 0)
-    return sums
-
-
 class _Part:
     """One device's share of a step."""
 

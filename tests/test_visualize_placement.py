@@ -8,7 +8,7 @@ import two_devices
 from matplotlib.figure import Figure
 from PIL import Image
 
-from alexnet_tf.towers_trace import Crossing, Trace, sizes
+from alexnet_tf.towers_trace import Crossing, Trace
 from alexnet_tf.visualize import placement
 
 HERE, THERE = "GPU:4", "GPU:7"
@@ -16,6 +16,15 @@ HERE, THERE = "GPU:4", "GPU:7"
 
 def crossing(place, phase, source, shape, tensor="t"):
     return Crossing(tensor, source, THERE if source == HERE else HERE, place, phase, "float32", shape)
+
+
+def sizes(crossings):
+    """Bytes a step by (place, phase), both directions together."""
+    sums = {}
+    for crossing in crossings:
+        key = crossing.place, crossing.phase
+        sums[key] = sums.get(key, 0) + (crossing.bytes or 0)
+    return sums
 
 
 @pytest.fixture
