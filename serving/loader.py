@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from tensorflow.core.protobuf import config_pb2
 
 from serving import config_messages, file_system, saved_model, warmup
+from serving.batching import BatchingSession, BatchScheduler
 from serving.batching_parameters import BatchingParameters
-from serving.batching import BatchScheduler, BatchingSession
 from serving.errors import Code, ServingError
-from serving.flags import Flags
 from serving.metrics import ServerMetrics
 from serving.saved_model import Runner
 from serving.servable import Servable

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from pathlib import Path
-from typing import Any
 
-from google.protobuf import text_format
-from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.config import model_server_config_pb2
-
-from serving import config_messages, flags as flag_module, grpc_server
-from serving.batching import BatchScheduler
-from serving.batching_parameters import BatchingParameters
+from serving import flags as flag_module
 from serving.core import Core
-from serving.errors import Code, ServingError, invalid
 from serving.flags import Flags
 from serving.grpc_server import GrpcServer
 from serving.loader import Loader
 from serving.metrics import ServerMetrics
-from serving.repository import Repository, RepositorySettings
-from serving.rest_app import RestApp, RestOptions
+from serving.repository import Repository
+from serving.rest_app import RestApp
 from serving.rest_server import RestServer
 
 ANY_HOST = "[::]"
@@ -61,7 +52,9 @@ class ModelServer:
             scheduler=self._scheduler,
             parameters=parameters,
             per_model_parameters=flags.enable_per_model_batching_parameters,
-            warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
+            warmup_iterations=max(1, flags.num_request_iterations_for_warmup)
+            if flags.enable_model_warmup
+            else 0,
             check_method_name=flags.enable_signature_method_name_check,
         )
         self._repository = Repository(loader, _repository_settings(flags))
