@@ -199,9 +199,8 @@ def _check_list(value: Any, level: int, shape: Sequence[int]) -> None:
     if level >= len(shape):
         raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
     if len(value) != shape[level]:
-        raise invalid(
-            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
-        )
+        found = f"unexpected size: {len(value)} at level: {level}"
+        raise invalid(f"Encountered list at {found} expected size: {shape[level]}")
 
 
 def _check_leaf(value: Any, dtype: int) -> None:
