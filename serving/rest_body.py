@@ -14,6 +14,7 @@ Receive = Callable[[], Awaitable[Any]]
 GZIP_ONLY = 16 + zlib.MAX_WBITS
 PIECE = 1024 * 1024
 TOO_LARGE_STATUS = 413
+LONGEST_LENGTH = 20  # digits of a content length worth reading
 # How much of a refused body is still taken in, and for how long, so that the client comes to read why.
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_SECONDS = 2.0
@@ -40,14 +41,14 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int)
     Args:
       receive: ASGI's.
       headers: lower-case names.
-      max_bytes: of the body as it is sent.
+      max_bytes: of the body as it is sent; 0 for any number.
 
     Raises:
       BodyTooLarge: at once when the header says so, else when the limit is passed.
       ClientGone: the connection ended first.
     """
     declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and len(declared.lstrip(b"0")) > 18 or int(declared or 0) > max_bytes:
+    if max_bytes and declared.isdigit() and (len(declared) > LONGEST_LENGTH or int(declared) > max_bytes):
         raise too_large(max_bytes)
     pieces, length = [], 0
     more = True
@@ -57,7 +58,7 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int)
             raise ClientGone
         pieces.append(message.get("body", b""))
         length += len(pieces[-1])
-        if length > max_bytes:
+        if 0 < max_bytes < length:
             raise too_large(max_bytes)
         more = message.get("more_body", False)
     return b"".join(pieces)
@@ -111,7 +112,9 @@ def gunzip(body: bytes, max_bytes: int) -> bytes:
             body = unpacker.unconsumed_tail
             length += len(piece)
             if length > max_bytes:
-                raise BodyTooLarge(f"Request body is larger than the limit of {max_bytes} bytes once unpacked")
+                raise BodyTooLarge(
+                    f"Request body is larger than the limit of {max_bytes} bytes once unpacked"
+                )
             pieces.append(piece)
             if not piece and not body and not unpacker.eof:
                 raise invalid("Failed to decompress the gzip body: it is cut short")

@@ -19,7 +19,7 @@ class RestOptions:
       enable_cors_support: CORS headers on every /v1/ answer (--rest_api_enable_cors_support).
       prometheus_path: where the metrics are shown; "" for nowhere (--monitoring_config_file).
       api_token: requests must carry it as `authorization: Bearer TOKEN`; "" for none (--api_token_file).
-      max_request_bytes: of a body as it is sent (--rest_api_max_request_bytes).
+      max_request_bytes: of a body as it is sent, 0 for any (--rest_api_max_request_bytes).
       max_decompressed_bytes: of a gzip body once unpacked (--rest_api_max_decompressed_bytes).
       header_timeout_in_ms: for a request's header to arrive (--rest_api_header_timeout_in_ms).
       body_timeout_in_ms: for the next part of a body to arrive, or of an answer to be taken.

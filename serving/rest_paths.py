@@ -16,8 +16,12 @@ from serving.specs import ModelSpec
 WHICH = rb"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 PREFIX = re.compile(rb"/v1/.*", re.IGNORECASE)
 # The verb is the one word whose case counts.
-INFERENCE = re.compile(rb"/v1/models/(?P<name>[^/:]+)" + WHICH + rb":(?P<verb>(?-i:classify|regress|predict))", re.I)
+INFERENCE = re.compile(
+    rb"/v1/models/(?P<name>[^/:]+)" + WHICH + rb":(?P<verb>(?-i:classify|regress|predict))", re.I
+)
 INFORMATION = re.compile(rb"/v1/models(?:/(?P<name>[^/:]+))?" + WHICH + rb"(?P<metadata>/metadata)?", re.I)
+# Ours, outside /v1/.
+RETRY = re.compile(rb"/models/(?P<name>[^/:]+)/versions/(?P<version>[0-9]+):retry")
 INT64_END = 2**63
 
 
@@ -60,17 +64,29 @@ def route(method: str, target: bytes) -> Route:
     groups = match.groupdict()
     if groups["name"] is None:
         raise invalid("Missing model name in request.")
-    version = None
-    if groups["version"] is not None:
-        digits = groups["version"].decode("ascii")
-        if len(digits.lstrip("0")) > 19 or int(digits) >= INT64_END:
-            raise invalid(f"Failed to convert version: {digits} to numeric.")
-        version = int(digits)
+    version = None if groups["version"] is None else _number(groups["version"])
     label = None if groups["label"] is None else decoded(groups["label"])
     action = "metadata" if groups.get("metadata") else "status"
     if method == "POST":
         action = groups["verb"].decode("ascii")
     return Route(action, ModelSpec(decoded(groups["name"]), version, label))
+
+
+def retry_of(target: bytes) -> tuple[str, int] | None:
+    """Name and version of `/models/NAME/versions/V:retry`; None for another path.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT: the version is no int64.
+    """
+    match = RETRY.fullmatch(target)
+    return (decoded(match["name"]), _number(match["version"])) if match else None
+
+
+def _number(version: bytes) -> int:
+    digits = version.decode("ascii")
+    if len(digits.lstrip("0")) > len(str(INT64_END)) or int(digits) >= INT64_END:
+        raise invalid(f"Failed to convert version: {digits} to numeric.")
+    return int(digits)
 
 
 def decoded(part: bytes) -> str:
