@@ -89,7 +89,7 @@ class SavedModelSession:
         saver = meta_graph.saver_def
         if not saver.restore_op_name or not tf.io.gfile.exists(f"{prefix}.index"):
             return
-        feeds = {saver.filename_tensor_name: _strings(prefix), **_asset_feeds(path, meta_graph)}
+        feeds = {saver.filename_tensor_name: _scalar(prefix), **_asset_feeds(path, meta_graph)}
         self._run(feeds, [], [saver.restore_op_name], None)
 
     def initialize(self, path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
@@ -208,24 +208,21 @@ def _init_operation(meta_graph: meta_graph_pb2.MetaGraphDef) -> str:
     if signature is not None and INIT_OP in signature.outputs:
         return signature.outputs[INIT_OP].name.partition(":")[0]
     for collection in INIT_COLLECTIONS:
-        names = (
-            meta_graph.collection_def[collection].node_list.value
-            if (collection in meta_graph.collection_def)
-            else ()
-        )
-        if len(names) == 1:
-            return names[0].partition(":")[0]
+        if collection in meta_graph.collection_def:
+            nodes = meta_graph.collection_def[collection].node_list.value
+            if len(nodes) == 1:
+                return nodes[0].partition(":")[0]
     return ""
 
 
 def _asset_feeds(path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> dict[str, np.ndarray]:
     return {
-        asset.tensor_info.name: _strings(os.path.join(path, "assets", asset.filename))
+        asset.tensor_info.name: _scalar(os.path.join(path, "assets", asset.filename))
         for asset in meta_graph.asset_file_def
     }
 
 
-def _strings(text: str) -> np.ndarray:
+def _scalar(text: str) -> np.ndarray:
     """A scalar string tensor."""
     return np.array(os.fsencode(text), object)
 
