@@ -1,7 +1,7 @@
 """Which versions of a model lie in its base path, and which of them its policy wants.
 
-A version folder's name is a number, whatever else lies beside it. Folders are only listed: what changes inside
-one is not looked at, as in tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc.
+A version folder's name is a number, whatever else lies beside it. Folders are only listed: what changes
+inside one is not looked at (tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def wanted_versions(model: ModelSettings) -> dict[int, str]:
     """Looks into a model's base path.
 
     Returns:
-      The path of each version that the model's policy wants; empty when there is none, which unloads the model.
+      The path of each version that the model's policy wants; empty when there is none, which unloads the
+      model.
 
     Raises:
       ServingError: NOT_FOUND when the base path is missing or cannot be read; nothing should change then.
@@ -51,7 +52,8 @@ def wanted_versions(model: ModelSettings) -> dict[int, str]:
             continue
         if version in found:
             logging.getLogger("serving").warning(
-                "Duplicate version directories detected. Version %d will be loaded from %s, %s will be ignored.",
+                "Duplicate version directories detected. Version %d will be loaded from %s, %s will be "
+                "ignored.",
                 version,
                 name,
                 found[version],
@@ -66,8 +68,8 @@ def shortcoming(model: ModelSettings, versions: dict[int, str]) -> str:
     """What is missing among the versions found, in TF Serving's words; empty when nothing is."""
     if not versions and model.policy.kind != "specific":
         return (
-            f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget to name "
-            "your leaf directory as a number (eg. '/1/')?"
+            f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget to "
+            "name your leaf directory as a number (eg. '/1/')?"
         )
     missing = sorted(model.policy.versions - set(versions))
     if missing:
