@@ -2,7 +2,7 @@
 
 TF Serving's metrics keep its names, labels, bounds and units (microseconds), so that dashboards made for it
 read this server. Ours follow Prometheus' own conventions (`alexnet_tf_serving_...`, base units, no colon: TF
-Serving's names begin with one, and Prometheus keeps it for recording rules), so that none is taken for another.
+Serving's names begin with one, and Prometheus keeps it for recording rules), so that none is mistaken.
 """
 
 from __future__ import annotations
