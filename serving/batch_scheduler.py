@@ -111,7 +111,7 @@ class BatchScheduler:
             return sum(len(queue) for queue in self._queues.values())
 
     def finish(self, owner: BatchOwner) -> None:
-        """Takes no more tasks of an owner, runs those in line without waiting for company; blocks until done."""
+        """Takes no more tasks of an owner, and returns once those in line have run, without company."""
         with self._lock:
             owner.closed = True
             for key, queue in self._queues.items():

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class BatchingSession:
     """Joins runs that feed and fetch the same tensors along their first dimension.
 
-    Every input must have a first dimension, equal for all inputs of a run, and every output that of the batch;
-    see `batch_tensors` for the errors. A batch runs until the latest deadline of its members. Runs whose
-    inputs differ in dtype are never joined; a run of 0 rows goes straight to the session.
+    Every input must have a first dimension, equal for all inputs of a run, and every output that of the
+    batch; see `batch_tensors` for the errors. A batch runs until the latest deadline of its members. Runs
+    whose inputs differ in dtype are never joined; a run of 0 rows goes straight to the session.
 
     In TF Serving a bad request fails all that share its batch. Here a batch that fails with INVALID_ARGUMENT
     is run again in halves until the bad request stands alone: it gets its own error, and the others
@@ -105,7 +105,7 @@ class BatchingSession:
             self._scheduler.deliver(pieces, outputs)
 
     def _outputs(self, pieces: Sequence[Slice]) -> list[list[np.ndarray]]:
-        """Runs slices as one batch and cuts the outputs; arrays for each slice, in the order of its fetches."""
+        """Runs slices as one batch; arrays for each slice, in the order of its fetches."""
         rows = sum(piece.rows for piece in pieces)
         size = self.parameters.padded(rows)
         self._metrics.batch_formed(size, size - rows)

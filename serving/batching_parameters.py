@@ -1,7 +1,8 @@
-"""How requests are gathered into batches: TF Serving's parameters, their defaults and what they must fulfil."""
+"""How requests are gathered into batches: TF Serving's parameters, their defaults, what they must fulfil."""
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ def processors() -> int:
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """The message BatchingParameters of session_bundle_config.proto, checked and with every default filled in.
+    """The message BatchingParameters of session_bundle_config.proto, checked, every default filled in.
 
     Attributes:
       max_batch_size: rows of a batch, and of the largest request. With splitting only the latter.
@@ -67,7 +68,7 @@ class BatchingParameters:
 
     @property
     def queue_batches(self) -> int:
-        """Batches that wait in one queue; 0 means 1, as TF Serving has come to read it, but when splitting."""
+        """Batches that wait in one queue; 0 is taken as 1, TF Serving's kindness to old configurations."""
         return max(self.max_enqueued_batches, 1)
 
     def __post_init__(self) -> None:
@@ -91,14 +92,14 @@ class BatchingParameters:
             raise invalid(f"max_execution_batch_size must be positive; was {self.batch_rows}")
         if self.max_batch_size < self.batch_rows:
             raise invalid(
-                "When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or equal "
-                f"to max_execution_batch_size; were {self.max_batch_size} and {self.batch_rows}"
+                "When enable_large_batch_splitting is true, input_batch_size_limit must be greater than or "
+                f"equal to max_execution_batch_size; were {self.max_batch_size} and {self.batch_rows}"
             )
 
     def _check_allowed_batch_sizes(self) -> None:
         """The last one must be max_batch_size also when requests are split: TF Serving loads nothing else."""
         sizes = self.allowed_batch_sizes
-        if any(later <= earlier for earlier, later in zip(sizes, sizes[1:], strict=False)):
+        if any(later <= earlier for earlier, later in itertools.pairwise(sizes)):
             raise invalid("allowed_batch_sizes entries must be monotonically increasing")
         if sizes and sizes[-1] != self.max_batch_size:
             raise invalid(
