@@ -138,4 +138,7 @@ def _text(text: Any) -> Text:
 def _print(what: Any, indent: int = 0) -> None:
     width = None if sys.stdout.isatty() else ENDLESS
     console = Console(file=sys.stdout, width=width, highlight=False)
-    console.print(Padding(what, (0, 0, 0, indent), expand=False) if indent else what)
+    with console.capture() as captured:
+        console.print(Padding(what, (0, 0, 0, indent), expand=False))
+    for line in captured.get().splitlines():
+        print(line.rstrip())

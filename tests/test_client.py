@@ -59,7 +59,8 @@ def test_an_address_as_others_take_it():
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":80", "host:0", "host:70000", "host:x", "ftp://h", "host/path", "http://u@h", "h h", "http://h?q"]
+    "text",
+    ["", ":80", "host:0", "host:70000", "host:x", "ftp://h", "host/path", "http://u@h", "h h", "http://h?q"],
 )
 def test_what_is_no_address(text):
     with pytest.raises(UserError, match="a server's address"):
@@ -80,8 +81,14 @@ def test_predict_in_both_forms(client, fake):
 
 def test_arrays_become_lists(client, fake):
     with pytest.raises(ServingError):
-        client.predict({"image_bytes": np.array([[1.5, 2.0]], np.float32), "n": np.int64(3), "t": (True, "a")})
-    assert json.loads(fake.requests[-1][3])["inputs"] == {"image_bytes": [[1.5, 2.0]], "n": 3, "t": [True, "a"]}
+        client.predict(
+            {"image_bytes": np.array([[1.5, 2.0]], np.float32), "n": np.int64(3), "t": (True, "a")}
+        )
+    assert json.loads(fake.requests[-1][3])["inputs"] == {
+        "image_bytes": [[1.5, 2.0]],
+        "n": 3,
+        "t": [True, "a"],
+    }
 
 
 def test_bytes_come_back_as_bytes(client):
@@ -167,7 +174,7 @@ def test_refusals_are_not_tried_again(client, fake, status, code):
 
 def test_an_error_of_something_else_than_tf_serving(client, fake):
     fake.script = [(404, b"<html>nothing\n here</html>")]
-    with pytest.raises(ServingError, match="HTTP 404 Not Found, .*<html>nothing here</html>"):
+    with pytest.raises(ServingError, match=r"HTTP 404 Not Found, .*<html>nothing here</html>"):
         client.status()
 
 
@@ -180,7 +187,7 @@ def test_a_busy_server_is_asked_again(client, fake, status):
 
 def test_tries_are_counted(fake):
     fake.script = [(503, {"error": "full"})] * 9
-    with connect(fake.address, model="pets", retries=2) as one, pytest.raises(ServingError, match="^full$"):
+    with connect(fake.address, model="pets", retries=2) as one, pytest.raises(ServingError, match=r"^full$"):
         one.status()
     assert len(fake.requests) == 3
 
