@@ -16,6 +16,8 @@ from serving.rest_app import RestApp
 from serving.rest_server import RestServer
 
 ANY_HOST = "[::]"
+PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
+DEMO_FOLDER = Path(__file__).parent / "demo"
 THREADS_PER_CPU = 4
 
 log = logging.getLogger("serving")
@@ -87,10 +89,17 @@ class ModelServer:
     def stop(self, grace: float | None = None) -> None:
         """Refuses new requests, finishes those begun within `grace` seconds, unloads everything."""
         seconds = self._flags.drain_timeout_seconds if grace is None else grace
-        ends = time.monotonic() + seconds
-        stopping = [server.begin_stop(seconds) for server in (self._rest, self._grpc) if server is not None]
-        for finished in stopping:
-            finished.wait(max(0.0, ends - time.monotonic()) + 1.0)
+        # Side by side: what one transport still answers must not cost the other its time.
+        stopping = [
+            threading.Thread(target=server.stop, args=(seconds,), name="drain")
+            for server in (self._rest, self._grpc)
+            if server is not None
+        ]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        self._rest = self._grpc = None
         self._repository.stop()
         if self._scheduler is not None:
             self._scheduler.close()
@@ -132,3 +141,121 @@ class ModelServer:
         self.rest_port = server.start()
         self._rest = server
         log.info("Exporting HTTP/REST API at:%s:%d ...", self._host or "localhost", self.rest_port)
+
+
+def session_config(flags: Flags) -> config_pb2.ConfigProto:
+    """The configuration of every session.
+
+    Raises:
+      ServingError: --tensorflow_session_config_file cannot be read.
+    """
+    config = config_pb2.ConfigProto()
+    if flags.tensorflow_session_config_file:
+        config_messages.read_text_file(flags.tensorflow_session_config_file, config)
+    both = flags.tensorflow_session_parallelism
+    # 0 leaves what the file says.
+    if both or flags.tensorflow_intra_op_parallelism:
+        config.intra_op_parallelism_threads = both or flags.tensorflow_intra_op_parallelism
+    if both or flags.tensorflow_inter_op_parallelism:
+        config.inter_op_parallelism_threads = both or flags.tensorflow_inter_op_parallelism
+    if flags.per_process_gpu_memory_fraction:
+        config.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
+    config.allow_soft_placement = True  # as TF Serving does: a pinned graph runs where it can
+    return config
+
+
+def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
+    """The models to serve: the configuration file's, or the one that the flags name."""
+    config = model_server_config_pb2.ModelServerConfig()
+    if flags.model_config_file:
+        return config_messages.read_text_file(flags.model_config_file, config)
+    model = config.model_config_list.config.add(
+        name=flags.model_name, base_path=flags.model_base_path, model_platform="tensorflow"
+    )
+    if not file_system.is_uri(model.base_path):
+        # Whoever types a launch line may name a folder from where they stand.
+        model.base_path = str(Path(model.base_path).expanduser().absolute())
+    return config
+
+
+def _batching(
+    flags: Flags, metrics: ServerMetrics
+) -> tuple[BatchScheduler | None, BatchingParameters | None]:
+    """The shared pool, and the parameters of models that have none of their own."""
+    if not flags.enable_batching:
+        return None, None
+    if flags.batching_parameters_file:
+        parameters = batching_parameters.read_file(flags.batching_parameters_file)
+    else:
+        parameters = batching_parameters.without_file()
+    return BatchScheduler(parameters, metrics), parameters
+
+
+def _warmup_iterations(flags: Flags) -> int:
+    return max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0
+
+
+def _repository_settings(flags: Flags) -> RepositorySettings:
+    return RepositorySettings(
+        model_config=model_config(flags),
+        file_system_poll_wait_seconds=flags.file_system_poll_wait_seconds,
+        max_num_load_retries=flags.max_num_load_retries,
+        load_retry_interval_micros=flags.load_retry_interval_micros,
+        num_load_threads=flags.num_load_threads,
+        num_unload_threads=flags.num_unload_threads,
+        allow_version_labels_for_unavailable_models=flags.allow_version_labels_for_unavailable_models,
+        model_config_file=flags.model_config_file,
+        model_config_file_poll_wait_seconds=flags.model_config_file_poll_wait_seconds,
+    )
+
+
+def _read_token(path: str) -> str:
+    """The API token; empty without a file.
+
+    Raises:
+      ServingError: the file cannot be read, or holds no token.
+    """
+    if not path:
+        return ""
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise invalid(f"--api_token_file: {path} cannot be read: {error}") from None
+    if not token or any(character.isspace() for character in token):
+        raise invalid(f"--api_token_file: {path} must hold one word of ASCII characters")
+    return token
+
+
+def _ssl_config(path: str) -> Any:
+    return config_messages.read_text_file(path, config_messages.SSLConfig()) if path else None
+
+
+def _grpc_credentials(flags: Flags) -> Any:
+    if flags.use_alts_credentials:
+        return grpc_server.alts_credentials()
+    config = _ssl_config(flags.ssl_config_file)
+    if config is None:
+        return None
+    return grpc_server.tls_credentials(
+        config.server_key, config.server_cert, config.custom_ca, config.client_verify
+    )
+
+
+def _rest_options(flags: Flags, token: str) -> RestOptions:
+    monitoring = config_messages.MonitoringConfig()
+    if flags.monitoring_config_file:
+        config_messages.read_text_file(flags.monitoring_config_file, monitoring)
+    prometheus = monitoring.prometheus_config
+    return RestOptions(
+        num_threads=flags.rest_api_num_threads or THREADS_PER_CPU * flag_module.cpus(),
+        timeout_in_ms=flags.rest_api_timeout_in_ms,
+        enable_cors_support=flags.rest_api_enable_cors_support,
+        prometheus_path=(prometheus.path or PROMETHEUS_PATH) if prometheus.enable else "",
+        api_token=token,
+        max_request_bytes=flags.rest_api_max_request_bytes,
+        max_decompressed_bytes=flags.rest_api_max_decompressed_bytes,
+        header_timeout_in_ms=flags.rest_api_header_timeout_in_ms,
+        access_log=flags.access_log,
+        demo_folder=DEMO_FOLDER if flags.enable_demo_page else None,
+        ssl_config=_ssl_config(flags.rest_ssl_config_file),
+    )
