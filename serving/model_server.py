@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from pathlib import Path
+from typing import Any
 
+from tensorflow.core.protobuf import config_pb2
+from tensorflow_serving.config import model_server_config_pb2
+
+from serving import batching_parameters, config_messages, file_system, grpc_server
 from serving import flags as flag_module
+from serving.batch_scheduler import BatchScheduler
+from serving.batching_parameters import BatchingParameters
 from serving.core import Core
+from serving.errors import invalid
 from serving.flags import Flags
 from serving.grpc_server import GrpcServer
 from serving.loader import Loader
 from serving.metrics import ServerMetrics
-from serving.repository import Repository
+from serving.repository import Repository, RepositorySettings
 from serving.rest_app import RestApp
+from serving.rest_options import RestOptions
 from serving.rest_server import RestServer
 
 ANY_HOST = "[::]"
+THREADS_PER_CPU = 4
 PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
 DEMO_FOLDER = Path(__file__).parent / "demo"
-THREADS_PER_CPU = 4
 
 log = logging.getLogger("serving")
 

@@ -17,7 +17,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from serving import command, flags as flag_module
+from serving import command
+from serving import flags as flag_module
 from serving.errors import ServingError
 from serving.flags import FlagError, Flags
 

@@ -170,7 +170,8 @@ def test_defaults_fill_what_a_request_leaves_out(tmp_path):
     assert predict(servable, x=x, factor=np.float32(5))["y"].tolist() == [5, 10]
     assert failure(lambda: predict(servable, factor=np.float32(5)))[1] == (
         f"Signature input alias: x(feed name: {signature.inputs['x'].name}) not found in request and no "
-        "default value provided. Inputs expected to be in the request {x}, or default input alias set: {factor}"
+        "default value provided. Inputs expected to be in the request {x}, or default input alias set: "
+        "{factor}"
     )
     assert failure(lambda: predict(servable, x=x, other=x))[1] == (
         "Inputs contains invalid name. Used request inputs: {x}, request input: {other,x}"
