@@ -181,8 +181,11 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         phrase, message = REFUSALS[status]
         body = error_body(message)
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-            % (status, phrase, len(body), body)
+        lines = (
+            b"HTTP/1.1 %d %s" % (status, phrase),
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
         )
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self.transport.close()

@@ -44,13 +44,12 @@ def server_context(config: Any) -> ssl.SSLContext:
 def _load_chain(context: ssl.SSLContext, certificates: str, key: str) -> None:
     """Loads the server's own chain, which Python takes from files alone: private ones, gone at once."""
     with tempfile.TemporaryDirectory(prefix="serving-tls-") as folder:
-        paths = []
-        for name, text in (("certificate.pem", certificates), ("key.pem", key)):
-            paths.append(os.path.join(folder, name))
-            with open(os.open(paths[-1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        certificate_path, key_path = (os.path.join(folder, name) for name in ("certificate.pem", "key.pem"))
+        for path, text in ((certificate_path, certificates), (key_path, key)):
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)
         # No password: a prompt would hold up the start for ever.
-        context.load_cert_chain(*paths, password=lambda: "")
+        context.load_cert_chain(certificate_path, key_path, password=lambda: "")
 
 
 def _unusable(what: str, error: Exception) -> ServingError:
