@@ -39,7 +39,9 @@ def type_name(value: Any) -> str:
         return "True" if value else "False"
     if isinstance(value, (int, float)):
         return "Number"
-    return {str: "String", list: "Array", dict: "Object"}[type(value)]
+    if isinstance(value, str):
+        return "String"
+    return "Array" if isinstance(value, list) else "Object"
 
 
 def format_error(value: Any, complaint: str) -> ServingError:

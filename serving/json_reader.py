@@ -87,6 +87,11 @@ def _has_lone_surrogate(text: str) -> bool:
     return any(match.group(1) for match in ESCAPE.finditer(text))
 
 
+def _scan_string(text: str, begin: int) -> tuple[str, int]:
+    """A string and where it ends; `begin` stands behind its opening mark."""
+    return json.decoder.JSONDecoder().parse_string(text, begin, True)  # type: ignore[attr-defined, no-any-return]
+
+
 def _finite(digits: str) -> float:
     value = float(digits)
     if math.isinf(value):
@@ -187,7 +192,7 @@ class _ExactReader:
     def string(self) -> str:
         begin = self.position
         try:
-            value, end = json.decoder.scanstring(self.text, begin + 1, True)
+            value, end = _scan_string(self.text, begin + 1)
         except json.JSONDecodeError as error:
             self.fail_string(error)
         for match in ESCAPE.finditer(self.text, begin, end):

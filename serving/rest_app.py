@@ -59,9 +59,9 @@ class RestApp:
         self._information = ThreadPoolExecutor(PROBE_THREADS, "rest-probe")
 
     def close(self) -> None:
-        """Ends the threads, once they have done what they were given, and closes the log."""
-        self._inference.shutdown()
-        self._information.shutdown()
+        """Ends the threads, once they have done what they are at, and closes the log."""
+        for pool in (self._inference, self._information):
+            pool.shutdown(wait=False, cancel_futures=True)
         if self._access_log is not None:
             self._access_log.close()
 
@@ -84,6 +84,8 @@ class RestApp:
             return error_answer(error)
         except ClientGone:
             raise
+        except asyncio.CancelledError:  # the server stops, and its grace is over
+            return error_answer(ServingError(Code.UNAVAILABLE, "The server is stopping"))
         except Exception:  # whatever it is, it is ours, and the client gets an answer
             log.exception("%s %s", exchange.method, exchange.shown)
             return error_answer(ServingError(Code.INTERNAL, "Internal error"))
