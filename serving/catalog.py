@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -21,6 +21,13 @@ from serving.specs import ServableId, State, VersionStatus
 
 if TYPE_CHECKING:
     from serving.repository import RepositorySettings
+
+
+class _Outcome(NamedTuple):
+    """How a model that was waited for came out: which version, as text, and its status."""
+
+    which: str
+    status: VersionStatus
 
 
 class Catalog:
@@ -107,44 +114,47 @@ class Catalog:
         else:
             self._notices.say(path, logging.ERROR, "")
 
-    def wait_for(self, names: Iterable[str], noun: str) -> None:
+    def wait_for(self, names: Callable[[], Iterable[str]], noun: str) -> None:
         """Waits until each model has a version that is available or failed.
 
         Args:
-          names: of the models.
+          names: gives the models' names, asked again after every change.
           noun: what the error calls them.
 
         Raises:
           ServingError: UNKNOWN with the reason of each model that failed; CANCELLED when the server stops.
         """
-        names = list(names)
-        self._manager.wait_until(lambda: all(self._outcome(name) is not None for name in names))
-        outcomes = {name: self._outcome(name) for name in names}
+        outcomes: list[_Outcome | None] = []
+
+        def over() -> bool:
+            outcomes[:] = [self._outcome(name) for name in names()]
+            return None not in outcomes
+
+        self._manager.wait_until(over)
         failed = [
-            f"{{{which} due to error: {status.code.name}: {status.message}}}, "
-            for which, status in (outcome for outcome in outcomes.values() if outcome is not None)
-            if status.state != State.AVAILABLE
+            f"{{{outcome.which} due to error: {outcome.status.code.name}: {outcome.status.message}}}, "
+            for outcome in outcomes
+            if outcome is not None and outcome.status.state != State.AVAILABLE
         ]
         if failed:
             raise ServingError(
                 Code.UNKNOWN, f"{len(failed)} {noun} did not become available: {{{''.join(failed)}}}"
             )
 
-    def _outcome(self, name: str) -> tuple[str, VersionStatus] | None:
-        """What there is to wait for no longer: a version as text and its status; None while it may come."""
+    def _outcome(self, name: str) -> _Outcome | None:
+        """What there is to wait for no longer; None while it may come."""
         status = self._manager.reached(name)
         if status is not None:
-            return str(ServableId(name, status.version)), status
-        model = self.models.get(name)
+            return _Outcome(str(ServableId(name, status.version)), status)
+        model, hopeless = self.models.get(name), None
         if model is None:
-            text = "a later configuration leaves it out"
-            return f"{{name: {name}}}", VersionStatus(0, State.END, Code.ABORTED, text)
-        if self._settings.file_system_poll_wait_seconds == 0:
+            hopeless = VersionStatus(0, State.END, Code.ABORTED, "a later configuration leaves it out")
+        elif self._settings.file_system_poll_wait_seconds == 0:
             # Nobody will look again.
             looked_at, problem = self._problems.get(name, (None, ""))
             if looked_at == model and problem:
-                return f"{{name: {name}}}", VersionStatus(0, State.END, Code.NOT_FOUND, problem)
-        return None
+                hopeless = VersionStatus(0, State.END, Code.NOT_FOUND, problem)
+        return None if hopeless is None else _Outcome(f"{{name: {name}}}", hopeless)
 
     def _look_into(self, model: ModelSettings) -> None:
         versions, level = None, logging.WARNING

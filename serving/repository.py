@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
@@ -33,8 +33,8 @@ class RepositorySettings:
 
     Attributes:
       model_config: the first configuration.
-      file_system_poll_wait_seconds: between two looks into the base paths; 0 to look once (after every change of
-        the configuration), negative never to look.
+      file_system_poll_wait_seconds: between two looks into the base paths; 0 to look once (and after every
+        change of the configuration), negative never to look.
       model_config_file: where the configuration is read again; empty for nowhere.
       model_config_file_poll_wait_seconds: between two readings; 0 for never.
     """
@@ -91,7 +91,7 @@ class Repository:
         """
         settings = self._settings
         try:
-            names = self._catalog.apply(settings.model_config)
+            self._catalog.apply(settings.model_config)
             # As many at once as the machine can use, since nobody is being served yet.
             self._manager.limit_load_threads(4 * (os.cpu_count() or 1))
             if settings.file_system_poll_wait_seconds >= 0:
@@ -104,7 +104,7 @@ class Repository:
                 self._pollers.append(Periodic("config", self._catalog.read_file, seconds))
             for poller in self._pollers:
                 poller.start()
-            self._catalog.wait_for(names, "servable(s)")
+            self._catalog.wait_for(lambda: self._catalog.models, "servable(s)")
         except BaseException:
             self.stop()
             raise
@@ -118,25 +118,26 @@ class Repository:
         available or failed; a later call need not wait for this one.
 
         Raises:
-          ServingError: INVALID_ARGUMENT, FAILED_PRECONDITION of the configuration, which changes nothing then;
-            UNKNOWN when a new model's versions failed; CANCELLED by `stop`.
+          ServingError: INVALID_ARGUMENT, FAILED_PRECONDITION of the configuration, which changes nothing
+            then; UNKNOWN when a new model's versions failed; CANCELLED by `stop`.
         """
         if config.WhichOneof("config") != model_config.MODEL_LIST:
             raise invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is "
                 "currently supported"
             )
-        self._catalog.wait_for(self._catalog.apply(config), "model(s)")
+        new = self._catalog.apply(config)
+        self._catalog.wait_for(lambda: new, "model(s)")
 
     def servable(self, spec: ModelSpec) -> ServableHandle:
         """Chooses the version that a request means, to be held with `with`.
 
-        Without a version and a label it is the highest one that is available at that moment. It is not unloaded
-        while it is held.
+        Without a version and a label it is the highest one that is available at that moment. It is not
+        unloaded while it is held.
 
         Raises:
-          ServingError: on entering: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND when the
-            version is not available.
+          ServingError: on entering: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND when
+            the version is not available.
         """
         return ServableHandle(self._manager, self._catalog, spec)
 
@@ -216,7 +217,7 @@ class ServableHandle:
             which = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
             raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {which}")
         self._held: Version = held
-        return held.servable
+        return cast("Servable", held.servable)  # there is one as long as it is held
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
