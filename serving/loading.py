@@ -28,7 +28,7 @@ def load(loader: Load, servable_id: ServableId, path: str) -> tuple[Servable | N
     begun = time.monotonic()
     try:
         servable = loader(servable_id, path)
-    except BaseException as error:  # noqa: BLE001 - what others put into a folder must not end a thread
+    except BaseException as error:  # what others put into a folder must not end a thread
         if not isinstance(error, ServingError):
             log.debug("Loading %s raised", servable_id, exc_info=True)
         failure = _as_serving_error(error)

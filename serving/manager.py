@@ -78,14 +78,15 @@ class Manager:
     def acquire(self, name: str, number: int | None = None) -> Version | None:
         """Lends a version that is available, the highest one without `number`; `release` must follow."""
         with self.changed:
-            versions = self._models.get(name, {})
-            if number is None:
-                found = transitions.available(versions.values())
-            else:
-                found = transitions.available(v for v in [versions.get(number)] if v is not None)
+            found = self._available(name, number)
             if found is not None:
                 found.users += 1
             return found
+
+    def has_available(self, name: str, number: int | None = None) -> bool:
+        """Whether a version, any one without `number`, can answer now."""
+        with self.changed:
+            return self._available(name, number) is not None
 
     def release(self, version: Version) -> None:
         """Takes a version back."""
@@ -175,6 +176,13 @@ class Manager:
             _log().warning("Stopped while these were still in use: %s", ", ".join(left))
         for workers in (self._loaders, self._unloaders):
             workers.end(end - time.monotonic())
+
+    def _available(self, name: str, number: int | None) -> Version | None:
+        versions = self._models.get(name, {})
+        if number is None:
+            return transitions.available(versions.values())
+        version = versions.get(number)
+        return version if version is not None and version.state == State.AVAILABLE else None
 
     def _begin(self, servable_id: ServableId, path: str) -> None:
         """Starts to manage a version."""

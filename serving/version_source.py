@@ -66,15 +66,15 @@ def wanted_versions(model: ModelSettings) -> dict[int, str]:
 
 def shortcoming(model: ModelSettings, versions: dict[int, str]) -> str:
     """What is missing among the versions found, in TF Serving's words; empty when nothing is."""
-    if not versions and model.policy.kind != "specific":
-        return (
-            f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget to "
-            "name your leaf directory as a number (eg. '/1/')?"
-        )
     missing = sorted(model.policy.versions - set(versions))
     if missing:
         return (
             f"Version(s) {', '.join(map(str, missing))} of servable {model.name}, requested to be served as "
             f"'specific', were not found under base path {model.base_path}"
+        )
+    if not versions:
+        return (
+            f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
+            "to name your leaf directory as a number (eg. '/1/')?"
         )
     return ""
