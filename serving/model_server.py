@@ -72,7 +72,7 @@ class ModelServer:
         )
         self._repository = Repository(loader, _repository_settings(flags))
         self.core = Core(self._repository, self.metrics.examples_counted)
-        self.metrics.watch_models(self._repository.models, self._repository.statuses)
+        self.metrics.watch_models(self.core.models)
         self._token = _read_token(flags.api_token_file)
         self._credentials = _grpc_credentials(flags)
         self._rest_options = _rest_options(flags, self._token)

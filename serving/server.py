@@ -120,8 +120,8 @@ def _serve(flags: Flags) -> int:
         signals.received.wait()
     server.stop()
     if flags.json:
-        seconds = round(time.monotonic() - began, 3)
-        print(json.dumps({"seconds": seconds, "requests": server.metrics.requests()}), flush=True)
+        requests = server.metrics.counters()["/tensorflow/serving/request_count"]
+        print(json.dumps({"seconds": round(time.monotonic() - began, 3), "requests": requests}), flush=True)
     return 0
 
 
