@@ -89,7 +89,7 @@ def _has_lone_surrogate(text: str) -> bool:
 
 def _scan_string(text: str, begin: int) -> tuple[str, int]:
     """A string and where it ends; `begin` stands behind its opening mark."""
-    return json.decoder.JSONDecoder().parse_string(text, begin, True)  # type: ignore[attr-defined, no-any-return]
+    return json.decoder.JSONDecoder().parse_string(text, begin, True)  # type: ignore[attr-defined]
 
 
 def _finite(digits: str) -> float:
