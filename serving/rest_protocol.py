@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -16,6 +17,7 @@ REFUSALS = {
     408: (b"Request Timeout", "The request did not arrive in time"),
     431: (b"Request Header Fields Too Large", "The request's header is too large"),
 }
+UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 # A client that is about to use an idle connection gets its answer even while the server stops.
 DRAIN_LINGER_SECONDS = 0.5
 
@@ -65,12 +67,32 @@ class GuardedProtocol(HttpToolsProtocol):
         self._heard = self.loop.time()
         if self._in_header:
             self._header_bytes += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self._in_header and not self.transport.is_closing():
             if self._header_bytes > self._max_header_bytes:
                 self._refuse(431)
             elif (self._begun or self._header_bytes) and "header" not in self._timers:
                 self._start("header", self._header_seconds, self._header_late)
+
+    def _feed(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_with_http1(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _stay_with_http1(self, rest: bytes) -> None:
+        """Goes on with a request that proposes another protocol, as if it had not.
+
+        Java's HttpClient proposes HTTP/2 on every connection's first request, body and all; the parser would
+        take that body for the other protocol's.
+        """
+        head = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        head += [b"%s: %s" % pair for pair in self.headers if pair[0] not in UPGRADE_HEADERS]
+        self.parser = httptools.HttpRequestParser(self)
+        self._feed(b"\r\n".join(head) + b"\r\n\r\n" + rest)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         if not self._is_answering() or not self._in_header or self.scheme == "https":
@@ -101,6 +123,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # `_stay_with_http1` comes back here
         self._in_header = False
         self._stop("header")
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -117,7 +141,7 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._refused:
+        if self._refused or self._in_header:
             return
         self._stop("body")
         self._in_header, self._begun, self._header_bytes = True, False, 0

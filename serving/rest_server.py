@@ -136,7 +136,7 @@ def _tls(options: RestOptions) -> ssl.SSLContext | None:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket.
+    """A bound socket, of a kind that asyncio sends from without delay (it looks at the protocol's number).
 
     Args:
       host: empty for all interfaces: both protocols where the machine has IPv6, else IPv4.
@@ -147,16 +147,20 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """
     try:
         if host:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+            )[0]
             return _bound(socket.socket(family, kind, protocol), address)
         try:
-            both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+            both = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             return _bound(both, ("::", port))
         except OSError as error:
             if error.errno not in NO_IPV6:
                 raise
-            return _bound(socket.socket(socket.AF_INET, socket.SOCK_STREAM), ("0.0.0.0", port))
+            return _bound(
+                socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP), ("0.0.0.0", port)
+            )
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ServingError(Code.UNAVAILABLE, f"cannot listen on {host or '[::]'}:{port}: {reason}") from error
