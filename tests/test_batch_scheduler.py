@@ -89,6 +89,18 @@ def test_a_patient_queue_does_not_hold_up_an_impatient_one(threads):
         patient.result(PATIENCE)
 
 
+def test_a_thread_that_leaves_with_a_batch_has_another_watch_the_rest():
+    with batching(max_batch_size=9, batch_timeout_micros=100_000, num_batch_threads=2) as bench:
+        slower = bench.another_session(Recorder(), BatchingParameters(batch_timeout_micros=300_000))
+        bench.recorder.gate.clear()
+        (stuck,) = bench.queue([1])
+        (other,) = bench.queue([2], session=slower)
+        assert other.result(PATIENCE)[0].tolist() == [4]
+        assert not stuck.done()
+        bench.recorder.gate.set()
+        assert stuck.result(PATIENCE)[0].tolist() == [2]
+
+
 def test_a_full_queue_refuses_at_once():
     with batching(max_batch_size=2, max_enqueued_batches=2) as bench:
         with bench.busy():
