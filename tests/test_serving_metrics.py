@@ -6,10 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from serving import metrics_registry
 from serving.errors import Code, ServingError
 from serving.metrics import OTHER_NAMES, STRANGE_NAME_LENGTH, MeteredRunner, ServerMetrics
-from serving.metrics_registry import LABEL_SETS, Counter, Gauge, Histogram
 from serving.specs import State, VersionStatus
 
 # 10 x 1.8^k with six significant digits, as `%g` prints them.
@@ -280,15 +278,6 @@ def test_a_name_that_succeeds_makes_room_for_another_stranger(metrics):
     assert 'model_name="late"' in metrics.render()
 
 
-def test_paths_of_old_versions_are_forgotten(metrics):
-    for version in range(LABEL_SETS + 5):
-        metrics.load_done(f"/models/m/{version}", Code.OK, 1)
-    found = lines(metrics, ":tensorflow:cc:saved_model:load_latency{")
-    assert len(found) == LABEL_SETS
-    assert not any('"/models/m/4"' in line for line in found)
-    assert any('"/models/m/5"' in line for line in found)
-
-
 def test_threads_lose_nothing(metrics):
     def count():
         for _ in range(2000):
@@ -302,36 +291,3 @@ def test_threads_lose_nothing(metrics):
         assert counts == sorted(counts)  # a page made meanwhile is one moment's
     assert metrics.counters()["/tensorflow/serving/request_count"] == 16000
     assert lines(metrics, f"{REQUEST_LATENCY}_count")[0].endswith(" 16000")
-
-
-def test_the_wrong_number_of_labels_is_the_programs_mistake():
-    with pytest.raises(ValueError, match="has the labels"):
-        Counter("/a", ("one",)).increment(("1", "2"))
-
-
-def test_names_and_numbers_on_the_page():
-    counter = Counter("/a/b-c.d", ("x.y",))
-    counter.increment(("1",), 5)
-    histogram = Histogram("h", (), (0.1, 2.5e6))
-    histogram.observe((), 0.25)
-    gauge = Gauge("g", ("l",), lambda: {("b",): 2.0, ("a",): 0.5})
-    assert metrics_registry.page([histogram, gauge, counter]).splitlines() == [
-        "# TYPE :a:b:c:d counter",
-        ':a:b:c:d{x_y="1"} 5',
-        "# TYPE g gauge",
-        'g{l="a"} 0.5',
-        'g{l="b"} 2',
-        "# TYPE h histogram",
-        'h_bucket{le="0.1"} 0',
-        'h_bucket{le="2.5e+06"} 1',
-        'h_bucket{le="+Inf"} 1',
-        "h_sum{} 0.25",
-        "h_count{} 1",
-    ]
-
-
-def test_a_long_sum_goes_on_growing():
-    histogram = Histogram("h", (), (1,))
-    histogram.observe((), 1_234_567_890)
-    histogram.observe((), 1)
-    assert "h_sum{} 1234567891" in histogram.lines()
