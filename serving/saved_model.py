@@ -51,6 +51,16 @@ class Runner(Protocol):
         """Frees everything; no run may be in progress."""
 
 
+class Observer(Protocol):
+    """Told how long things took; `serving.metrics.ServerMetrics` is one."""
+
+    def graph_run_done(self, seconds: float) -> None:
+        """A request's or batch's run."""
+
+    def load_stage_done(self, path: str, stage: str, seconds: float) -> None:
+        """A stage of a successful loading, under the name that TensorFlow's own loader gives it."""
+
+
 class SavedModelSession:
     """A loaded SavedModel.
 
@@ -59,8 +69,12 @@ class SavedModelSession:
     """
 
     def __init__(
-        self, meta_graph: meta_graph_pb2.MetaGraphDef, config: config_pb2.ConfigProto | None
+        self,
+        meta_graph: meta_graph_pb2.MetaGraphDef,
+        config: config_pb2.ConfigProto | None = None,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         # Copies, so that the graph itself can go once TensorFlow has it.
         self.signatures = {
             name: _copied(definition) for name, definition in sorted(meta_graph.signature_def.items())
@@ -75,7 +89,11 @@ class SavedModelSession:
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: float | None = None
     ) -> list[np.ndarray]:
-        return self._run(feeds, fetches, [], deadline)
+        began = time.perf_counter()
+        arrays = self._run(feeds, fetches, [], deadline)
+        if self._observer is not None:
+            self._observer.graph_run_done(time.perf_counter() - began)
+        return arrays
 
     def close(self) -> None:
         self._session.close()
@@ -142,7 +160,10 @@ class SavedModelSession:
 
 
 def load(
-    path: str, tags: Sequence[str] = (SERVE_TAG,), config: config_pb2.ConfigProto | None = None
+    path: str,
+    tags: Sequence[str] = (SERVE_TAG,),
+    config: config_pb2.ConfigProto | None = None,
+    observer: Observer | None = None,
 ) -> SavedModelSession:
     """Loads one version folder.
 
@@ -150,23 +171,32 @@ def load(
       path: folder that holds saved_model.pb or saved_model.pbtxt; a path or URI that tf.io.gfile opens.
       tags: of the MetaGraph, all of them and no others.
       config: of the session.
+      observer: told how long loading and every run took.
 
     Raises:
       ServingError: NOT_FOUND without the file or the tags; DATA_LOSS when the file is damaged; the
         operation's own code and text when variables or tables cannot be read.
     """
+    began = time.perf_counter()
     meta_graph = read_meta_graph(path, tags)
     try:
-        session = SavedModelSession(meta_graph, config)
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        code = from_tensorflow(error).code if isinstance(error, tf.errors.OpError) else Code.INVALID_ARGUMENT
-        raise ServingError(code, f"the graph of {path} cannot be imported: {error}") from None
+        session = SavedModelSession(meta_graph, config, observer)
+    except tf.errors.OpError as error:
+        raise from_tensorflow(error) from None
+    except (TypeError, ValueError) as error:
+        raise ServingError(
+            Code.INVALID_ARGUMENT, f"The graph of {path} cannot be imported: {error}"
+        ) from None
     try:
         session.restore(path, meta_graph)
+        restored = time.perf_counter()
         session.initialize(path, meta_graph)
     except BaseException:
         session.close()
         raise
+    if observer is not None:
+        observer.load_stage_done(path, "restore_graph", restored - began)
+        observer.load_stage_done(path, "init_graph", time.perf_counter() - restored)
     return session
 
 

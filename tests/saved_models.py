@@ -1,4 +1,4 @@
-"""Tiny SavedModels of every kind that a server must answer from, written once a session where they are slow."""
+"""Tiny SavedModels of every kind that a server must answer from, and how a request is written."""
 
 from pathlib import Path
 
@@ -49,7 +49,10 @@ class Kinds(tf.Module):
         ]
     )
     def two(self, a, b):
-        return {"sum": a + tf.cast(b, tf.float32), "rows": tf.shape(a)[0] + tf.zeros([tf.shape(a)[0]], tf.int32)}
+        return {
+            "sum": a + tf.cast(b, tf.float32),
+            "rows": tf.shape(a)[0] + tf.zeros([tf.shape(a)[0]], tf.int32),
+        }
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     def texts(self, text):
@@ -63,7 +66,12 @@ class Kinds(tf.Module):
     def lookup(self, index):
         return {"label": self.labels.lookup(index)}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.bool, name="flag"), tf.TensorSpec([None], tf.float64, name="d")])
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.bool, name="flag"),
+            tf.TensorSpec([None], tf.float64, name="d"),
+        ]
+    )
     def flags(self, flag, d):
         return {"not": tf.logical_not(flag), "d": d}
 

@@ -1,0 +1,90 @@
+"""The access log: one JSON object a request, one line each."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import sys
+import threading
+from typing import TextIO
+
+STDOUT = "-"
+
+log = logging.getLogger("serving")
+
+
+class AccessLog:
+    """Writes lines to a file, at its end, or to stdout.
+
+    A disk that is full, or a reader that is gone, is reported once and costs no request.
+
+    Args:
+      path: the file, or `-` for stdout.
+
+    Raises:
+      OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._failed = False
+        self._file: TextIO | None = None
+        if path != STDOUT:
+            self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  # kept open
+
+    def write(
+        self,
+        *,
+        method: str,
+        path: str,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        seconds: float,
+        model: str,
+        client: str,
+    ) -> None:
+        """Adds a request.
+
+        Args:
+          method: as sent.
+          path: as sent, with the query string.
+          status: HTTP's; 0 when the client left before the answer.
+          bytes_in: of the body as it was sent.
+          bytes_out: of the answer's body.
+          seconds: from the end of the request's header to the answer.
+          model: its name; empty where the request named none.
+          client: the other side's address.
+        """
+        now = datetime.datetime.now(datetime.timezone.utc)
+        line = json.dumps(
+            {
+                "time": now.isoformat(timespec="milliseconds"),
+                "method": method,
+                "path": path,
+                "status": status,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
+                "seconds": round(seconds, 6),
+                "model": model,
+                "client": client,
+            }
+        )
+        with self._lock:
+            try:
+                stream = self._file or sys.stdout
+                stream.write(line + "\n")
+                stream.flush()
+                self._failed = False
+            except (OSError, ValueError) as error:  # ValueError: closed
+                if not self._failed:
+                    log.error("access log %s: %s", self._path, error)
+                self._failed = True
+
+    def close(self) -> None:
+        """Closes the file; stdout stays open."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()

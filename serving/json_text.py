@@ -1,0 +1,117 @@
+"""Tensors to JSON text: TF Serving's way to write numbers, strings and bytes.
+
+A float is written with six significant digits where these read back to the same value, else with as many
+as every value needs (9 for float32, 17 for float64), and with `.0` where the text would look like an
+integer: 2.5, 3.0, 9e+06, 717887168.0 (tensorflow_serving/util/json_tensor.cc).
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import json.encoder
+import math
+from typing import Any
+
+import numpy as np
+
+from serving.errors import invalid
+
+SHORT_DIGITS = 6
+FULL_DIGITS = {4: 9, 8: 17}  # by the bytes of a value
+# numpy's name -> TensorFlow's, where they differ
+TYPE_NAMES = {"float16": "half"}
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
+BOOLEANS = ("false", "true")
+
+
+def number_text(value: float) -> str:
+    """One double's text."""
+    return float_texts(np.asarray([value], np.float64))[0]
+
+
+def float_texts(values: np.ndarray) -> list[str]:
+    """The text of every value.
+
+    Args:
+      values: float32 or float64, of any shape, in row-major order.
+    """
+    flat = np.ascontiguousarray(values).reshape(-1)
+    finite = np.isfinite(flat)
+    if finite.all():
+        return _finite_texts(flat)
+    names = iter(_finite_texts(flat[finite]))
+    return [
+        next(names) if ordinary else "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+        for ordinary, value in zip(finite.tolist(), flat.tolist(), strict=True)
+    ]
+
+
+def _finite_texts(flat: np.ndarray) -> list[str]:
+    texts = _formatted(flat, SHORT_DIGITS)
+    with np.errstate(over="ignore"):  # 3.40282e+38 is the short form of a number and larger than any float32
+        read_back = np.array(list(map(float, texts)), np.float64).astype(flat.dtype)
+    inexact = np.flatnonzero(read_back != flat)
+    for index, text in zip(
+        inexact.tolist(), _formatted(flat[inexact], FULL_DIGITS[flat.itemsize]), strict=True
+    ):
+        texts[index] = text
+    for index in np.flatnonzero(flat == np.trunc(flat)).tolist():  # only these can look like integers
+        if "." not in texts[index] and "e" not in texts[index]:
+            texts[index] += ".0"
+    return texts
+
+
+def _formatted(flat: np.ndarray, digits: int) -> list[str]:
+    """All values by one call of the formatter."""
+    if not flat.size:
+        return []
+    return (f"%.{digits}g " * flat.size % tuple(flat.tolist())).split()
+
+
+def string_text(value: bytes) -> str:
+    """A JSON string; bytes that are not UTF-8 pass through (as lone surrogates), as TF Serving has it."""
+    return json.encoder.encode_basestring(value.decode("utf-8", "surrogateescape"))
+
+
+def bytes_text(value: bytes) -> str:
+    """`{"b64": ".."}`."""
+    return '{"b64": "' + binascii.b2a_base64(value, newline=False).decode("ascii") + '"}'
+
+
+def array_text(array: np.ndarray, as_bytes: bool = False) -> str:
+    """A whole tensor's text: a bare value for rank 0, else nested lists."""
+    texts = row_texts(array, as_bytes)
+    return f"[{', '.join(texts)}]" if array.ndim else texts[0]
+
+
+def row_texts(array: np.ndarray, as_bytes: bool = False) -> list[str]:
+    """The text of each element along the first dimension; of rank 0 the value's alone."""
+    texts = element_texts(array, as_bytes)
+    for axis in range(array.ndim - 1, 0, -1):
+        size, count = array.shape[axis], math.prod(array.shape[:axis])
+        texts = [f"[{', '.join(texts[i * size : (i + 1) * size])}]" for i in range(count)]
+    return texts
+
+
+def element_texts(array: np.ndarray, as_bytes: bool = False) -> list[str]:
+    """The text of each element, in row-major order.
+
+    Args:
+      array: float32, float64, an integer type but uint16, bool, or bytes objects.
+      as_bytes: whether strings are written as b64 objects.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT for a type that TF Serving cannot write either.
+    """
+    values: Any = array.reshape(-1)
+    name = array.dtype.name
+    if name in ("float32", "float64"):
+        return float_texts(values)
+    if name in INTEGERS:
+        return list(map(str, values.tolist()))
+    if name == "bool":
+        return [BOOLEANS[value] for value in values.tolist()]
+    if name == "object":
+        return list(map(bytes_text if as_bytes else string_text, values.tolist()))
+    raise invalid(f"Failed to write JSON value for tensor type: {TYPE_NAMES.get(name, name)}")

@@ -1,0 +1,122 @@
+"""Request bodies: read to the end within limits, unpacked within limits."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from serving.errors import Code, ServingError, invalid
+
+Receive = Callable[[], Awaitable[Any]]
+
+GZIP_ONLY = 16 + zlib.MAX_WBITS
+PIECE = 1024 * 1024
+TOO_LARGE_STATUS = 413
+LONGEST_LENGTH = 20  # digits of a content length worth reading
+# How much of a refused body is still taken in, and for how long, so that the client comes to read why.
+LINGER_BYTES = 16 * 1024 * 1024
+LINGER_SECONDS = 2.0
+
+
+class BodyTooLarge(ServingError):
+    """A body beyond the limit; HTTP has a status of its own for it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.INVALID_ARGUMENT, message)
+
+    @property
+    def http_status(self) -> int:
+        return TOO_LARGE_STATUS
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole."""
+
+
+async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
+    """Reads a request's body.
+
+    Args:
+      receive: ASGI's.
+      headers: lower-case names.
+      max_bytes: of the body as it is sent; 0 for any number.
+
+    Raises:
+      BodyTooLarge: at once when the header says so, else when the limit is passed.
+      ClientGone: the connection ended first.
+    """
+    declared = headers.get(b"content-length", b"")
+    if max_bytes and declared.isdigit() and (len(declared) > LONGEST_LENGTH or int(declared) > max_bytes):
+        raise too_large(max_bytes)
+    pieces, length = [], 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        pieces.append(message.get("body", b""))
+        length += len(pieces[-1])
+        if 0 < max_bytes < length:
+            raise too_large(max_bytes)
+        more = message.get("more_body", False)
+    return b"".join(pieces)
+
+
+def too_large(max_bytes: int) -> BodyTooLarge:
+    """A body longer than `max_bytes`."""
+    return BodyTooLarge(f"Request body is larger than the limit of {max_bytes} bytes")
+
+
+async def discard(receive: Receive) -> None:
+    """Takes in some more of a body that was refused.
+
+    A connection that is closed over unread bytes is reset, and the answer may be lost with it.
+    """
+
+    async def take() -> None:
+        length = 0
+        while length < LINGER_BYTES:
+            message = await receive()
+            length += len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return
+
+    try:
+        await asyncio.wait_for(take(), LINGER_SECONDS)
+    except asyncio.TimeoutError:
+        return
+
+
+def is_gzip(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a body is packed: TF Serving looks for the word anywhere in Content-Encoding."""
+    return b"gzip" in headers.get(b"content-encoding", b"").lower()
+
+
+def gunzip(body: bytes, max_bytes: int) -> bytes:
+    """Unpacks a gzip body of one or more members; never holds more than the limit and one piece.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT for what is no gzip or is cut short.
+      BodyTooLarge: for more than `max_bytes`.
+    """
+    pieces, length = [], 0
+    while body:
+        unpacker = zlib.decompressobj(GZIP_ONLY)
+        while not unpacker.eof:
+            try:
+                piece = unpacker.decompress(body, PIECE)
+            except zlib.error as error:
+                raise invalid(f"Failed to decompress the gzip body: {error}") from None
+            body = unpacker.unconsumed_tail
+            length += len(piece)
+            if length > max_bytes:
+                raise BodyTooLarge(
+                    f"Request body is larger than the limit of {max_bytes} bytes once unpacked"
+                )
+            pieces.append(piece)
+            if not piece and not body and not unpacker.eof:
+                raise invalid("Failed to decompress the gzip body: it is cut short")
+        body = unpacker.unused_data.lstrip(b"\0")
+    return b"".join(pieces)
