@@ -6,7 +6,6 @@ From Python, `connect` gives the client itself: predict, classify, regress, stat
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -15,15 +14,13 @@ from typing import Any
 from serving import addresses, command, overlay_files
 from serving.client_base import DEFAULT_MODEL, TIMEOUT_SECONDS, Client, Metadata, Prediction, Signature
 from serving.command import EXIT_USER_ERROR, UserError
-from serving.connection import connect
+from serving.connection import connect, use_only_model
 from serving.errors import Code, ServingError
 from serving.picture_files import STDIN, expand, read
 from serving.picture_requests import Answered, Asking, ask
 from serving.retry import RetryPolicy
 
 __all__ = ["Client", "Code", "Metadata", "Prediction", "ServingError", "connect", "main"]
-
-TOKEN_VARIABLE = "SERVING_API_TOKEN"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     safe.add_argument("--cert-file", metavar="PEM", help="the client's certificate")
     safe.add_argument("--key-file", metavar="PEM", help="its key, where --cert-file lacks it")
     safe.add_argument(
-        "--api-token-file", metavar="FILE", help=f"holds the API token (default: ${TOKEN_VARIABLE})"
+        "--api-token-file", metavar="FILE", help=f"holds the API token (default: ${command.TOKEN_VARIABLE})"
     )
     shown = parser.add_argument_group("what comes back")
     shown.add_argument("--status", action="store_true", help="the model's versions and their states")
@@ -113,7 +110,7 @@ def _run(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, An
         label=args.label,
         timeout=args.timeout if args.deadline is None else min(args.timeout, args.deadline),
         retries=args.retries,
-        token=_token(args.api_token_file),
+        token=command.read_token(args.api_token_file),
         tls=args.tls,
         ca_file=args.ca_file,
         cert_file=args.cert_file,
@@ -122,7 +119,7 @@ def _run(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, An
     with client:
         try:
             if args.model is None:
-                _choose_model(client)
+                use_only_model(client)
             return {"server": where, **_ask(client, args, names, deadline, failed)}
         except ServingError as error:
             raise ServingError(error.code, error.message + _advice(error.code, args)) from error
@@ -183,27 +180,6 @@ def _signature_figures(signature: Signature) -> dict[str, Any]:
         "outputs": {name: info._asdict() for name, info in signature.outputs.items()},
         "method_name": signature.method_name,
     }
-
-
-def _choose_model(client: Client) -> None:
-    """Takes the only model of a server that tells its models' names; else TF Serving's default name stays."""
-    try:
-        names = client.models()
-    except ServingError as error:
-        if error.code in (Code.UNAVAILABLE, Code.UNAUTHENTICATED, Code.DEADLINE_EXCEEDED):
-            raise
-        return
-    if len(names) > 1 and DEFAULT_MODEL not in names:
-        raise UserError(f"the server has several models; name one with --model: {', '.join(names)}")
-    if len(names) == 1:
-        spec = client.settings.model._replace(name=names[0])
-        client.settings = client.settings._replace(model=spec)
-
-
-def _token(path: str | None) -> str | None:
-    if path is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
-    return Path(path).read_text(encoding="utf-8").strip()
 
 
 def _advice(code: Code, args: argparse.Namespace) -> str:

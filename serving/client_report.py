@@ -36,33 +36,33 @@ def show_answer(answered: Answered) -> None:
         table.add_column(no_wrap=True)
         for name, score in zip(outputs["classes"], outputs["scores"], strict=False):
             table.add_row(
-                _text(name), Text(f"{100 * score:6.2f} %", justify="right"), bar(score, _bar_room())
+                as_text(name), Text(f"{100 * score:6.2f} %", justify="right"), bar(score, _bar_room())
             )
     else:
         for name in sorted(outputs):
-            table.add_row(_text(name), _text(summary(outputs[name])))
-    _print(_text(answered.name))
-    _print(table, indent=2)
+            table.add_row(as_text(name), as_text(summary(outputs[name])))
+    show(as_text(answered.name))
+    show(table, indent=2)
 
 
 def show_status(versions: Sequence[VersionStatus]) -> None:
     """Prints a model's versions, highest first."""
-    table = _headed("version", "state", "error")
+    table = headed("version", "state", "error")
     for one in versions:
         table.add_row(
-            str(one.version), one.state.name, _text(f"{one.code.name}: {one.message}" if one.code else "")
+            str(one.version), one.state.name, as_text(f"{one.code.name}: {one.message}" if one.code else "")
         )
-    _print(table)
+    show(table)
 
 
 def show_metadata(metadata: Metadata) -> None:
     """Prints a model's signatures with their inputs and outputs."""
-    _print(_text(f"{metadata.model}, version {metadata.version}"))
-    table = _headed("signature", "takes", "gives", "method")
+    show(as_text(f"{metadata.model}, version {metadata.version}"))
+    table = headed("signature", "takes", "gives", "method")
     for name, signature in metadata.signatures.items():
         method = signature.method_name.removeprefix("tensorflow/serving/")
-        table.add_row(_text(name), _tensors(signature.inputs), _tensors(signature.outputs), _text(method))
-    _print(table)
+        table.add_row(as_text(name), _tensors(signature.inputs), _tensors(signature.outputs), as_text(method))
+    show(table)
 
 
 def summary(value: Any) -> str:
@@ -113,7 +113,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def _tensors(tensors: Mapping[str, TensorInfo]) -> Text:
-    return _text("\n".join(f"{name} {_shaped(info)}" for name, info in tensors.items()))
+    return as_text("\n".join(f"{name} {_shaped(info)}" for name, info in tensors.items()))
 
 
 def _shaped(info: TensorInfo) -> str:
@@ -123,19 +123,21 @@ def _shaped(info: TensorInfo) -> str:
     return f"{kind} [{', '.join('N' if size < 0 else str(size) for size in info.shape)}]"
 
 
-def _headed(*columns: str) -> Table:
+def headed(*columns: str) -> Table:
+    """An empty table with these columns."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, overflow="fold")
     return table
 
 
-def _text(text: Any) -> Text:
+def as_text(text: Any) -> Text:
     """Text that is shown as it is: names may hold what rich takes for markup."""
     return Text(printable(str(text)), overflow="fold")
 
 
-def _print(what: Any, indent: int = 0) -> None:
+def show(what: Any, indent: int = 0) -> None:
+    """Prints text or a table, without blanks at the ends of lines."""
     width = None if sys.stdout.isatty() else ENDLESS
     console = Console(file=sys.stdout, width=width, highlight=False)
     with console.capture() as captured:

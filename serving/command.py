@@ -10,12 +10,17 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from serving.errors import ServingError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+
+# Where a command finds the API token when no file is named.
+TOKEN_VARIABLE = "SERVING_API_TOKEN"
 
 
 class UserError(ValueError):
@@ -52,6 +57,17 @@ def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps(figures, default=float), flush=True)
     return 0
+
+
+def read_token(path: str | None) -> str | None:
+    """The API token from a file, or else from the environment; None where there is none.
+
+    Raises:
+      OSError: when the file cannot be read.
+    """
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    return Path(path).read_text(encoding="utf-8").strip()
 
 
 def quiet_tensorflow() -> None:

@@ -10,6 +10,7 @@ from serving import addresses
 from serving.addresses import Address
 from serving.client_base import DEFAULT_MODEL, TIMEOUT_SECONDS, Client, ClientSettings
 from serving.command import UserError
+from serving.errors import Code, ServingError
 from serving.rest_client import RestClient
 from serving.retry import RetryPolicy
 from serving.specs import ModelSpec
@@ -71,6 +72,26 @@ def connect(
         raise UserError("REST needs HOST:PORT; UNIX sockets are for gRPC")
     context = _context(ca_file, cert_file, key_file) if encrypted else None
     return RestClient(where, settings, context)
+
+
+def use_only_model(client: Client) -> None:
+    """Makes the only model of a server the client's own; where none are told, TF Serving's default stays.
+
+    Raises:
+      UserError: when the server has several, none with TF Serving's default name.
+      ServingError: when it is not reached or wants a token.
+    """
+    try:
+        names = client.models()
+    except ServingError as error:
+        if error.code in (Code.UNAVAILABLE, Code.UNAUTHENTICATED, Code.DEADLINE_EXCEEDED):
+            raise
+        return
+    if len(names) > 1 and DEFAULT_MODEL not in names:
+        raise UserError(f"the server has several models; name one with --model: {', '.join(names)}")
+    if len(names) == 1:
+        spec = client.settings.model._replace(name=names[0])
+        client.settings = client.settings._replace(model=spec)
 
 
 def _grpc_client(

@@ -100,7 +100,7 @@ class GrpcClient(Client):
         except ServingError:
             self.forget_signatures(spec)
             raise
-        outputs = {name: _lists(name, to_array(proto, name)) for name, proto in answer.outputs.items()}
+        outputs = {name: lists_of(name, to_array(proto, name)) for name, proto in answer.outputs.items()}
         return Prediction(outputs, answer.model_spec.version.value)
 
     def classify(
@@ -237,7 +237,7 @@ def _bytes(value: Any) -> bytes:
     raise TypeError(f"a string is needed; received {type(value).__name__}")
 
 
-def _lists(name: str, array: np.ndarray) -> Any:
+def lists_of(name: str, array: np.ndarray) -> Any:
     """Nested lists; strings as bytes where the name says so, else as text."""
     lists = array.tolist()
     if array.dtype != object or name.endswith(BINARY):
@@ -264,12 +264,12 @@ def _input(examples: Sequence[Example]) -> input_pb2.Input:
     found = input_pb2.Input()
     found.example_list.SetInParent()
     for example in examples:
-        features = {name: _feature(name, value) for name, value in example.items()}
+        features = {name: feature_of(name, value) for name, value in example.items()}
         found.example_list.examples.append(tf.train.Example(features=tf.train.Features(feature=features)))
     return found
 
 
-def _feature(name: str, value: Any) -> tf.train.Feature:
+def feature_of(name: str, value: Any) -> tf.train.Feature:
     """A feature of the kind that REST would make of the same value."""
     plain = value.tolist() if hasattr(value, "tolist") else value
     values = list(plain) if isinstance(plain, (list, tuple)) else [plain]

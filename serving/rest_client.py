@@ -125,6 +125,16 @@ class RestClient(Client):
         except (KeyError, TypeError) as error:
             raise _odd("a list of models") from error
 
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, timeout: float | None = None
+    ) -> HttpAnswer:
+        """One request as it is, without retries, and its answer whatever its status.
+
+        Raises:
+          ServingError: UNAVAILABLE or DEADLINE_EXCEEDED when there was none.
+        """
+        return self._http.request(method, path, body, self.deadline(timeout))
+
     def close(self) -> None:
         self._closed.set()
         self._http.close()

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from fake_serving import PNG, fake_serving
 
-from serving import client, client_report, overlay_files
+from serving import client, client_report, command, overlay_files
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.delenv(client.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(command.TOKEN_VARIABLE, raising=False)
     with fake_serving() as server:
         yield server
 
@@ -183,7 +183,7 @@ def test_a_token_is_asked_for(asked, fake, pictures, monkeypatch):
     (pictures / "token").write_text("from-file\n")
     assert asked("--api-token-file", pictures / "token", "--status")[0] == 0
     assert fake.requests[-1][2]["Authorization"] == "Bearer from-file"
-    monkeypatch.setenv(client.TOKEN_VARIABLE, "from-environment")
+    monkeypatch.setenv(command.TOKEN_VARIABLE, "from-environment")
     assert asked("--status")[0] == 0
     assert fake.requests[-1][2]["Authorization"] == "Bearer from-environment"
 

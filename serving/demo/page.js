@@ -42,8 +42,9 @@ function show() {
   image.hidden = false;
   at("invitation").hidden = true;
   at("drop").classList.add("filled");
+  at("columns").classList.remove("empty");
   at("choose").textContent = "Choose another";
-  const size = picture.width ? ` · ${picture.width} × ${picture.height}` : "";
+  const size = picture.width ? ` · ${picture.width}\u00a0×\u00a0${picture.height}` : "";
   at("picture-facts").textContent = `${picture.name} · ${kilobytes(picture.blob.size)}${size}`;
   if (picture.note) at("picture-facts").textContent += `. ${picture.note}`;
 }
