@@ -156,7 +156,7 @@ class Manager:
         raise ServingError(Code.FAILED_PRECONDITION, f"Version {number} of model {name} {why}")
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Unloads everything and ends the threads.
+        """Unloads everything and ends the threads; once.
 
         Args:
           timeout: seconds to wait for loads in progress and for requests that hold a version. What is left
@@ -164,6 +164,8 @@ class Manager:
         """
         end = time.monotonic() + timeout
         with self.changed:
+            if self._stopping:
+                return
             self._stopping = True
             for name in list(self._models):
                 for version in self._models[name].values():

@@ -13,17 +13,17 @@ from serving import file_system
 from serving.errors import Code, ServingError
 from serving.model_config import ModelSettings
 
-# What absl::SimpleAtoi takes for a number.
-_VERSION = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+[ \t\n\v\f\r]*")
+# What absl::SimpleAtoi takes for a number: its sign, and the digits after leading zeros, 19 at most in an int64.
+_VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
 _INT64 = range(-(2**63), 2**63)
 
 
 def version_number(name: str) -> int | None:
     """The version that a folder's name stands for: `7` and `007` both 7; None for `7.tmp`, `_7`, `7e2`."""
-    # A number of int64 has 19 digits; Python refuses to read those of some thousand.
-    if not _VERSION.fullmatch(name) or len(name.strip().lstrip("+-").lstrip("0")) > 19:
+    match = _VERSION.fullmatch(name)
+    if match is None:
         return None
-    number = int(name)
+    number = int(match[1] + match[2])
     return number if number in _INT64 else None
 
 
