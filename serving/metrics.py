@@ -9,20 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import Counter as Tally
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from serving.errors import Code
 from serving.metrics_registry import Counter, Gauge, Histogram, Labels, Metric, exponential, page
 from serving.specs import State, VersionStatus
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from serving.saved_model import Runner
 
 PREFIX = "/tensorflow/serving/"
 LOADER = "/tensorflow/cc/saved_model/"
@@ -167,13 +160,10 @@ class ServerMetrics:
         self._warmup_latency.observe((path, code.name), int(seconds * MICROSECONDS))
         self._warmup_records.increment((path, code.name), records)
 
-    def graph_run_started(self) -> None:
-        """A session is asked to run a graph, for a batch or for a single request."""
-        self._session_runs.increment()
-
     def graph_run_done(self, seconds: float) -> None:
-        """A session has run a graph, without an error."""
+        """A session has run a graph without an error, for a batch or for a single request."""
         microseconds = int(seconds * MICROSECONDS)
+        self._session_runs.increment()
         self._graph_runs.increment()
         self._graph_time.increment((), microseconds)
         self._graph_times.observe((), microseconds)
@@ -211,26 +201,6 @@ class ServerMetrics:
             states[State.AVAILABLE] += 0
             tally.update({(name, state.name): count for state, count in states.items()})
         return tally
-
-
-class MeteredRunner:
-    """A session whose runs are counted and timed, as TensorFlow's own `/tensorflow/core/...` metrics are."""
-
-    def __init__(self, runner: Runner, metrics: ServerMetrics) -> None:
-        self._runner = runner
-        self._metrics = metrics
-
-    def run(
-        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: float | None = None
-    ) -> list[np.ndarray]:
-        self._metrics.graph_run_started()
-        began = time.perf_counter()
-        outputs = self._runner.run(feeds, fetches, deadline)
-        self._metrics.graph_run_done(time.perf_counter() - began)
-        return outputs
-
-    def close(self) -> None:
-        self._runner.close()
 
 
 class _ModelNames:

@@ -6,8 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from serving.errors import Code, ServingError
-from serving.metrics import OTHER_NAMES, STRANGE_NAME_LENGTH, MeteredRunner, ServerMetrics
+from serving.errors import Code
+from serving.metrics import OTHER_NAMES, STRANGE_NAME_LENGTH, ServerMetrics
 from serving.specs import State, VersionStatus
 
 # 10 x 1.8^k with six significant digits, as `%g` prints them.
@@ -158,31 +158,19 @@ def test_examples_of_multi_inference(metrics):
 
 
 def test_runs_of_a_session(metrics):
-    class Session:
-        closed = False
-
-        def run(self, feeds, fetches, deadline=None):
-            if not fetches:
-                raise ServingError(Code.INTERNAL, "no")
-            return [feeds["x:0"] * 2]
-
-        def close(self):
-            self.closed = True
-
-    session = Session()
-    runner = MeteredRunner(session, metrics)
-    assert runner.run({"x:0": np.array([1, 2])}, ["y:0"])[0].tolist() == [2, 4]
-    with pytest.raises(ServingError, match="no"):
-        runner.run({}, [])
-    runner.close()
-    assert session.closed
+    metrics.graph_run_done(0.0015)
+    metrics.graph_run_done(0.0001)
     core = ":tensorflow:core:"
     assert lines(metrics, f"{core}direct_session_runs") == [f"{core}direct_session_runs{{}} 2"]
-    assert lines(metrics, f"{core}graph_runs") == [f"{core}graph_runs{{}} 1"]
+    assert lines(metrics, f"{core}graph_runs") == [f"{core}graph_runs{{}} 2"]
+    assert lines(metrics, f"{core}graph_run_time_usecs{{") == [f"{core}graph_run_time_usecs{{}} 1600"]
     histogram = f"{core}graph_run_time_usecs_histogram"
     assert bounds(metrics, histogram)[:3] == ["1000", "2000", "4000"]
     assert bounds(metrics, histogram)[-2:] == ["5.24288e+08", "+Inf"]
-    assert lines(metrics, f"{histogram}_count") == [f"{histogram}_count{{}} 1"]
+    assert lines(metrics, f"{histogram}_bucket")[:2] == [
+        f'{histogram}_bucket{{le="1000"}} 1',
+        f'{histogram}_bucket{{le="2000"}} 2',
+    ]
 
 
 def test_our_own_metrics_cannot_be_taken_for_tf_servings(metrics):
