@@ -127,7 +127,9 @@ class Page:
         """Waits until an expression is true."""
         ends = time.monotonic() + PATIENCE
         while not self.do(f"Boolean({condition})"):
-            assert time.monotonic() < ends, f"{condition}\n{self.do('document.body.innerText')}\n{self.messages}"
+            assert time.monotonic() < ends, (
+                f"{condition}\n{self.do('document.body.innerText')}\n{self.messages}"
+            )
             time.sleep(0.03)
 
     def text(self, selector):
@@ -157,7 +159,11 @@ class Page:
 
     def size(self, width, height, phone=False):
         self.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=phone,
         )
 
     def scheme(self, name):
