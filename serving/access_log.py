@@ -30,7 +30,7 @@ class AccessLog:
         self._lock = threading.Lock()
         self._failed = False
         # Without a buffer: it would keep what a full disk refuses, and grow.
-        self._file: BinaryIO | None = None if path == STDOUT else open(path, "ab", buffering=0)
+        self._file: BinaryIO | None = None if path == STDOUT else _appended(path)
 
     def write(
         self,
@@ -87,3 +87,7 @@ class AccessLog:
         with self._lock:
             if self._file is not None:
                 self._file.close()
+
+
+def _appended(path: str) -> BinaryIO:
+    return open(path, "ab", buffering=0)

@@ -5,8 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rest_fakes import half_plus_two_signature
 from tensorflow.core.example.example_pb2 import Example
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -100,23 +98,6 @@ def test_results():
         "results": [[["cat", 0.1], ['d"g', 1.0]], [["", 0.0]], []]
     }
     assert json_examples.encode_regressions([2.5, 3.0]) == b'{\n    "results": [2.5, 3.0]\n}'
-
-
-item = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just({"b64": "aGk="})
-)
-feature = item | st.lists(item | st.lists(item, max_size=1), max_size=3)
-examples = st.lists(st.dictionaries(st.text(max_size=3), feature, max_size=3) | item, max_size=3) | item
-
-
-@given(st.fixed_dictionaries({"examples": examples}, optional={"context": feature, "signature_name": item}))
-def test_any_document_gives_examples_or_a_serving_error(document):
-    try:
-        found = decode(document)
-    except ServingError as error:
-        assert error.code is Code.INVALID_ARGUMENT
-    else:
-        assert len(found) == len(document["examples"])
 
 
 def test_status_body():

@@ -6,6 +6,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rest_fakes import code_of
 
 from serving import json_reader
 from serving.errors import Code, ServingError
@@ -145,7 +146,4 @@ def test_reads_what_the_standard_library_writes(value, ascii_only, indent):
     )
 )
 def test_any_bytes_give_a_value_or_a_serving_error(body):
-    try:
-        json_reader.read(body)
-    except ServingError as error:
-        assert error.message.startswith("JSON Parse error: ")
+    assert code_of(lambda: json_reader.read(body)) in (Code.OK, Code.INVALID_ARGUMENT)

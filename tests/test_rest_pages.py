@@ -1,4 +1,4 @@
-"""What the REST port answers beside TF Serving's URLs: probes, models, retry, demo page; and its access log."""
+"""What the REST port has beside TF Serving's URLs: probes, models, retry, demo page, access log."""
 
 import json
 
@@ -105,7 +105,7 @@ def test_access_log(browser, tmp_path):
         "method": "POST",
         "path": PREDICT,
         "bytes_in": 18,
-        "bytes_out": 30,
+        "bytes_out": 28,
         "model": "half",
         "client": "10.0.0.1",
     }
