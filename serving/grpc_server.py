@@ -127,8 +127,13 @@ def tls_credentials(key: str, certificate: str, custom_ca: str, client_verify: b
     )
 
 
+def alts_credentials() -> Any:
+    """Google's Application Layer Transport Security, which only works inside its cloud."""
+    return grpc.alts_server_credentials()
+
+
 def _options(channel_arguments: str) -> Sequence[tuple[str, Any]]:
-    """The channel settings: gRPC's limits lifted, and the user's, whose whole numbers are handed on as such."""
+    """Settings of the channel; of the user's, whole numbers are handed on as such."""
     options: dict[str, Any] = {
         "grpc.max_receive_message_length": LARGEST_MESSAGE,
         "grpc.max_send_message_length": LARGEST_MESSAGE,

@@ -29,6 +29,7 @@ from serving.specs import ModelSpec
 
 SIGNATURE_DEF = "signature_def"
 ENTRYPOINT = "GRPC"
+LONGEST_DEADLINE = 366 * 24 * 3600.0
 STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
 
 log = logging.getLogger("serving")
@@ -212,7 +213,8 @@ def _fill_regressions(result: regression_pb2.RegressionResult, answer: Regressio
 def _deadline(context: Any) -> float | None:
     """The caller's deadline on this machine's clock."""
     left = context.time_remaining()
-    return None if left is None else time.monotonic() + left
+    # Without a deadline gRPC counts down from the end of its clock.
+    return None if left is None or left > LONGEST_DEADLINE else time.monotonic() + left
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:

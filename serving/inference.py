@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+from tensorflow.python.framework import dtypes
 from tensorflow_serving.apis import input_pb2
 
 from serving.errors import invalid
@@ -133,7 +134,7 @@ def _shape(array: np.ndarray) -> str:
 
 
 def _type_name(array: np.ndarray) -> str:
-    return "DT_STRING" if array.dtype == object else f"DT_{array.dtype.name.upper()}"
+    return types_pb2.DataType.Name(dtypes.as_dtype(array.dtype).as_datatype_enum)
 
 
 def _one_line(signature: SignatureDef) -> str:

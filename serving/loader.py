@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 
 from tensorflow.core.protobuf import config_pb2
 
-from serving import config_messages, file_system, saved_model, warmup
+from serving import batching_parameters, saved_model, warmup
+from serving.batching import BatchingSession, BatchScheduler
 from serving.batching_parameters import BatchingParameters
-from serving.batching import BatchScheduler, BatchingSession
 from serving.errors import Code, ServingError
-from serving.flags import Flags
 from serving.metrics import ServerMetrics
 from serving.saved_model import Runner
 from serving.servable import Servable
 from serving.specs import ServableId
-
-PER_MODEL_PARAMETERS = "batching_params.pbtxt"
 
 
 @dataclass(frozen=True)
@@ -88,9 +84,4 @@ class Loader:
         """How this version's requests are batched; None for not at all."""
         if self.scheduler is None or not self.per_model_parameters:
             return self.parameters
-        file = os.path.join(path, PER_MODEL_PARAMETERS)
-        if not file_system.exists(file):
-            return None
-        return BatchingParameters.from_proto(
-            config_messages.read_text_file(file, config_messages.BatchingParameters())
-        )
+        return batching_parameters.read_per_model(path)

@@ -2,7 +2,7 @@
 
 TF Serving's metrics keep its names, labels, bounds and units (microseconds), so that dashboards made for it
 read this server. Ours follow Prometheus' own conventions (`alexnet_tf_serving_...`, base units, no colon: TF
-Serving's names begin with one, and Prometheus keeps it for recording rules), so that none is taken for another.
+Serving's names begin with one, and Prometheus keeps it for recording rules), so that none is mistaken.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
-from serving.errors import Code, ServingError
+from serving.errors import Code
 from serving.metrics_registry import Counter, Gauge, Histogram, Labels, Metric, exponential, page
 from serving.specs import State, VersionStatus
 
@@ -46,8 +46,7 @@ class ServerMetrics:
 
     def __init__(self) -> None:
         self._names = _ModelNames()
-        self._models: Callable[[], Sequence[str]] = tuple
-        self._statuses: Callable[[str], Sequence[VersionStatus]] = lambda name: ()
+        self._models: Callable[[], Mapping[str, Sequence[VersionStatus]]] = dict
         self._queued: Callable[[], int] = int
         by_model = ("model_name", "API")
         self._request_count = Counter(f"{PREFIX}request_count", ("model_name", "status"))
@@ -97,17 +96,14 @@ class ServerMetrics:
         self._graph_time = Counter("/tensorflow/core/graph_run_time_usecs")
         self._graph_times = Histogram("/tensorflow/core/graph_run_time_usecs_histogram", (), GRAPH_RUN_BOUNDS)
 
-    def watch_models(
-        self, models: Callable[[], Sequence[str]], statuses: Callable[[str], Sequence[VersionStatus]]
-    ) -> None:
+    def watch_models(self, models: Callable[[], Mapping[str, Sequence[VersionStatus]]]) -> None:
         """Where the page learns which models are configured and in which states their versions are.
 
         Args:
-          models: names of the configured models; also asked for when a name turns up that no request has
-            succeeded with and there have been too many of those.
-          statuses: the versions of one model, or ServingError when it has none.
+          models: what is known of each configured model's versions; also asked for when a name turns up that
+            no request has succeeded with and there have been too many of those.
         """
-        self._models, self._statuses = models, statuses
+        self._models = models
         self._names.configured = models
 
     def watch_queue(self, length: Callable[[], int]) -> None:
@@ -165,7 +161,7 @@ class ServerMetrics:
         self._warmup_records.increment((path, code.name), records)
 
     def graph_run_done(self, seconds: float) -> None:
-        """A session has run a graph, for a batch or for a single request."""
+        """A session has run a graph without an error, for a batch or for a single request."""
         microseconds = int(seconds * MICROSECONDS)
         self._session_runs.increment()
         self._graph_runs.increment()
@@ -200,11 +196,8 @@ class ServerMetrics:
     def _versions_by_state(self) -> dict[Labels, float]:
         """Versions per model and state; a model of which none is AVAILABLE shows 0 there."""
         tally: dict[Labels, float] = {}
-        for name in self._models():
-            try:
-                states = Tally(version.state for version in self._statuses(name))
-            except ServingError:
-                states = Tally()  # configured, but no version was found yet
+        for name, versions in self._models().items():
+            states = Tally(version.state for version in versions)
             states[State.AVAILABLE] += 0
             tally.update({(name, state.name): count for state, count in states.items()})
         return tally
@@ -214,7 +207,7 @@ class _ModelNames:
     """Which model names get label sets of their own."""
 
     def __init__(self) -> None:
-        self.configured: Callable[[], Sequence[str]] = tuple
+        self.configured: Callable[[], Container[str]] = tuple
         self._known = {""}
         self._strange: set[str] = set()
         self._lock = threading.Lock()
@@ -223,14 +216,20 @@ class _ModelNames:
         """The label for a model's name; `succeeded` when a request for it did."""
         if name in self._known:
             return name
+        if not succeeded:
+            with self._lock:
+                if name in self._strange:
+                    return name
+                if len(self._strange) < STRANGE_NAMES and len(name) <= STRANGE_NAME_LENGTH:
+                    self._strange.add(name)
+                    return name
+            # Asked without the lock: whoever answers may hold one of its own and be counting something.
+            if name not in self.configured():
+                return OTHER_NAMES
         with self._lock:
-            full = len(self._strange) >= STRANGE_NAMES
-            if succeeded or (full and name not in self._strange and name in self.configured()):
-                self._known.add(name)
-                self._strange.discard(name)
-            elif not full and len(name) <= STRANGE_NAME_LENGTH:
-                self._strange.add(name)
-            return name if name in self._known or name in self._strange else OTHER_NAMES
+            self._known.add(name)
+            self._strange.discard(name)
+        return name
 
 
 def resident_memory() -> dict[Labels, float]:

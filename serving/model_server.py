@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import config_messages, flags as flag_module, grpc_server
-from serving.batching import BatchScheduler
+from serving import batching_parameters, config_messages, file_system, grpc_server
+from serving import flags as flag_module
+from serving.batch_scheduler import BatchScheduler
 from serving.batching_parameters import BatchingParameters
 from serving.core import Core
-from serving.errors import Code, ServingError, invalid
+from serving.errors import invalid
 from serving.flags import Flags
 from serving.grpc_server import GrpcServer
 from serving.loader import Loader
 from serving.metrics import ServerMetrics
 from serving.repository import Repository, RepositorySettings
-from serving.rest_app import RestApp, RestOptions
+from serving.rest_app import RestApp
+from serving.rest_options import RestOptions
 from serving.rest_server import RestServer
 
 ANY_HOST = "[::]"
 THREADS_PER_CPU = 4
+PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
+DEMO_FOLDER = Path(__file__).parent / "demo"
 
 log = logging.getLogger("serving")
 
@@ -61,12 +65,14 @@ class ModelServer:
             scheduler=self._scheduler,
             parameters=parameters,
             per_model_parameters=flags.enable_per_model_batching_parameters,
-            warmup_iterations=max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0,
+            warmup_iterations=max(1, flags.num_request_iterations_for_warmup)
+            if flags.enable_model_warmup
+            else 0,
             check_method_name=flags.enable_signature_method_name_check,
         )
         self._repository = Repository(loader, _repository_settings(flags))
         self.core = Core(self._repository, self.metrics.examples_counted)
-        self.metrics.watch_models(self._repository.models, self._repository.statuses)
+        self.metrics.watch_models(self.core.models)
         self._token = _read_token(flags.api_token_file)
         self._credentials = _grpc_credentials(flags)
         self._rest_options = _rest_options(flags, self._token)
@@ -94,10 +100,17 @@ class ModelServer:
     def stop(self, grace: float | None = None) -> None:
         """Refuses new requests, finishes those begun within `grace` seconds, unloads everything."""
         seconds = self._flags.drain_timeout_seconds if grace is None else grace
-        ends = time.monotonic() + seconds
-        stopping = [server.begin_stop(seconds) for server in (self._rest, self._grpc) if server is not None]
-        for finished in stopping:
-            finished.wait(max(0.0, ends - time.monotonic()) + 1.0)
+        # Side by side: what one transport still answers must not cost the other its time.
+        stopping = [
+            threading.Thread(target=server.stop, args=(seconds,), name="drain")
+            for server in (self._rest, self._grpc)
+            if server is not None
+        ]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        self._rest = self._grpc = None
         self._repository.stop()
         if self._scheduler is not None:
             self._scheduler.close()
@@ -139,3 +152,121 @@ class ModelServer:
         self.rest_port = server.start()
         self._rest = server
         log.info("Exporting HTTP/REST API at:%s:%d ...", self._host or "localhost", self.rest_port)
+
+
+def session_config(flags: Flags) -> config_pb2.ConfigProto:
+    """The configuration of every session.
+
+    Raises:
+      ServingError: --tensorflow_session_config_file cannot be read.
+    """
+    config = config_pb2.ConfigProto()
+    if flags.tensorflow_session_config_file:
+        config_messages.read_text_file(flags.tensorflow_session_config_file, config)
+    both = flags.tensorflow_session_parallelism
+    # 0 leaves what the file says.
+    if both or flags.tensorflow_intra_op_parallelism:
+        config.intra_op_parallelism_threads = both or flags.tensorflow_intra_op_parallelism
+    if both or flags.tensorflow_inter_op_parallelism:
+        config.inter_op_parallelism_threads = both or flags.tensorflow_inter_op_parallelism
+    if flags.per_process_gpu_memory_fraction:
+        config.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
+    config.allow_soft_placement = True  # as TF Serving does: a pinned graph runs where it can
+    return config
+
+
+def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
+    """The models to serve: the configuration file's, or the one that the flags name."""
+    config = model_server_config_pb2.ModelServerConfig()
+    if flags.model_config_file:
+        return config_messages.read_text_file(flags.model_config_file, config)
+    model = config.model_config_list.config.add(
+        name=flags.model_name, base_path=flags.model_base_path, model_platform="tensorflow"
+    )
+    if not file_system.is_uri(model.base_path):
+        # Whoever types a launch line may name a folder from where they stand.
+        model.base_path = str(Path(model.base_path).expanduser().absolute())
+    return config
+
+
+def _batching(
+    flags: Flags, metrics: ServerMetrics
+) -> tuple[BatchScheduler | None, BatchingParameters | None]:
+    """The shared pool, and the parameters of models that have none of their own."""
+    if not flags.enable_batching:
+        return None, None
+    if flags.batching_parameters_file:
+        parameters = batching_parameters.read_file(flags.batching_parameters_file)
+    else:
+        parameters = batching_parameters.without_file()
+    return BatchScheduler(parameters, metrics), parameters
+
+
+def _warmup_iterations(flags: Flags) -> int:
+    return max(1, flags.num_request_iterations_for_warmup) if flags.enable_model_warmup else 0
+
+
+def _repository_settings(flags: Flags) -> RepositorySettings:
+    return RepositorySettings(
+        model_config=model_config(flags),
+        file_system_poll_wait_seconds=flags.file_system_poll_wait_seconds,
+        max_num_load_retries=flags.max_num_load_retries,
+        load_retry_interval_micros=flags.load_retry_interval_micros,
+        num_load_threads=flags.num_load_threads,
+        num_unload_threads=flags.num_unload_threads,
+        allow_version_labels_for_unavailable_models=flags.allow_version_labels_for_unavailable_models,
+        model_config_file=flags.model_config_file,
+        model_config_file_poll_wait_seconds=flags.model_config_file_poll_wait_seconds,
+    )
+
+
+def _read_token(path: str) -> str:
+    """The API token; empty without a file.
+
+    Raises:
+      ServingError: the file cannot be read, or holds no token.
+    """
+    if not path:
+        return ""
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise invalid(f"--api_token_file: {path} cannot be read: {error}") from None
+    if not token or any(character.isspace() for character in token):
+        raise invalid(f"--api_token_file: {path} must hold one word of ASCII characters")
+    return token
+
+
+def _ssl_config(path: str) -> Any:
+    return config_messages.read_text_file(path, config_messages.SSLConfig()) if path else None
+
+
+def _grpc_credentials(flags: Flags) -> Any:
+    if flags.use_alts_credentials:
+        return grpc_server.alts_credentials()
+    config = _ssl_config(flags.ssl_config_file)
+    if config is None:
+        return None
+    return grpc_server.tls_credentials(
+        config.server_key, config.server_cert, config.custom_ca, config.client_verify
+    )
+
+
+def _rest_options(flags: Flags, token: str) -> RestOptions:
+    monitoring = config_messages.MonitoringConfig()
+    if flags.monitoring_config_file:
+        config_messages.read_text_file(flags.monitoring_config_file, monitoring)
+    prometheus = monitoring.prometheus_config
+    return RestOptions(
+        num_threads=flags.rest_api_num_threads or THREADS_PER_CPU * flag_module.cpus(),
+        timeout_in_ms=flags.rest_api_timeout_in_ms,
+        enable_cors_support=flags.rest_api_enable_cors_support,
+        prometheus_path=(prometheus.path or PROMETHEUS_PATH) if prometheus.enable else "",
+        api_token=token,
+        max_request_bytes=flags.rest_api_max_request_bytes,
+        max_decompressed_bytes=flags.rest_api_max_decompressed_bytes,
+        header_timeout_in_ms=flags.rest_api_header_timeout_in_ms,
+        access_log=flags.access_log,
+        demo_folder=DEMO_FOLDER if flags.enable_demo_page else None,
+        ssl_config=_ssl_config(flags.rest_ssl_config_file),
+    )

@@ -85,6 +85,8 @@ def to_array(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
     shape = _shape(proto.tensor_shape)
     if field is None or shape is None:
         raise _unparsable(alias)
+    if 0 in shape:  # whatever came with it
+        return np.empty(shape, dtypes.as_dtype(proto.dtype).as_numpy_dtype)
     if proto.tensor_content:
         return _from_content(proto, shape, alias)
     values = getattr(proto, field)
@@ -120,7 +122,7 @@ def to_proto(array: np.ndarray, as_content: bool = False) -> tensor_pb2.TensorPr
 def _shape(proto: tensor_shape_pb2.TensorShapeProto) -> tuple[int, ...] | None:
     """The shape; None when it is not one of a tensor."""
     shape = tuple(dim.size for dim in proto.dim)
-    if proto.unknown_rank or len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
+    if len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
         return None
     # NumPy knows up to 64 dimensions, and no model more than eight.
     return shape if len(shape) <= 64 and math.prod(size or 1 for size in shape) < 2**62 else None

@@ -56,3 +56,11 @@ def pictures_config(_small_set, tmp_path):
 def records_folder(_small_set, tmp_path):
     """Their records: 36 training pictures in five shards and four validation pictures in one."""
     return Path(shutil.copytree(_small_set / "records", tmp_path / "records"))
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """Paths of PEM files: `ca`, and a certificate with its key for `server` and `client`."""
+    from certificates import write_certificates
+
+    return write_certificates(tmp_path_factory.mktemp("tls"))

@@ -1,4 +1,4 @@
-"""Tiny SavedModels of every kind that a server must answer from, written once a session where they are slow."""
+"""Tiny SavedModels of every kind that a server must answer from, and how a request is written."""
 
 from pathlib import Path
 

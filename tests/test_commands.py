@@ -14,6 +14,8 @@ import pytest
 from benchmarks.help_time import commands
 
 ROOT = Path(__file__).resolve().parent.parent
+# The server goes on after an option that it does not know, as TF Serving does, and ends for want of a model.
+EXIT_STATUS = {"serving.server": 255}
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "torch", "grpc")
 # Runs a module as `python -m` would, then says which heavy packages that has loaded.
 RUNNER = f"""
@@ -81,10 +83,11 @@ def test_every_command_offers_json(module):
 @pytest.mark.parametrize("module", commands())
 def test_an_unknown_option_is_refused_in_one_line(module):
     code, loaded, printed, complaints = run(module, "--no-such-option")
-    assert code == 2
+    assert code == EXIT_STATUS.get(module, 2)
     assert loaded == []
     assert printed == ""
     errors = [line for line in complaints.splitlines() if "error: " in line]
+    assert len(errors) == 1
     assert errors == complaints.splitlines()[-1:]
     assert "Traceback" not in complaints
 

@@ -1,0 +1,188 @@
+"""The configuration in force: which models and labels there are, and what their base paths last held.
+
+It tells the manager which versions are wanted, and knows what to wait for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+from serving import config_messages, model_config, version_source
+from serving.errors import Code, ServingError
+from serving.manager import Manager
+from serving.model_config import ModelSettings
+from serving.notices import Notices
+from serving.specs import ServableId, State, VersionStatus
+
+if TYPE_CHECKING:
+    from serving.repository import RepositorySettings
+
+
+class _Outcome(NamedTuple):
+    """How a model that was waited for came out: which version, as text, and its status."""
+
+    which: str
+    status: VersionStatus
+
+
+class Catalog:
+    """Settings by model name.
+
+    Args:
+      settings: of the repository.
+      manager: is told which versions are wanted.
+
+    Attributes:
+      on_change: called when there are new settings to look at.
+    """
+
+    def __init__(self, settings: RepositorySettings, manager: Manager) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self._settings = settings
+        self._manager = manager
+        # One change at a time. Readers take whole mappings, which are replaced and never changed.
+        self._changing = threading.Lock()
+        self._models: Mapping[str, ModelSettings] | None = None
+        self._in_force: ModelServerConfig | None = None
+        # One look at a time.
+        self._looking = threading.Lock()
+        self._problems: dict[str, tuple[ModelSettings, str]] = {}
+        self._notices = Notices()
+
+    @property
+    def models(self) -> Mapping[str, ModelSettings]:
+        """What is configured; empty when nothing is."""
+        return self._models or {}
+
+    def labels(self, name: str) -> Mapping[str, int]:
+        """Versions by label."""
+        model = self.models.get(name)
+        return model.labels if model is not None else {}
+
+    def apply(self, config: ModelServerConfig) -> list[str]:
+        """Puts a configuration in force, whole or not at all, without waiting for anything.
+
+        Returns:
+          Names of the models that were not configured before.
+
+        Raises:
+          ServingError: of the configuration.
+        """
+        log = logging.getLogger("serving")
+        with self._changing:
+            models = model_config.checked(config, self._models)
+            if models is None:
+                log.info("Taking no action for empty config.")
+                return []
+            self._check_labels(models)
+            old = self.models
+            log.info("Adding/updating models.")
+            for name in models:
+                log.info(" (Re-)adding model: %s", name)
+            self._models = models
+            self._in_force = ModelServerConfig.FromString(config.SerializeToString())
+            for name in old:
+                if name not in models:
+                    log.info(" Removing model: %s", name)
+                    self._manager.set_wanted(name, {})
+        self.on_change()
+        # Who waits for a model that is gone now need not.
+        self._manager.wake()
+        return [name for name in models if name not in old]
+
+    def look(self) -> None:
+        """Looks into every base path, one bad path notwithstanding, and says what is wanted."""
+        with self._looking:
+            for model in self.models.values():
+                self._look_into(model)
+
+    def read_file(self) -> None:
+        """Reads the configuration file again; one that is broken, or may not be, leaves all as it is."""
+        path = self._settings.model_config_file
+        try:
+            config = config_messages.read_text_file(path, ModelServerConfig())
+            if config != self._in_force:
+                self.apply(config)
+        except ServingError as error:
+            text = f"The configuration stays as it was, since {path} cannot be applied: {error.message}"
+            self._notices.say(path, logging.ERROR, text)
+        else:
+            self._notices.say(path, logging.ERROR, "")
+
+    def wait_for(self, names: Callable[[], Iterable[str]], noun: str) -> None:
+        """Waits until each model has a version that is available or failed.
+
+        Args:
+          names: gives the models' names, asked again after every change.
+          noun: what the error calls them.
+
+        Raises:
+          ServingError: UNKNOWN with the reason of each model that failed; CANCELLED when the server stops.
+        """
+        outcomes: list[_Outcome | None] = []
+
+        def over() -> bool:
+            outcomes[:] = [self._outcome(name) for name in names()]
+            return None not in outcomes
+
+        self._manager.wait_until(over)
+        failed = [
+            f"{{{outcome.which} due to error: {outcome.status.code.name}: {outcome.status.message}}}, "
+            for outcome in outcomes
+            if outcome is not None and outcome.status.state != State.AVAILABLE
+        ]
+        if failed:
+            raise ServingError(
+                Code.UNKNOWN, f"{len(failed)} {noun} did not become available: {{{''.join(failed)}}}"
+            )
+
+    def _outcome(self, name: str) -> _Outcome | None:
+        """What there is to wait for no longer; None while it may come."""
+        status = self._manager.reached(name)
+        if status is not None:
+            return _Outcome(str(ServableId(name, status.version)), status)
+        model, hopeless = self.models.get(name), None
+        if model is None:
+            hopeless = VersionStatus(0, State.END, Code.ABORTED, "a later configuration leaves it out")
+        elif self._settings.file_system_poll_wait_seconds == 0:
+            # Nobody will look again.
+            looked_at, problem = self._problems.get(name, (None, ""))
+            if looked_at == model and problem:
+                hopeless = VersionStatus(0, State.END, Code.NOT_FOUND, problem)
+        return None if hopeless is None else _Outcome(f"{{name: {name}}}", hopeless)
+
+    def _look_into(self, model: ModelSettings) -> None:
+        versions, level = None, logging.WARNING
+        try:
+            versions = version_source.wanted_versions(model)
+            problem = version_source.shortcoming(model, versions)
+        except ServingError as error:
+            problem, level = error.message, logging.ERROR
+        with self._changing:
+            if self.models.get(model.name) != model:
+                return  # Another configuration came meanwhile; its look follows.
+            if versions is not None:
+                self._manager.set_wanted(model.name, versions)
+            self._problems[model.name] = (model, "" if versions else problem)
+        self._notices.say(model.name, level, problem)
+        if problem:
+            self._manager.wake()
+
+    def _check_labels(self, models: Mapping[str, ModelSettings]) -> None:
+        """A label may name only what can answer now, or, with the flag, also something new."""
+        for model in models.values():
+            for label, version in model.labels.items():
+                now = self.labels(model.name).get(label, version)
+                if self._settings.allow_version_labels_for_unavailable_models and now == version:
+                    continue
+                if not self._manager.has_available(model.name, version):
+                    raise ServingError(
+                        Code.FAILED_PRECONDITION,
+                        f"Request to assign label to version {version} of model {model.name}, which is not "
+                        "currently available for inference",
+                    )

@@ -1,0 +1,173 @@
+"""Which models to serve, from where, and which of their versions: ModelServerConfig, checked.
+
+The message is tensorflow_serving/config/model_server_config.proto; the rules and their words are those of
+tensorflow_serving/model_servers/server_core.cc.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+
+from serving import file_system
+from serving.errors import Code, ServingError, invalid
+
+TENSORFLOW_PLATFORM = "tensorflow"
+# What ModelServerConfig.WhichOneof("config") says of a list of models.
+MODEL_LIST = "model_config_list"
+
+
+@dataclass(frozen=True)
+class VersionPolicy:
+    """Which of the versions in the base path are wanted.
+
+    Attributes:
+      kind: `latest`, `all` or `specific`.
+      num_versions: how many of the highest, for `latest`.
+      versions: those wanted, for `specific`.
+    """
+
+    kind: str = "latest"
+    num_versions: int = 1
+    versions: frozenset[int] = frozenset()
+
+    def choose(self, versions: Iterable[int]) -> list[int]:
+        """The wanted ones among `versions`, highest first."""
+        found = sorted(versions, reverse=True)
+        if self.kind == "all":
+            return found
+        if self.kind == "specific":
+            return [version for version in found if version in self.versions]
+        return found[: self.num_versions]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One model of a checked configuration.
+
+    Attributes:
+      name: what requests call it.
+      base_path: folder of its version folders: an absolute path or a URI.
+      platform: always `tensorflow`.
+      policy: which versions to serve.
+      labels: versions by label; cannot be changed.
+    """
+
+    name: str
+    base_path: str
+    platform: str = TENSORFLOW_PLATFORM
+    policy: VersionPolicy = VersionPolicy()
+    labels: Mapping[str, int] = field(default_factory=lambda: types.MappingProxyType({}))
+
+
+def single_model(name: str, base_path: str) -> ModelServerConfig:
+    """The configuration that --model_name and --model_base_path stand for."""
+    config = ModelServerConfig()
+    config.model_config_list.config.add(name=name, base_path=base_path, model_platform=TENSORFLOW_PLATFORM)
+    return config
+
+
+def checked(
+    config: ModelServerConfig, current: Mapping[str, ModelSettings] | None = None
+) -> dict[str, ModelSettings] | None:
+    """Checks a configuration that is to replace the current one.
+
+    Args:
+      config: the message.
+      current: the models of the configuration in force; None when no list of models has been given yet.
+
+    Returns:
+      Settings by model name, in the configuration's order; None when it says nothing and there was none.
+
+    Raises:
+      ServingError: FAILED_PRECONDITION when a list of models would turn into something else, UNIMPLEMENTED
+        for a custom configuration, INVALID_ARGUMENT for every broken rule.
+    """
+    kind = config.WhichOneof("config")
+    if current is not None and kind != MODEL_LIST:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            "Cannot transition to requested config. It is only legal to transition from one ModelConfigList "
+            "to another.",
+        )
+    if kind is None:
+        return None
+    if kind != MODEL_LIST:
+        raise ServingError(Code.UNIMPLEMENTED, "ModelServer does not yet support custom model config.")
+    models = list(config.model_config_list.config)
+    _check_names(models)
+    for model in models:
+        if not file_system.is_absolute(model.base_path):
+            raise invalid(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()="
+                f"{model.base_path}"
+            )
+    platforms = {model.name: _platform(model) for model in models}
+    _check_platforms(platforms, current or {})
+    if any(model.HasField("logging_config") for model in models):
+        raise invalid("No request-logger-creator provided.")
+    return {model.name: _settings(model, platforms[model.name]) for model in models}
+
+
+def _check_names(models: Iterable[ModelConfig]) -> None:
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
+
+
+def _platform(model: ModelConfig) -> str:
+    """The model's platform, from either of its two fields."""
+    if model.model_type == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if not model.model_platform:
+            raise invalid(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                "ModelServerConfig::model_platform."
+            )
+        return model.model_platform
+    if model.model_platform:
+        raise invalid(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform."
+        )
+    if model.model_type != model_server_config_pb2.TENSORFLOW:
+        raise invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
+    return TENSORFLOW_PLATFORM
+
+
+def _check_platforms(platforms: Mapping[str, str], current: Mapping[str, ModelSettings]) -> None:
+    for name, platform in platforms.items():
+        if name in current and platform != current[name].platform:
+            raise invalid(
+                f"Illegal to change a model's platform. For model {name} platform was "
+                f"{current[name].platform} and new platform requested is {platform}"
+            )
+    for name, platform in platforms.items():
+        if platform != TENSORFLOW_PLATFORM:
+            raise invalid(f"Model {name} requests unsupported platform {platform}")
+
+
+def _settings(model: ModelConfig, platform: str) -> ModelSettings:
+    return ModelSettings(
+        name=model.name,
+        base_path=model.base_path,
+        platform=platform,
+        policy=_policy(model.model_version_policy),
+        labels=types.MappingProxyType(dict(model.version_labels)),
+    )
+
+
+def _policy(message: Any) -> VersionPolicy:
+    """A FileSystemStoragePathSourceConfig.ServableVersionPolicy, read."""
+    kind = message.WhichOneof("policy_choice") or "latest"
+    if kind == "specific":
+        return VersionPolicy(kind, versions=frozenset(message.specific.versions))
+    if kind == "latest":
+        return VersionPolicy(kind, num_versions=max(message.latest.num_versions, 1))
+    return VersionPolicy(kind)

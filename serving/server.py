@@ -1,0 +1,146 @@
+"""Command `server`: models over gRPC and REST, with TF Serving's flags.
+
+    python -m serving.server --model_name=alexnet --model_base_path=export --port=8500 --rest_api_port=8501
+
+SIGTERM and Ctrl-C refuse new requests, finish those that were begun, then end.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from serving import command
+from serving import flags as flag_module
+from serving.errors import ServingError
+from serving.flags import FlagError, Flags
+
+if TYPE_CHECKING:
+    from serving.model_server import ModelServer
+
+EXIT_STARTUP = 255  # TF Serving's status for every start that fails
+PROGRAM = "python -m serving.server"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and serves until a signal; returns the exit status."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if "--help" in arguments or "-h" in arguments:
+        print(flag_module.usage())
+        return 0
+    if "--version" in arguments:
+        print(f"TensorFlow ModelServer: alexnet_tf {importlib.metadata.version('alexnet-tf')}")
+        print(f"TensorFlow Library: {importlib.metadata.version('tensorflow')}")
+        return 0
+    try:
+        flags, notices = flag_module.parse(arguments)
+    except FlagError as error:
+        command.print_error(f"{error} ({PROGRAM} --help lists the flags)")
+        return EXIT_STARTUP
+    for notice in notices:
+        print(command.printable(notice), file=sys.stderr)
+    return _serve(flags)
+
+
+def create_server(*, host: str = "", pick_ports: bool = False, **flags: Any) -> ModelServer:
+    """Makes a server to be run inside a Python program.
+
+    Args:
+      host: address that both ports are bound to; every interface by default.
+      pick_ports: binds free ports; read them from `grpc_port` and `rest_port`.
+      **flags: TF Serving's flags by name, such as `model_base_path="export"`.
+
+    Returns:
+      The server, to be used in a `with`, or with `start` and `stop`.
+
+    Raises:
+      ServingError: a configuration file that cannot be used.
+      TypeError: a flag that does not exist.
+    """
+    _return_memory()
+    from serving.model_server import ModelServer
+
+    return ModelServer(Flags(**flags), host=host, pick_ports=pick_ports)
+
+
+class _Stopped(Exception):
+    """A signal came before the models were loaded."""
+
+
+class _Signals:
+    """SIGTERM and SIGINT: an exception while the server starts, later an event."""
+
+    def __init__(self) -> None:
+        self.starting = True
+        self.received = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        again = self.received.is_set()
+        self.received.set()
+        if self.starting:
+            raise _Stopped
+        if again and number == signal.SIGINT:
+            os._exit(command.EXIT_INTERRUPTED)  # whoever presses Ctrl-C twice does not want to wait
+
+
+def _serve(flags: Flags) -> int:
+    """Starts, waits for a signal, drains; returns the exit status."""
+    began = time.monotonic()
+    signals = _Signals()
+    try:
+        _return_memory()
+        command.quiet_tensorflow()
+        _log_to_stderr()
+        from serving.model_server import ModelServer
+
+        server = ModelServer(flags)
+        server.start()
+    except _Stopped:
+        return 0
+    except ServingError as error:
+        # On stdout, where TF Serving's own users look for it; what broke is on stderr as well.
+        reason = f"Error: {error.code.name}: {error.message}"
+        print(f"Failed to start server. {command.printable(reason)}", flush=True)
+        command.print_error(error.message)
+        return EXIT_STARTUP
+    except OSError as error:
+        command.print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return EXIT_STARTUP
+    signals.starting = False
+    if not signals.received.is_set():
+        signals.received.wait()
+    server.stop()
+    if flags.json:
+        requests = server.metrics.counters()["/tensorflow/serving/request_count"]
+        print(json.dumps({"seconds": round(time.monotonic() - began, 3), "requests": requests}), flush=True)
+    return 0
+
+
+def _return_memory() -> None:
+    """Has TensorFlow take memory from the system and give it back.
+
+    oneDNN's own allocator keeps what an unloaded version held. To be called before TensorFlow is imported;
+    later it has no effect.
+    """
+    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s"))
+    log = logging.getLogger("serving")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

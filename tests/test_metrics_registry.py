@@ -1,0 +1,49 @@
+"""Counters, gauges and histograms, and their text."""
+
+import pytest
+
+from serving import metrics_registry
+from serving.metrics_registry import LABEL_SETS, Counter, Gauge, Histogram
+
+
+def test_the_oldest_label_set_is_forgotten():
+    counter = Counter("/a", ("path",))
+    for version in range(LABEL_SETS + 5):
+        counter.increment((str(version),))
+    found = counter.lines()
+    assert len(found) == LABEL_SETS + 1
+    assert ':a{path="4"} 1' not in found
+    assert ':a{path="5"} 1' in found
+
+
+def test_the_wrong_number_of_labels_is_the_programs_mistake():
+    with pytest.raises(ValueError, match="has the labels"):
+        Counter("/a", ("one",)).increment(("1", "2"))
+
+
+def test_names_and_numbers_on_the_page():
+    counter = Counter("/a/b-c.d", ("x.y",))
+    counter.increment(("1",), 5)
+    histogram = Histogram("h", (), (0.1, 2.5e6))
+    histogram.observe((), 0.25)
+    gauge = Gauge("g", ("l",), lambda: {("b",): 2.0, ("a",): 0.5})
+    assert metrics_registry.page([histogram, gauge, counter]).splitlines() == [
+        "# TYPE :a:b:c:d counter",
+        ':a:b:c:d{x_y="1"} 5',
+        "# TYPE g gauge",
+        'g{l="a"} 0.5',
+        'g{l="b"} 2',
+        "# TYPE h histogram",
+        'h_bucket{le="0.1"} 0',
+        'h_bucket{le="2.5e+06"} 1',
+        'h_bucket{le="+Inf"} 1',
+        "h_sum{} 0.25",
+        "h_count{} 1",
+    ]
+
+
+def test_a_long_sum_goes_on_growing():
+    histogram = Histogram("h", (), (1,))
+    histogram.observe((), 1_234_567_890)
+    histogram.observe((), 1)
+    assert "h_sum{} 1234567891" in histogram.lines()

@@ -1,0 +1,365 @@
+"""What a version checks before and after it runs: the contract's tables, word for word."""
+
+import time
+
+import numpy as np
+import pytest
+import saved_models
+import tensorflow as tf
+from one_version import OneVersion
+from saved_models import example
+
+from serving import inference, saved_model
+from serving.core import Core, InferenceTask
+from serving.errors import Code, ServingError, from_tensorflow
+from serving.inference import CLASSIFY_METHOD, REGRESS_METHOD
+from serving.servable import Servable
+from serving.specs import ModelSpec, ServableId
+from serving.tensors import TensorInputs, to_proto
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    found = OneVersion("kinds", saved_models.kinds(tmp_path_factory.mktemp("kinds"), version=7))
+    yield found
+    found.loaded.close()
+
+
+@pytest.fixture(scope="module")
+def servable(versions):
+    return versions.loaded
+
+
+A = np.array([[1, 2]], np.float32)
+B = np.array([[10, 20]], np.int32)
+
+
+def predict(servable, signature="", output_filter=(), deadline=None, **inputs):
+    return servable.predict(signature, lambda _: inputs, output_filter, deadline)
+
+
+def failure(call):
+    with pytest.raises(ServingError) as caught:
+        call()
+    return caught.value.code, caught.value.message
+
+
+def test_all_outputs_by_alias(servable):
+    answer = predict(servable, a=A, b=B)
+    assert {alias: array.tolist() for alias, array in answer.items()} == {"sum": [[11, 22]], "rows": [1]}
+
+
+def test_only_the_outputs_asked_for(servable):
+    assert list(predict(servable, output_filter=["rows"], a=A, b=B)) == ["rows"]
+
+
+def test_an_unknown_signature(servable):
+    assert failure(lambda: predict(servable, "absent", x=A)) == (
+        Code.FAILED_PRECONDITION,
+        'Serving signature key "absent" not found.',
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (
+            {"a": A, "b": B, "z": A, "c": A},
+            "input size does not match signature: 4!=2 len({a,b,c,z}) != len({a,b}). "
+            "Sent extra: {c,z}. Missing but required: {}.",
+        ),
+        (
+            {"a": A},
+            "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. "
+            "Missing but required: {b}.",
+        ),
+        (
+            {},
+            "input size does not match signature: 0!=2 len({}) != len({a,b}). Sent extra: {}. "
+            "Missing but required: {a,b}.",
+        ),
+    ],
+)
+def test_a_wrong_number_of_inputs(servable, inputs, message):
+    assert failure(lambda: predict(servable, **inputs)) == (Code.INVALID_ARGUMENT, message)
+
+
+def test_a_wrong_name(servable):
+    code, message = failure(lambda: predict(servable, a=A, c=B))
+    assert code == Code.INVALID_ARGUMENT
+    feed = servable.signatures["serving_default"].inputs["b"].name
+    assert message == (
+        f"Signature input alias: b(feed name: {feed}) not found in request and no default value provided. "
+        "Inputs expected to be in the request {a,b}, or default input alias set: {}"
+    )
+
+
+def test_a_tensor_that_does_not_parse(servable):
+    broken = to_proto(A)
+    broken.tensor_content = b"abc"
+    inputs = TensorInputs({"a": broken, "b": to_proto(B)})
+    assert failure(lambda: servable.predict("", lambda _: inputs)) == (
+        Code.INVALID_ARGUMENT,
+        "tensor parsing error: a",
+    )
+
+
+def test_a_wrong_type(servable):
+    assert failure(lambda: predict(servable, "scalar", x=np.array(b"a", object))) == (
+        Code.INVALID_ARGUMENT,
+        "Expects arg[0] to be float but string is provided",
+    )
+
+
+@pytest.mark.parametrize(
+    ("output_filter", "message"),
+    [
+        (
+            ["sum", "none"],
+            "output tensor alias not found in signature: none Outputs expected to be in the set {rows,sum}.",
+        ),
+        (["sum", "sum"], "duplicate output tensor alias: sum"),
+    ],
+)
+def test_a_wrong_output_filter(servable, output_filter, message):
+    assert failure(lambda: predict(servable, output_filter=output_filter, a=A, b=B)) == (
+        Code.INVALID_ARGUMENT,
+        message,
+    )
+
+
+def test_inputs_are_looked_at_before_the_output_filter(servable):
+    assert "input size" in failure(lambda: predict(servable, output_filter=["none"], a=A))[1]
+
+
+def test_predict_works_on_classify_signatures_unless_the_check_is_on(servable, versions):
+    examples = np.array([example(x=0.25)], object)
+    assert predict(servable, "classify", inputs=examples)["scores"].tolist() == [[0.25, 0.75]]
+    strict = Servable(
+        servable.id, "", {"odd": _with_method(servable, "mine")}, servable._runner, check_method_name=True
+    )
+    code, message = failure(lambda: predict(strict, "odd", a=A, b=B))
+    assert code == Code.INVALID_ARGUMENT
+    assert message.endswith("Was: mine")
+
+
+def _with_method(servable, method):
+    copy = type(servable.signatures["serving_default"])()
+    copy.CopyFrom(servable.signatures["serving_default"])
+    copy.method_name = method
+    return copy
+
+
+def test_defaults_fill_what_a_request_leaves_out(tmp_path):
+    module = tf.Module()
+    module.scaled = tf.function(
+        lambda x, factor=3.0: {"y": x * factor},
+        input_signature=[
+            tf.TensorSpec([None], tf.float32, name="x"),
+            tf.TensorSpec([], tf.float32, name="factor"),
+        ],
+    )
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.scaled)
+    session = saved_model.load(str(tmp_path / "1"))
+    signature = session.signatures["serving_default"]
+    # tf.saved_model.save keeps defaults in some cases only; a server reads them wherever they came from.
+    signature.defaults["factor"].CopyFrom(tf.make_tensor_proto(3.0))
+    servable = Servable(ServableId("m", 1), str(tmp_path), session.signatures, session)
+    x = np.array([1, 2], np.float32)
+    assert predict(servable, x=x)["y"].tolist() == [3, 6]
+    assert predict(servable, x=x, factor=np.float32(5))["y"].tolist() == [5, 10]
+    assert failure(lambda: predict(servable, factor=np.float32(5)))[1] == (
+        f"Signature input alias: x(feed name: {signature.inputs['x'].name}) not found in request and no "
+        "default value provided. Inputs expected to be in the request {x}, or default input alias set: "
+        "{factor}"
+    )
+    assert failure(lambda: predict(servable, x=x, other=x))[1] == (
+        "Inputs contains invalid name. Used request inputs: {x}, request input: {other,x}"
+    )
+    servable.close()
+
+
+EXAMPLES = [example(x=0.25), example(x=1.0)]
+
+
+def test_classify(servable):
+    assert servable.classify("classify", EXAMPLES) == [
+        [(b"yes", 0.25), (b"no", 0.75)],
+        [(b"yes", 1.0), (b"no", 0.0)],
+    ]
+
+
+def test_regress(servable):
+    assert servable.regress("regress", EXAMPLES) == [2.5, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.classify("absent", EXAMPLES), "No signature was found with the name: absent"),
+        (lambda s: s.regress("absent", EXAMPLES), "No signature was found with the name: absent"),
+        (lambda s: s.classify("", EXAMPLES), "Expected one input Tensor."),
+        (lambda s: s.classify("classify", []), "Input is empty."),
+        (lambda s: s.regress("classify", EXAMPLES), "Expected one output Tensor."),
+    ],
+)
+def test_wrong_classify_and_regress_calls(servable, call, message):
+    assert failure(lambda: call(servable)) == (Code.INVALID_ARGUMENT, message)
+
+
+@pytest.mark.parametrize(
+    ("call", "start"),
+    [
+        (
+            lambda s: s.classify("scalar", EXAMPLES),
+            "No classification inputs found in SignatureDef: inputs {",
+        ),
+        (lambda s: s.regress("scalar", EXAMPLES), "No regression inputs found in SignatureDef: inputs {"),
+        (
+            lambda s: s.classify("regress", EXAMPLES),
+            'Expected classification signature outputs to contain at least one of "classes" or "scores". ',
+        ),
+    ],
+)
+def test_errors_that_show_the_signature(servable, call, start):
+    code, message = failure(lambda: call(servable))
+    assert code == Code.INVALID_ARGUMENT
+    assert message.startswith(start)
+    assert "\n" not in message
+
+
+CLASSES = np.array([[b"a", b"b"]], object)
+SCORES = np.array([[0.5, 0.25]], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ({"classes": CLASSES[0]}, "Expected Tensor shape: [batch_size num_classes] but got [2]"),
+        ({"scores": SCORES[0]}, "Expected Tensor shape: [batch_size num_classes] but got [2]"),
+        ({"scores": np.repeat(SCORES, 3, 0)}, "Expected scores output batch size of 1. Got: 3"),
+        ({"classes": SCORES}, "Expected classes Tensor of DT_STRING. Got: DT_FLOAT"),
+        (
+            {"classes": CLASSES, "scores": SCORES[:, :1]},
+            "Tensors class and score should match in dim_size(1). Got 2 vs. 1",
+        ),
+    ],
+)
+def test_classify_answers_of_a_wrong_shape(outputs, message):
+    assert failure(lambda: inference.classifications(outputs, 1)) == (Code.INVALID_ARGUMENT, message)
+
+
+def test_classes_alone_and_scores_alone():
+    assert inference.classifications({"classes": CLASSES}, 1) == [[(b"a", 0.0), (b"b", 0.0)]]
+    assert inference.classifications({"scores": SCORES}, 1) == [[(b"", 0.5), (b"", 0.25)]]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (
+            np.zeros([2, 2], np.float32),
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got [2,2]",
+        ),
+        (np.zeros([3], np.float32), "Input batch size did not match output batch size: 2 vs. 3"),
+        (np.zeros([2], np.int64), "Expected output Tensor of DT_FLOAT. Got: DT_INT64"),
+    ],
+)
+def test_regress_answers_of_a_wrong_shape(array, message):
+    assert failure(lambda: inference.regressions(array, 2)) == (Code.INVALID_ARGUMENT, message)
+
+
+def test_regress_takes_a_column():
+    assert inference.regressions(np.array([[1], [2]], np.float32), 2) == [1, 2]
+
+
+@pytest.fixture
+def core(versions):
+    versions.runs.clear()
+    return Core(versions)
+
+
+def task(signature, method, name="kinds"):
+    return InferenceTask(ModelSpec(name, signature_name=signature), method)
+
+
+def test_multi_inference_runs_once_and_keeps_the_order(core, versions):
+    tasks = [task("regress", REGRESS_METHOD), task("classify", CLASSIFY_METHOD)]
+    regression, classification = core.multi_inference(tasks, EXAMPLES)
+    assert regression.values == [2.5, 10]
+    assert regression.spec == ModelSpec("kinds", 7, None, "regress")
+    assert classification.rows[0] == [(b"yes", 0.25), (b"no", 0.75)]
+    assert versions.runs == ["MultiInference"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "code", "message"),
+    [
+        ([], Code.INVALID_ARGUMENT, "ModelSpec has no name specified."),
+        (
+            [task("regress", REGRESS_METHOD), task("", REGRESS_METHOD, "")],
+            Code.INVALID_ARGUMENT,
+            "Found ModelSpec with an empty model name.",
+        ),
+        (
+            [task("regress", REGRESS_METHOD), task("classify", CLASSIFY_METHOD, "other")],
+            Code.INVALID_ARGUMENT,
+            "All ModelSpecs in a MultiInferenceRequest must access the same model name.",
+        ),
+        (
+            [task("regress", REGRESS_METHOD)] * 2,
+            Code.INVALID_ARGUMENT,
+            "Duplicate evaluation of signature: regress",
+        ),
+        (
+            [task("absent", REGRESS_METHOD)],
+            Code.INVALID_ARGUMENT,
+            "Requested signature not found in model graph: absent",
+        ),
+        (
+            [task("", "tensorflow/serving/predict")],
+            Code.UNIMPLEMENTED,
+            "Unsupported signature method_name: tensorflow/serving/predict",
+        ),
+        (
+            [task("regress", REGRESS_METHOD, "absent")],
+            Code.NOT_FOUND,
+            "Servable not found for request: Latest(absent)",
+        ),
+    ],
+)
+def test_wrong_multi_inference_calls(core, tasks, code, message):
+    assert failure(lambda: core.multi_inference(tasks, EXAMPLES)) == (code, message)
+
+
+def test_answers_name_the_version_and_the_signature(core):
+    by_label = ModelSpec("kinds", label="stable")
+    answer = core.predict(by_label, lambda _: {"a": A, "b": B})
+    assert answer.spec == ModelSpec("kinds", 7, None, "serving_default")
+    assert core.metadata(by_label).spec == ModelSpec("kinds", 7)
+
+
+def test_models_lists_states(core):
+    assert [(s.version, s.state.name) for s in core.models()["kinds"]] == [(7, "AVAILABLE")]
+
+
+def test_runs_are_observed_under_tf_serving_s_names(core, versions):
+    core.predict(ModelSpec("kinds"), lambda _: {"a": A, "b": B})
+    core.classify(ModelSpec("kinds", signature_name="classify"), EXAMPLES)
+    core.regress(ModelSpec("kinds", signature_name="regress"), EXAMPLES)
+    assert versions.runs == ["Predict", "Classify", "Regress"]
+
+
+def test_a_deadline_reaches_the_session(servable):
+    late = time.monotonic() - 1
+    assert failure(lambda: predict(servable, deadline=late, a=A, b=B))[0] == Code.DEADLINE_EXCEEDED
+
+
+def test_errors_of_tensorflow_keep_their_code():
+    error = from_tensorflow(tf.errors.ResourceExhaustedError(None, None, "too much"))
+    assert (error.code, error.message, error.http_status) == (Code.RESOURCE_EXHAUSTED, "too much", 429)
+
+
+def test_grpc_details_are_cut():
+    assert ServingError(Code.INTERNAL, "a" * 1024).grpc_details == "a" * 1024
+    assert ServingError(Code.INTERNAL, "a" * 1025).grpc_details == "a" * 1024 + "...TRUNCATED"
