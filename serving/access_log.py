@@ -5,9 +5,8 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import sys
 import threading
-from typing import TextIO
+from typing import BinaryIO
 
 STDOUT = "-"
 
@@ -30,9 +29,8 @@ class AccessLog:
         self._path = path
         self._lock = threading.Lock()
         self._failed = False
-        self._file: TextIO | None = None
-        if path != STDOUT:
-            self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115  # kept open
+        # Without a buffer: it would keep what a full disk refuses, and grow.
+        self._file: BinaryIO | None = None if path == STDOUT else _appended(path)
 
     def write(
         self,
@@ -74,9 +72,10 @@ class AccessLog:
         )
         with self._lock:
             try:
-                stream = self._file or sys.stdout
-                stream.write(line + "\n")
-                stream.flush()
+                if self._file is not None:
+                    self._file.write(line.encode() + b"\n")
+                else:
+                    print(line, flush=True)
                 self._failed = False
             except (OSError, ValueError) as error:  # ValueError: closed
                 if not self._failed:
@@ -88,3 +87,7 @@ class AccessLog:
         with self._lock:
             if self._file is not None:
                 self._file.close()
+
+
+def _appended(path: str) -> BinaryIO:
+    return open(path, "ab", buffering=0)

@@ -168,7 +168,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _body_late(self) -> None:
         quiet = self.loop.time() - self._heard
-        if self.flow.read_paused:
+        if self.flow.read_paused or self.pipeline:  # it is we who do not listen yet
             self._start("body", self._pause_seconds, self._body_late)
         elif quiet < self._pause_seconds:
             self._start("body", self._pause_seconds - quiet, self._body_late)

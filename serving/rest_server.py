@@ -21,6 +21,8 @@ from serving.rest_tls import server_context
 
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
+PORTS = 2**16
+
 log = logging.getLogger("serving")
 
 
@@ -146,6 +148,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
       ServingError: UNAVAILABLE, with the reason.
     """
     try:
+        if not 0 <= port < PORTS:  # getaddrinfo would take the rest of a division
+            raise OverflowError("there is no such port")
         if host:
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
