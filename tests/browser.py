@@ -127,7 +127,8 @@ class Page:
         """Waits until an expression is true."""
         ends = time.monotonic() + PATIENCE
         while not self.do(f"Boolean({condition})"):
-            assert time.monotonic() < ends, f"{condition}\n{self.do('document.body.innerText')}\n{self.messages}"
+            shown = self.do("document.body.innerText")
+            assert time.monotonic() < ends, f"{condition}\n{shown}\n{self.messages}"
             time.sleep(0.03)
 
     def text(self, selector):
@@ -156,9 +157,8 @@ class Page:
             )
 
     def size(self, width, height, phone=False):
-        self.command(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
-        )
+        shape = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.command("Emulation.setDeviceMetricsOverride", **shape)
 
     def scheme(self, name):
         feature = {"name": "prefers-color-scheme", "value": name}
