@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import browser
+from browser import browser, contrast, luminance
 from picture_model import brightness, encoded, running
 from PIL import Image
 from saved_models import half_plus
@@ -75,19 +74,6 @@ def names(page):
     ]
 
 
-def give(page, path, event, holder):
-    """Drops or pastes a file."""
-    content = base64.b64encode(path.read_bytes()).decode()
-    page.do(
-        f"""{{
-        const bytes = Uint8Array.from(atob("{content}"), (c) => c.charCodeAt(0));
-        const data = new DataTransfer();
-        data.items.add(new File([bytes], {json.dumps(path.name)}));
-        document.body.dispatchEvent(new {event}, {{bubbles: true, cancelable: true, {holder}: data}}));
-        }}"""
-    )
-
-
 def test_a_picture_gets_its_names(page, light):
     page.choose("#file", light)
     page.wait(ANSWERED)
@@ -145,7 +131,7 @@ def test_the_command_asks_for_the_same(page, light):
     ids=["drop", "paste"],
 )
 def test_other_ways_in(page, light, event, holder):
-    give(page, light, event, holder)
+    page.give(light, event, holder)
     page.wait(ANSWERED)
     assert names(page)[0] == ["light", "80.0 %"]
 
@@ -157,16 +143,14 @@ def test_the_camera(page):
     page.do("shoot.click()")
     page.wait(ANSWERED)
     assert page.text("#picture-facts").startswith("photograph.jpg · ")
-    assert not page.do("viewfinder.open")
-    assert page.do("video.srcObject.getTracks().every(t => t.readyState === 'ended')")
+    page.wait("!viewfinder.open && video.srcObject.getTracks().every(t => t.readyState === 'ended')")
 
 
 def test_escape_ends_the_camera(page):
     page.do("camera.click()")
     page.wait("viewfinder.open && video.videoWidth")
     page.press("Escape")
-    page.wait("!viewfinder.open")
-    assert page.do("video.srcObject.getTracks().every(t => t.readyState === 'ended')")
+    page.wait("!viewfinder.open && video.srcObject.getTracks().every(t => t.readyState === 'ended')")
 
 
 def test_what_the_model_cannot_read_is_converted(page, tmp_path):
@@ -277,23 +261,16 @@ def test_it_fits_a_phone(page, light, width):
     assert small == 0
 
 
-def luminance(colour):
-    """Relative luminance of `rgb(R, G, B)`, after WCAG 2."""
-    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out(page, light, scheme):
     page.scheme(scheme)
     page.choose("#file", light)
     page.wait(ANSWERED)
-    paper = luminance(page.do("getComputedStyle(document.body).backgroundColor"))
-    assert (paper > 0.5) == (scheme == "light")
+    paper = page.do("getComputedStyle(document.body).backgroundColor")
+    assert (luminance(paper) > 0.5) == (scheme == "light")
     for selector in ("h1", ".name", ".share", "#timing"):
-        ink = luminance(page.do(f"getComputedStyle(document.querySelector('{selector}')).color"))
-        assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= 4.5, selector
+        ink = page.do(f"getComputedStyle(document.querySelector('{selector}')).color")
+        assert contrast(ink, paper) >= 4.5, selector
 
 
 def test_a_token_is_asked_for_when_the_server_wants_one(tab, tmp_path, light):
