@@ -184,6 +184,10 @@ class Repository:
         """Looks into all base paths now."""
         self._catalog.look()
 
+    def read_config_file(self) -> None:
+        """Reads the configuration file now; one that is broken, or may not be, leaves all as it is."""
+        self._catalog.read_file()
+
     def stop(self, timeout: float = 10.0) -> None:
         """Unloads everything and ends all threads; `start` and `reload` that still wait raise CANCELLED.
 

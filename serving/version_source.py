@@ -13,7 +13,7 @@ from serving import file_system
 from serving.errors import Code, ServingError
 from serving.model_config import ModelSettings
 
-# What absl::SimpleAtoi takes for a number: its sign, and the digits after leading zeros, 19 at most in an int64.
+# What absl::SimpleAtoi takes for a number: a sign, and the digits after leading zeros, 19 at most for int64.
 _VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
 _INT64 = range(-(2**63), 2**63)
 

@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -92,3 +94,39 @@ def test_broken_bytes_raise(image_bytes):
     for called in ways(decode).values():
         with pytest.raises(tf.errors.InvalidArgumentError):
             called(tf.constant(image_bytes))
+
+
+def png_of_nothing(width, height):
+    """A PNG whose header announces a size, without the pixels: a decoder takes memory before it looks."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = (
+        struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    )
+    return b"\x89PNG\r\n\x1a\n" + chunk
+
+
+def with_size(kind, height, width):
+    """A small picture whose header announces another size."""
+    data = bytearray(encoded(np.zeros([8, 8, 3], np.uint8), kind))
+    if kind == "JPEG":
+        at = data.index(b"\xff\xc0") + 5
+        data[at : at + 4] = struct.pack(">HH", height, width)
+    else:
+        data[6:10] = struct.pack("<HH", width, height)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [png_of_nothing(2**15, 2**15), with_size("JPEG", 65500, 65500), with_size("GIF", 65535, 65535)],
+    ids=["PNG", "JPEG", "GIF"],
+)
+def test_announced_pixels_are_counted_before_memory_is_taken(bomb):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="a picture may hold at most 67108864 pixels"):
+        decode(bomb)
+
+
+def test_a_picture_of_just_the_largest_size_is_decoded():
+    assert decode(encoded(np.zeros([2**13, 2**13, 3], np.uint8), "PNG")).shape == (2**13, 2**13, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most"):
+        decode(png_of_nothing(2**13 + 1, 2**13))
