@@ -35,6 +35,7 @@ EXPONENT = re.compile(r"[eE][+-]?[0-9]+")
 ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
 )
+WORD = re.compile(r"true|false|null|-?(?:NaN|Infinity|Inf(?!i))")
 WORDS = {
     "true": True,
     "false": False,
@@ -214,12 +215,11 @@ class _ExactReader:
         integer = INTEGER.match(self.text, self.position)
         if integer is not None:
             return self.number(integer.end())
-        shared = max(map(self.shared_with, WORDS))
-        word = max((word for word in WORDS if self.shared_with(word) == len(word)), key=len, default="")
-        if len(word) < shared or not word:  # "Infi" is no number, though it begins with one
-            self.fail("Invalid value.", self.position + shared)
-        self.position += shared
-        return WORDS[word]
+        word = WORD.match(self.text, self.position)
+        if word is None:
+            self.fail("Invalid value.", self.position + max(map(self.shared_with, WORDS)))
+        self.position = word.end()
+        return WORDS[word.group()]
 
     def shared_with(self, word: str) -> int:
         """How many of the word's first characters stand here."""
