@@ -22,9 +22,10 @@ from serving.errors import ServingError, invalid
 # than 254 dimensions.
 MAX_DEPTH = 1_000_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Fewer digits never make an integer that a double cannot hold; longer runs are found block by block.
+# A number that no double can hold has an exponent of three digits or, with at most e99 behind them, more than
+# 200 digits in a row: a run so long fills one of the blocks that a body is cut into.
 DIGITS_OF_LARGEST_DOUBLE = 309
-BLOCK = DIGITS_OF_LARGEST_DOUBLE // 2
+BLOCK = (DIGITS_OF_LARGEST_DOUBLE - 99) // 2
 
 SPACE = re.compile(r"[ \t\n\r]*")
 LARGE_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
