@@ -17,8 +17,6 @@ from serving.errors import ServingError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-
-
 # Where a command finds the API token when no file is named.
 TOKEN_VARIABLE = "SERVING_API_TOKEN"
 
@@ -85,7 +83,7 @@ def quiet_tensorflow() -> None:
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
-            importlib.import_module("tensorflow")
+            importlib.import_module("tensorflow").config.list_physical_devices()  # the search has notices too
         except BaseException:
             notices.seek(0)
             os.write(stderr, notices.read())

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -127,9 +128,8 @@ class Page:
         """Waits until an expression is true."""
         ends = time.monotonic() + PATIENCE
         while not self.do(f"Boolean({condition})"):
-            assert time.monotonic() < ends, (
-                f"{condition}\n{self.do('document.body.innerText')}\n{self.messages}"
-            )
+            shown = self.do("document.body.innerText")
+            assert time.monotonic() < ends, f"{condition}\n{shown}\n{self.messages}"
             time.sleep(0.03)
 
     def text(self, selector):
@@ -143,6 +143,23 @@ class Page:
         root = self.command("DOM.getDocument")["root"]["nodeId"]
         node = self.command("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.command("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+    def give(self, path, event, holder):
+        """Drops or pastes a file.
+
+        Args:
+          event: start of the event's constructor: `DragEvent('drop'`.
+          holder: which of its fields holds the files.
+        """
+        content = base64.b64encode(path.read_bytes()).decode()
+        self.do(
+            f"""{{
+            const bytes = Uint8Array.from(atob("{content}"), (c) => c.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], {json.dumps(path.name)}));
+            document.body.dispatchEvent(new {event}, {{bubbles: true, cancelable: true, {holder}: data}}));
+            }}"""
+        )
 
     def press(self, key, code=None, text=None):
         for kind in ("keyDown", "keyUp"):
@@ -158,13 +175,8 @@ class Page:
             )
 
     def size(self, width, height, phone=False):
-        self.command(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=phone,
-        )
+        shape = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        self.command("Emulation.setDeviceMetricsOverride", **shape)
 
     def scheme(self, name):
         feature = {"name": "prefers-color-scheme", "value": name}
@@ -173,6 +185,19 @@ class Page:
     def screenshot(self, path):
         said = self.command("Page.captureScreenshot", captureBeyondViewport=True)
         Path(path).write_bytes(base64.b64decode(said["data"]))
+
+
+def luminance(colour):
+    """Relative luminance of `rgb(R, G, B)`, after WCAG 2."""
+    channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(part * weight for part, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True))
+
+
+def contrast(one, other):
+    """WCAG's ratio of two colours: 4.5 is what text needs."""
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
 
 
 @contextlib.contextmanager

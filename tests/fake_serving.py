@@ -110,7 +110,7 @@ class FakeServing:
         if not path.startswith("/v1/models/pets"):
             name = path.removeprefix("/v1/models/").partition(":")[0]
             return 404, {"error": f"Servable not found for request: Latest({name})"}
-        rest = path.removeprefix("/v1/models/pets")
+        rest = path.removeprefix("/v1/models/pets").removeprefix("/versions/1")
         if rest == "":
             status = {"error_code": "OK", "error_message": ""}
             return 200, {"model_version_status": [{"version": "7", "state": "AVAILABLE", "status": status}]}
@@ -118,7 +118,12 @@ class FakeServing:
             found = {"signature_def": {"signature_def": SIGNATURES}}
             spec = {"name": "pets", "signature_name": "", "version": "7"}
             return 200, {"model_spec": spec, "metadata": found}
-        said = json.loads(body)
+        if method == "GET":
+            return 404, {"error": "nothing here"}
+        try:
+            said = json.loads(body)
+        except ValueError:
+            return 500, {"error": "no JSON"}
         if rest == ":classify":
             return 200, {"results": [[["yes", 0.75], ["no", 0.25]] for _ in said["examples"]]}
         if rest == ":regress":
@@ -127,9 +132,11 @@ class FakeServing:
 
     def predict(self, said):
         name = said.get("signature_name", "serving_default")
+        if not {"instances", "inputs"} & set(said):
+            return 200, {"predictions": []}
         if name not in SIGNATURES:
             return 400, {"error": f'Serving signature name: "{name}" not found in signature def'}
-        rows = said["instances"] if "instances" in said else said["inputs"]["image_bytes"]
+        rows = said["instances"] if "instances" in said else said["inputs"].get("image_bytes", [0])
         if name == "pixels" or not all(isinstance(row, dict) and set(row) == {"b64"} for row in rows):
             return 400, {"error": "JSON Value: 1 Type: Number is not of expected type: string"}
         pictures = [base64.b64decode(row["b64"]) for row in rows]
