@@ -1,4 +1,4 @@
-"""serving.yaml for another name, model, image, number of pods or an object store. Needs nothing but Python."""
+"""serving.yaml for another name, model, image, number of pods or an object store. Needs only Python."""
 
 from __future__ import annotations
 
