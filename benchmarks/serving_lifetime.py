@@ -65,8 +65,8 @@ def _shown_switch(
     answered = sum(len(load.times) for load in loads)
     print(
         f"\n{len(switches)} switches of {lasted:.1f} s each under {SWITCH_CLIENTS} clients: {len(failures)} "
-        f"failures, {answered} answers; 99th percentile {busy * 1e3:.0f} ms during them, {quiet * 1e3:.0f} ms "
-        f"steady: {busy / quiet:.2f}x"
+        f"failures, {answered} answers; 99th percentile {busy * 1e3:.0f} ms during them, "
+        f"{quiet * 1e3:.0f} ms steady: {busy / quiet:.2f}x"
     )
     if failures:
         print(f"  first failure: {failures[0]}")
