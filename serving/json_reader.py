@@ -16,7 +16,7 @@ import math
 import re
 from typing import Any, NoReturn
 
-from serving.errors import ServingError, invalid
+from serving.errors import invalid
 
 # A list costs 64 bytes, so that a body of brackets alone would grow by that factor. No tensor has more
 # than 254 dimensions.
@@ -87,11 +87,6 @@ def _has_lone_surrogate(text: str) -> bool:
     if "\\ud" not in text and "\\uD" not in text:
         return False
     return any(match.group(1) for match in ESCAPE.finditer(text))
-
-
-def _scan_string(text: str, begin: int) -> tuple[str, int]:
-    """A string and where it ends; `begin` stands behind its opening mark."""
-    return json.decoder.JSONDecoder().parse_string(text, begin, True)  # type: ignore[attr-defined]
 
 
 def _finite(digits: str) -> float:
@@ -194,7 +189,7 @@ class _ExactReader:
     def string(self) -> str:
         begin = self.position
         try:
-            value, end = _scan_string(self.text, begin + 1)
+            value, end = json.decoder.scanstring(self.text, begin + 1, True)  # type: ignore[attr-defined]
         except json.JSONDecodeError as error:
             self.fail_string(error)
         for match in ESCAPE.finditer(self.text, begin, end):
@@ -251,8 +246,4 @@ class _ExactReader:
     def fail(self, reason: str, position: int | None = None) -> NoReturn:
         before = self.text[: self.position if position is None else position]
         offset = self.bytes_before + len(before.encode("utf-8", "surrogateescape"))
-        raise _error(reason, offset)
-
-
-def _error(reason: str, offset: int) -> ServingError:
-    return invalid(f"JSON Parse error: {reason} at offset: {offset}")
+        raise invalid(f"JSON Parse error: {reason} at offset: {offset}")
