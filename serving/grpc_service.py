@@ -235,7 +235,7 @@ def _failure(error: Exception) -> ServingError:
     if isinstance(error, ServingError):
         return error
     log.exception("a request failed in an unforeseen way")
-    return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
+    return ServingError(Code.INTERNAL, "Internal error")
 
 
 def _abort(context: Any, error: ServingError) -> NoReturn:
