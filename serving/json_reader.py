@@ -28,7 +28,8 @@ DIGITS_OF_LARGEST_DOUBLE = 309
 BLOCK = (DIGITS_OF_LARGEST_DOUBLE - 99) // 2
 
 SPACE = re.compile(r"[ \t\n\r]*")
-LARGE_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
+# Two patterns, because one that begins with a letter is searched for ten times as fast as one with a choice.
+LARGE_EXPONENTS = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"))
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 FRACTION = re.compile(r"\.[0-9]+")
 EXPONENT = re.compile(r"[eE][+-]?[0-9]+")
@@ -73,7 +74,7 @@ def read(body: bytes) -> Any:
 
 def _decoder(body: bytes) -> json.JSONDecoder:
     """The standard library's decoder; the one that checks every number only where one may be too big."""
-    if LARGE_EXPONENT.search(body) or _has_long_number(body):
+    if any(pattern.search(body) for pattern in LARGE_EXPONENTS) or _has_long_number(body):
         return json.JSONDecoder(parse_float=_finite, parse_int=_storable)
     return json.JSONDecoder()
 
