@@ -85,7 +85,7 @@ def test_a_broken_example_does_not_fail_its_neighbours(export):
         return lambda servable: servable.classify("classify", [example])
 
     with Batched(export, 4) as batched:
-        examples = [saved_models.example(x=0.25), b"broken", saved_models.example(x=0.5)]
+        examples = [saved_models.example(x=0.25), b"\n\x50cut short", saved_models.example(x=0.5)]
         good, bad, other, missing = batched.together(*map(classify, [*examples, b""]))
         assert good == [[(b"yes", 0.25), (b"no", 0.75)]]
         assert other == [[(b"yes", 0.5), (b"no", 0.5)]]
