@@ -4,6 +4,8 @@
 #   SEED=1                 another seed for `make quickstart`; it gets a run folder of its own
 #   PYTEST_ARGS="-k lrn"   handed to pytest by `make test`, which runs two files at a time
 #   BENCHMARK=input        which benchmark `make bench` runs
+#   EXPORT=E MODEL=NAME    what `make serve` serves, and what `make serve-check` compares with
+#   SERVER=HOST:PORT GRPC=HOST:PORT    the server that `make serve-check` asks; GRPC= leaves gRPC out
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,6 +13,10 @@ EXTRAS ?= test,lint
 SEED ?= 0
 RUN ?= runs/quickstart$(if $(filter-out 0,$(SEED)),-seed$(SEED))
 BENCHMARK ?= train_step
+EXPORT ?= $(RUN)/export
+MODEL ?= alexnet
+SERVER ?= localhost:8501
+GRPC ?= localhost:8500
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -18,10 +24,12 @@ QUIET := TF_CPP_MIN_LOG_LEVEL=2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install quickstart test lint bench clean
+.PHONY: help install quickstart serve serve-check test lint bench clean
 
 help:
 	@echo "make quickstart   train on the built-in pictures, evaluate, export, predict, draw (SEED=0)"
+	@echo "make serve        serve the export over gRPC (8500) and REST (8501), with a page to try it (EXPORT=E)"
+	@echo "make serve-check  hold a server's answers against TensorFlow's own (SERVER=localhost:8501)"
 	@echo "make test         run the test suite"
 	@echo "make lint         ruff and mypy"
 	@echo "make bench        one benchmark (BENCHMARK=train_step)"
@@ -58,6 +66,13 @@ quickstart: $(STAMP)
 	@echo "  export/                                      the SavedModel for TF Serving or serving.server"
 	@echo "  pictures/                                    the pictures it named above"
 	@echo "Name your own:  $(PY) -m alexnet_tf.predict --export $(RUN)/export PICTURE..."
+
+serve: $(STAMP)
+	@test -d $(EXPORT) || { echo "error: $(EXPORT) is no folder; make quickstart writes one, EXPORT=E names another" >&2; exit 1; }
+	$(PY) -m serving.server --model_name=$(MODEL) --model_base_path=$(abspath $(EXPORT)) --port=8500 --rest_api_port=8501
+
+serve-check: $(STAMP)
+	$(PY) -m serving.check --server $(SERVER) $(if $(GRPC),--grpc $(GRPC)) --export $(EXPORT) --model $(MODEL)
 
 test: $(STAMP)
 	$(QUIET) $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

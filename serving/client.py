@@ -25,7 +25,7 @@ __all__ = ["Client", "Code", "Metadata", "Prediction", "ServingError", "connect"
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and asks the server; returns the exit status."""
-    parser = _parser()
+    parser = make_parser()
     args = parser.parse_args(argv)
     asked = bool(args.images) + args.status + args.metadata
     if asked != 1:
@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     return status or (EXIT_USER_ERROR if failed else 0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, for whoever wants to read one."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.client", description=(__doc__ or "").splitlines()[0]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -200,3 +201,24 @@ def test_the_command_prints_no_notices_of_tensorflow(root, monkeypatch):
         )
     assert (done.returncode, done.stderr) == (0, "")
     assert "half, version 1: " in done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_serve_check(monkeypatch, tmp_path):
+    """What make would run is a command line that check takes."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / ".installed").touch()
+    words = ["make", "-n", "-o", str(tmp_path / ".installed"), "serve-check", f"VENV={tmp_path}", "EXPORT=E"]
+    done = subprocess.run(
+        [*words, "SERVER=h:1", "GRPC="], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    (line,) = (line for line in done.stdout.splitlines() if "serving.check" in line)
+    asked = {}
+    monkeypatch.setattr(check, "_check", lambda args, different: asked.update(vars(args)) or {})
+    assert check.main(line.split()[3:]) == 0
+    assert (asked["server"], asked["grpc"], str(asked["export"]), asked["model"]) == (
+        "h:1",
+        None,
+        "E",
+        "alexnet",
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kubernetes_fields import SPECS, Choice, Object, document
+from kubernetes_fields import SPECS, departures
 
 from alexnet_tf import cluster, recipe, train
 from alexnet_tf.peers import EXIT_PEER_LOST
@@ -42,36 +42,6 @@ def shipped(name):
 
 def rendered(*args, **others):
     return documents(render.render(*args, **others))
-
-
-def faults(value, expected, where=""):
-    """Where a value departs from the API, as the API server's strict validation would find it."""
-    if isinstance(expected, Object):
-        if not isinstance(value, dict):
-            return [f"{where}: no object"]
-        found = [f"{where}.{name}: unknown" for name in value if name not in expected.fields]
-        found += [f"{where}.{name}: missing" for name in expected.required if name not in value]
-        inner = [faults(value[n], kind, f"{where}.{n}") for n, kind in expected.fields.items() if n in value]
-    elif isinstance(expected, dict):
-        (kind,) = expected.values()
-        found = [f"{where}: no object"] if not isinstance(value, dict) else []
-        inner = [] if found else [faults(v, kind, f"{where}.{name}") for name, v in value.items()]
-    elif isinstance(expected, list):
-        found = [f"{where}: no list"] if not isinstance(value, list) or not value else []
-        inner = [] if found else [faults(v, expected[0], f"{where}[{i}]") for i, v in enumerate(value)]
-    elif isinstance(expected, (str, Choice)):
-        legal = expected.words if isinstance(expected, Choice) else ()
-        fits = value in legal if legal else bool(re.fullmatch(expected, str(value)))
-        return [] if fits and isinstance(value, (str, int)) else [f"{where}: {value!r}"]
-    else:
-        kinds = expected if isinstance(expected, tuple) else (expected,)
-        return [] if type(value) in kinds else [f"{where}: {value!r} is no {expected}"]
-    return found + [fault for faults_inside in inner for fault in faults_inside]
-
-
-def departures(one):
-    """The faults of a whole document."""
-    return faults(one, document((one["apiVersion"], one["kind"])))
 
 
 def pod_template(found):
@@ -209,9 +179,7 @@ def test_the_renderer_changes_what_it_is_asked_for():
     assert render.render() == (KUBERNETES / "train.yaml").read_text(encoding="utf-8")
     odd = ["--recipe=smoke", '--set=name="a: b"', "--workdir=/runs/#1"]
     found = rendered(2, "mine", "registry/x:1", odd)
-    assert [
-        fault for one in found.values() for fault in faults(one, document((one["apiVersion"], one["kind"])))
-    ] == []
+    assert [fault for one in found.values() for fault in departures(one)] == []
     (container,) = pod_template(found)["spec"]["containers"]
     assert container["image"] == "registry/x:1"
     assert container["args"] == ["--devices=multi-worker", "--peer-timeout=900", *odd]
@@ -261,8 +229,9 @@ def test_the_image_is_built_from_what_is_there():
     assert [name for name in copied if not (ROOT / name).exists()] == []
     let_in = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     assert {f"!{name}" for name in copied} == {line for line in let_in if line.startswith("!")}
-    (base,) = (line.split()[1] for line in lines if line.startswith("FROM "))
-    version = re.fullmatch(r"python:3\.(\d+)-slim", base)
+    bases = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert set(bases[1:]) == {"installed"}
+    version = re.fullmatch(r"python:3\.(\d+)-slim", bases[0])
     assert 10 <= int(version[1]) <= 13
 
 
