@@ -16,7 +16,7 @@ from serving.metrics import ServerMetrics
 from serving.servable import Servable
 from serving.specs import ServableId
 
-COMPANY = 0.2  # seconds in which requests of one test find together
+COMPANY = 1.0  # seconds in which requests of one test find together
 
 
 @pytest.fixture(scope="module")
