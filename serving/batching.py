@@ -28,8 +28,8 @@ class BatchingSession:
 
     In TF Serving a bad request fails all that share its batch. Here a batch that fails with INVALID_ARGUMENT
     is run again in halves until the bad request stands alone: it gets its own error, and the others
-    their answers. That costs at most 2n - 1 runs for n requests, all bad, and 2 log2(n) for a single bad
-    one; a graph that changes state may do so again. Every other error ends the whole batch.
+    their answers. That makes at most 2n - 1 runs of a batch of n requests, all bad, and 2 log2(n) + 1 with
+    a single bad one; a graph that changes state may do so again. Every other error ends the whole batch.
 
     Args:
       runner: the session, closed with this one.

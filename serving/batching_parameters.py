@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from serving import config_messages
+from serving import config_messages, file_system
 from serving.errors import Code, ServingError, invalid
+from serving.flags import cpus
 
 # Beside saved_model.pb, read with --enable_per_model_batching_parameters.
 PER_MODEL_FILE = "batching_params.pbtxt"
 # What the pool is called when --enable_batching comes without a file (model_servers/server.cc).
 POOL_WITHOUT_FILE = "model_server_batch_threads"
-
-
-def processors() -> int:
-    """CPUs that this process may use; the default number of batch threads."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ class BatchingParameters:
     max_batch_size: int = 1000
     batch_timeout_micros: int = 0
     max_enqueued_batches: int = 10
-    num_batch_threads: int = field(default_factory=processors)
+    num_batch_threads: int = field(default_factory=cpus)
     thread_pool_name: str = "batch_threads"
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
@@ -155,7 +148,7 @@ def read_per_model(version_path: str) -> BatchingParameters | None:
     Raises:
       ServingError: as `read_file`.
     """
-    path = f"{version_path.rstrip('/')}/{PER_MODEL_FILE}"
+    path = file_system.join(version_path, PER_MODEL_FILE)
     try:
         return read_file(path)
     except ServingError as error:

@@ -22,9 +22,10 @@ from serving.errors import ServingError, invalid
 # than 254 dimensions.
 MAX_DEPTH = 1_000_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# Fewer digits never make an integer that a double cannot hold; longer runs are found block by block.
+# A number that no double can hold has an exponent of three digits or, with at most e99 behind them, more than
+# 200 digits in a row: a run so long fills one of the blocks that a body is cut into.
 DIGITS_OF_LARGEST_DOUBLE = 309
-BLOCK = DIGITS_OF_LARGEST_DOUBLE // 2
+BLOCK = (DIGITS_OF_LARGEST_DOUBLE - 99) // 2
 
 SPACE = re.compile(r"[ \t\n\r]*")
 LARGE_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
@@ -35,6 +36,7 @@ EXPONENT = re.compile(r"[eE][+-]?[0-9]+")
 ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
 )
+WORD = re.compile(r"true|false|null|-?(?:NaN|Infinity|Inf(?!i))")
 WORDS = {
     "true": True,
     "false": False,
@@ -214,12 +216,11 @@ class _ExactReader:
         integer = INTEGER.match(self.text, self.position)
         if integer is not None:
             return self.number(integer.end())
-        shared = max(map(self.shared_with, WORDS))
-        word = max((word for word in WORDS if self.shared_with(word) == len(word)), key=len, default="")
-        if len(word) < shared or not word:  # "Infi" is no number, though it begins with one
-            self.fail("Invalid value.", self.position + shared)
-        self.position += shared
-        return WORDS[word]
+        word = WORD.match(self.text, self.position)
+        if word is None:
+            self.fail("Invalid value.", self.position + max(map(self.shared_with, WORDS)))
+        self.position = word.end()
+        return WORDS[word.group()]
 
     def shared_with(self, word: str) -> int:
         """How many of the word's first characters stand here."""

@@ -266,7 +266,7 @@ class Manager:
                 self._max_tries,
                 outlook,
                 error.code.name,
-                error.message,
+                " ".join(error.message.split()),
             )
 
     def _close_soon(self, version: Version) -> None:

@@ -34,6 +34,8 @@ TRANSPORT_BOUNDS = exponential(1e-5, 1.8, 33)  # seconds
 STRANGE_NAMES = 100
 STRANGE_NAME_LENGTH = 128
 OTHER_NAMES = "(other names)"
+# Versions whose loading is remembered: a server that loads one an hour must not have a page of a year's.
+PATHS = 100
 
 
 class ServerMetrics:
@@ -70,14 +72,16 @@ class ServerMetrics:
         ]
 
     def _add_loading(self) -> None:
-        self._load_attempts = Counter(f"{LOADER}load_attempt_count", ("model_path", "status"))
-        self._load_latency = Counter(f"{LOADER}load_latency", ("model_path",))
+        by_path, by_stage = ("model_path", "status"), ("model_path", "stage")
+        self._load_attempts = Counter(f"{LOADER}load_attempt_count", by_path, most_label_sets=PATHS)
+        self._load_latency = Counter(f"{LOADER}load_latency", ("model_path",), most_label_sets=PATHS)
         self._load_stages = Histogram(
-            f"{LOADER}load_latency_by_stage", ("model_path", "stage"), LATENCY_BOUNDS
+            f"{LOADER}load_latency_by_stage", by_stage, LATENCY_BOUNDS, most_label_sets=2 * PATHS
         )
-        by_path = ("model_path", "status")
-        self._warmup_latency = Histogram(f"{PREFIX}model_warmup_latency", by_path, LATENCY_BOUNDS)
-        self._warmup_records = Counter(f"{PREFIX}model_warmup_records_read", by_path)
+        self._warmup_latency = Histogram(
+            f"{PREFIX}model_warmup_latency", by_path, LATENCY_BOUNDS, most_label_sets=PATHS
+        )
+        self._warmup_records = Counter(f"{PREFIX}model_warmup_records_read", by_path, most_label_sets=PATHS)
 
     def _add_batching(self) -> None:
         prefix = f"{PREFIX}batching_session/"

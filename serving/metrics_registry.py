@@ -11,13 +11,10 @@ import bisect
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 Labels = tuple[str, ...]
 Cell = TypeVar("Cell")
-# Label sets that one metric keeps; past it the oldest is forgotten, so that the page of a server that has
-# loaded versions for a year stays readable. Prometheus takes a counter that begins again for a restart.
-LABEL_SETS = 1000
 
 
 def exponential(start: float, growth: float, count: int) -> tuple[float, ...]:
@@ -32,14 +29,24 @@ class Metric(Generic[Cell]):
       name: TensorFlow's own spelling, such as `/tensorflow/serving/request_count`.
       labels: names of the labels.
       shown_unused: whether the TYPE line stands on the page before the first value.
+      most_label_sets: how many are kept; then the oldest is forgotten, and begins anew when it is used again,
+        which Prometheus takes for a restart; None for all.
     """
 
     kind = ""
 
-    def __init__(self, name: str, labels: Sequence[str] = (), *, shown_unused: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str] = (),
+        *,
+        shown_unused: bool = True,
+        most_label_sets: int | None = None,
+    ) -> None:
         self.name = name
         self.labels = tuple(labels)
         self.shown_unused = shown_unused
+        self.most_label_sets = most_label_sets
         self._cells: dict[Labels, Cell] = {}
         self._lock = threading.Lock()
 
@@ -67,7 +74,7 @@ class Metric(Generic[Cell]):
         """Takes in a new label set; the lock is held."""
         if len(labels) != len(self.labels):
             raise ValueError(f"{self.name} has the labels {self.labels}, not {labels}")
-        if len(self._cells) >= LABEL_SETS:
+        if len(self._cells) == self.most_label_sets:
             del self._cells[next(iter(self._cells))]
         self._cells[labels] = cell
         return cell
@@ -105,7 +112,7 @@ class Gauge(Metric[float]):
     kind = "gauge"
 
     def __init__(
-        self, name: str, labels: Sequence[str], read: Callable[[], Mapping[Labels, float]], **options: bool
+        self, name: str, labels: Sequence[str], read: Callable[[], Mapping[Labels, float]], **options: Any
     ) -> None:
         super().__init__(name, labels, **options)
         self._read = read
@@ -137,7 +144,7 @@ class Histogram(Metric[Distribution]):
 
     kind = "histogram"
 
-    def __init__(self, name: str, labels: Sequence[str], bounds: Sequence[float], **options: bool) -> None:
+    def __init__(self, name: str, labels: Sequence[str], bounds: Sequence[float], **options: Any) -> None:
         super().__init__(name, labels, **options)
         self.bounds = tuple(bounds)
 

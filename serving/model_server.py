@@ -21,6 +21,7 @@ from serving.flags import Flags
 from serving.grpc_server import GrpcServer
 from serving.loader import Loader
 from serving.metrics import ServerMetrics
+from serving.model_config import single_model
 from serving.repository import Repository, RepositorySettings
 from serving.rest_app import RestApp
 from serving.rest_options import RestOptions
@@ -177,16 +178,14 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
 
 def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
     """The models to serve: the configuration file's, or the one that the flags name."""
-    config = model_server_config_pb2.ModelServerConfig()
     if flags.model_config_file:
+        config = model_server_config_pb2.ModelServerConfig()
         return config_messages.read_text_file(flags.model_config_file, config)
-    model = config.model_config_list.config.add(
-        name=flags.model_name, base_path=flags.model_base_path, model_platform="tensorflow"
-    )
-    if not file_system.is_uri(model.base_path):
+    base_path = flags.model_base_path
+    if not file_system.is_uri(base_path):
         # Whoever types a launch line may name a folder from where they stand.
-        model.base_path = str(Path(model.base_path).expanduser().absolute())
-    return config
+        base_path = str(Path(base_path).expanduser().absolute())
+    return single_model(flags.model_name, base_path)
 
 
 def _batching(

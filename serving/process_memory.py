@@ -1,4 +1,4 @@
-"""Giving memory back to the system once a model is gone."""
+"""What is kept for good, and giving the rest back to the system once a model is gone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import ctypes
 import functools
 import gc
 from collections.abc import Callable
+
+
+def freeze() -> None:
+    """Leaves what is in memory now out of all later collections; for a server, once it is put together.
+
+    TensorFlow's modules alone are 325,000 objects: looking through them takes 0.15 s, in which no request is
+    answered, at every unloading and every now and then besides. Without them it takes milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def give_back() -> None:

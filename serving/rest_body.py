@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -13,6 +14,9 @@ Receive = Callable[[], Awaitable[Any]]
 
 GZIP_ONLY = 16 + zlib.MAX_WBITS
 PIECE = 1024 * 1024
+# Each member costs some microseconds and up to a piece of copying, however little it holds.
+MAX_MEMBERS = 1000
+PADDING = re.compile(rb"\0*")
 TOO_LARGE_STATUS = 413
 LONGEST_LENGTH = 20  # digits of a content length worth reading
 # How much of a refused body is still taken in, and for how long, so that the client comes to read why.
@@ -101,22 +105,34 @@ def gunzip(body: bytes, max_bytes: int) -> bytes:
       ServingError: INVALID_ARGUMENT for what is no gzip or is cut short.
       BodyTooLarge: for more than `max_bytes`.
     """
-    pieces, length = [], 0
-    while body:
+    pieces: list[bytes] = []
+    length = position = members = 0
+    while position < len(body):
+        members += 1
+        if members > MAX_MEMBERS:
+            raise invalid(f"Failed to decompress the gzip body: it has more than {MAX_MEMBERS} members")
         unpacker = zlib.decompressobj(GZIP_ONLY)
         while not unpacker.eof:
-            try:
-                piece = unpacker.decompress(body, PIECE)
-            except zlib.error as error:
-                raise invalid(f"Failed to decompress the gzip body: {error}") from None
-            body = unpacker.unconsumed_tail
-            length += len(piece)
+            packed = unpacker.unconsumed_tail
+            if not packed:
+                packed = body[position : position + PIECE]
+                position += len(packed)
+            pieces.append(_unpacked(unpacker, packed))
+            length += len(pieces[-1])
             if length > max_bytes:
                 raise BodyTooLarge(
                     f"Request body is larger than the limit of {max_bytes} bytes once unpacked"
                 )
-            pieces.append(piece)
-            if not piece and not body and not unpacker.eof:
-                raise invalid("Failed to decompress the gzip body: it is cut short")
-        body = unpacker.unused_data.lstrip(b"\0")
+        position = PADDING.match(body, position - len(unpacker.unused_data)).end()  # type: ignore[union-attr]
     return b"".join(pieces)
+
+
+def _unpacked(unpacker: Any, packed: bytes) -> bytes:
+    """At most a piece of what `packed` holds."""
+    try:
+        piece: bytes = unpacker.decompress(packed, PIECE)
+    except zlib.error as error:
+        raise invalid(f"Failed to decompress the gzip body: {error}") from None
+    if not packed and not piece:
+        raise invalid("Failed to decompress the gzip body: it is cut short")
+    return piece

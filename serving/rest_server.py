@@ -74,7 +74,8 @@ class RestServer:
         Returns:
           An event that is set when all is done.
         """
-        if self._socket is None:
+        if self._thread.ident is None:  # never started
+            self._app.close()
             self._stopped.set()
         self._server.config.timeout_graceful_shutdown = cast("int", grace_seconds)
         self._server.should_exit = True

@@ -100,9 +100,11 @@ def _serve(flags: Flags) -> int:
         _return_memory()
         command.quiet_tensorflow()
         _log_to_stderr()
+        from serving import process_memory
         from serving.model_server import ModelServer
 
         server = ModelServer(flags)
+        process_memory.freeze()
         server.start()
     except _Stopped:
         return 0

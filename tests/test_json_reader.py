@@ -40,6 +40,7 @@ def refusal(body):
         (b"[1e+]", "Miss exponent in number.", 3),
         (b"[1, -1e999]", "Number too big to be stored in double.", 4),
         (b"[" + b"9" * 400 + b"]", "Number too big to be stored in double.", 1),
+        (b"[" + b"1" * 211 + b"e99]", "Number too big to be stored in double.", 1),
         (b"[" + b"9" * 5000 + b"]", "Number too big to be stored in double.", 1),
         (b'"\\ud83d alone"', "The surrogate pair in string is invalid.", 1),
         (b'["\\udc00"]', "The surrogate pair in string is invalid.", 2),

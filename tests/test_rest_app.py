@@ -1,8 +1,5 @@
 """The REST interface's URLs, status codes and headers, without a socket."""
 
-import gzip
-import json
-
 import pytest
 from rest_fakes import Browser
 
@@ -204,42 +201,6 @@ def test_a_client_that_leaves_gets_no_answer(browser):
     client = browser()
     assert client.send("POST", PREDICT, pieces=[b'{"inst', None]) is None
     assert client.core.calls == []
-
-
-def test_gzip(browser):
-    client = browser()
-    packed = gzip.compress(json.dumps(ROWS).encode())
-    for encoding in ("gzip", "GZIP", "x-gzip, identity"):
-        assert client.post(PREDICT, packed, content_encoding=encoding).json == {
-            "predictions": [2.5, 3.0, 4.5]
-        }
-    half = len(json.dumps(ROWS)) // 2
-    members = gzip.compress(json.dumps(ROWS).encode()[:half]) + gzip.compress(
-        json.dumps(ROWS).encode()[half:]
-    )
-    assert client.post(PREDICT, members, content_encoding="gzip").status == 200
-    assert client.post(PREDICT, ROWS, content_encoding="br").status == 200  # looked at for gzip alone
-    for broken in (
-        packed[:-9],
-        b"no gzip",
-        packed + b"rest",
-        b"\x1f\x8b",
-        packed[:30] + b"xxx" + packed[33:],
-    ):
-        reply = client.post(PREDICT, broken, content_encoding="gzip")
-        assert reply.status == 400
-        assert reply.error.startswith("Failed to decompress the gzip body: ")
-    assert (
-        client.post(PREDICT, b"", content_encoding="gzip").error == "JSON Parse error: The document is empty"
-    )
-
-
-def test_a_gzip_body_grows_no_further_than_its_limit(browser):
-    client = browser(max_decompressed_bytes=1000)
-    bomb = gzip.compress(gzip.compress(b"\0" * 2**24))
-    assert client.post(PREDICT, gzip.compress(b"\0" * 10**7), content_encoding="gzip").status == 413
-    assert client.post(PREDICT, bomb, content_encoding="gzip").status in (400, 413)
-    assert client.post(PREDICT, gzip.compress(b" " * 1000), content_encoding="gzip").status == 400
 
 
 def test_a_large_body_is_refused_before_it_is_read(browser):

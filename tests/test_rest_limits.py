@@ -7,6 +7,8 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rest_running import PATIENCE, PREDICT, STATUS, predict, received, servers
 
 
@@ -90,3 +92,26 @@ def test_a_large_body_is_refused_at_once_and_the_client_can_read_why(run):
     assert b"limit of 1000 bytes" in answer
     endless = PREDICT + b"Transfer-Encoding: chunked\r\n\r\n" + b"400\r\n%s\r\n" % (b"x" * 1024) * 3
     assert running.talk(endless, shut=True).startswith(b"HTTP/1.1 413 ")
+
+
+def test_any_bytes_leave_the_server_as_it_was(run):
+    running = run(header_timeout_in_ms=2000)
+
+    @settings(max_examples=150, deadline=None)
+    @given(
+        st.lists(
+            st.sampled_from([PREDICT, STATUS, b"\r\n", b"Host: h\r\n", b"Content-Length: 9\r\n", predict(1)])
+            | st.sampled_from(
+                [b"Transfer-Encoding: chunked\r\n", b"Upgrade: h2c\r\nConnection: upgrade\r\n", b"5\r\n"]
+            )
+            | st.binary(max_size=12),
+            max_size=6,
+        )
+    )
+    def send(parts):
+        answer = running.talk(b"".join(parts), shut=True)
+        assert b"HTTP/1.1 500 " not in answer
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
+
+    send()
+    assert running.post(1)[0] == 200

@@ -111,6 +111,12 @@ def test_access_log(browser, tmp_path):
     }
 
 
+def test_access_log_on_stdout(browser, capsys):
+    browser(access_log="-").get("/livez")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (json.loads(line)["path"], json.loads(line)["model"]) == ("/livez", "")
+
+
 def test_a_log_that_cannot_be_written_costs_no_request(browser, caplog):
     client = browser(access_log="/dev/full")
     assert [client.get("/livez").status for _ in range(3)] == [200] * 3

@@ -266,6 +266,21 @@ def test_a_name_that_succeeds_makes_room_for_another_stranger(metrics):
     assert 'model_name="late"' in metrics.render()
 
 
+def test_a_year_of_versions_does_not_make_the_page_grow(metrics):
+    sizes = []
+    for version in range(1000):
+        path = f"/models/m/{version:04d}"
+        metrics.load_done(path, Code.OK, 1)
+        metrics.load_stage_done(path, "restore_graph", 1)
+        metrics.load_stage_done(path, "init_graph", 1)
+        metrics.warmup_done(path, Code.OK, 1, 2)
+        if version in (150, 999):
+            sizes.append(len(metrics.render().splitlines()))
+    assert sizes[0] == sizes[1]
+    assert len(lines(metrics, ":tensorflow:cc:saved_model:load_latency{")) == 100
+    assert '"/models/m/0999"' in metrics.render()
+
+
 def test_threads_lose_nothing(metrics):
     def count():
         for _ in range(2000):

@@ -56,8 +56,6 @@ def servable(served):
     yield served
     if tf.io.gfile.exists(f"{served.path}/assets.extra"):
         tf.io.gfile.rmtree(f"{served.path}/assets.extra")
-        f"{served.path}/assets.extra"
-    ) else None
 
 
 def write(servable, records):
