@@ -17,6 +17,7 @@ from serving.errors import ServingError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
 # Where a command finds the API token when no file is named.
 TOKEN_VARIABLE = "SERVING_API_TOKEN"
 
@@ -40,12 +41,17 @@ def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
       as_json: prints the figures as the last line of stdout.
 
     Returns:
-      The exit status: 0, 2 for a user's error and for a server's refusal, 130 after Ctrl-C.
+      The exit status: 0, 2 for a user's error and for a server's refusal, 130 after Ctrl-C, 141 when
+      nobody reads what it prints any more.
     """
     try:
         figures = body()
     except (UserError, ServingError) as error:
         return _fail(str(error))
+    except BrokenPipeError:
+        # Whoever read this has seen enough, as `head` does; what Python still holds must not fail at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}")

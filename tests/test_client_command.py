@@ -275,3 +275,17 @@ def test_help_is_quick():
     assert done.returncode == 0
     assert "--api-token-file" in done.stdout
     assert time.monotonic() - began < 2.0  # 0.1 s when the machine is not busy
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    script = (
+        "import sys; from serving import command; "
+        "sys.exit(command.run(lambda: {'lines': [print('x' * 99) for _ in range(9999)]}))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == command.EXIT_BROKEN_PIPE

@@ -1,15 +1,13 @@
 """The gRPC side, asked by TF Serving's own stubs over loopback."""
 
-import threading
+import contextlib
 import time
 
-import grpc
 import numpy as np
 import pytest
 import saved_models
 import tensorflow as tf
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_running import failure, predict_request, running, two
 from one_version import OneVersion
 from saved_models import example
 from tensorflow_serving.apis import (
@@ -18,29 +16,11 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
-from serving import grpc_server
-from serving.core import Core
-from serving.errors import ServingError
-from serving.grpc_server import GrpcServer
-from serving.metrics import ServerMetrics
-from serving.tensors import to_proto
-
 VERSION = 7
-
-
-class Client:
-    """Both stubs on one channel."""
-
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address, [("grpc.max_receive_message_length", -1)])
-        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
 
 @pytest.fixture(scope="module")
@@ -52,46 +32,14 @@ def versions(tmp_path_factory):
 
 @pytest.fixture
 def started(versions):
-    """A function that starts a server with options and gives its client and metrics."""
-    servers, channels = [], []
-
-    def start(**options):
-        metrics = ServerMetrics()
-        server = GrpcServer(Core(versions, metrics.examples_counted), metrics, max_threads=4, **options)
-        client = Client(f"127.0.0.1:{server.listen('127.0.0.1:0')}")
-        server.start()
-        servers.append(server)
-        channels.append(client.channel)
-        return client, metrics, server
-
-    yield start
-    for channel in channels:
-        channel.close()
-    for server in servers:
-        server.stop(0)
+    """A function that starts a server with options and gives its client, its metrics and itself."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **options: stack.enter_context(running(versions, **options))
 
 
 @pytest.fixture
 def client(started):
     return started()[0]
-
-
-def predict_request(name="kinds", signature="", output_filter=(), **inputs):
-    request = predict_pb2.PredictRequest(output_filter=output_filter)
-    request.model_spec.name, request.model_spec.signature_name = name, signature
-    for alias, array in inputs.items():
-        request.inputs[alias].CopyFrom(to_proto(np.asarray(array)))
-    return request
-
-
-def two(**changes):
-    return predict_request(a=np.array([[1, 2]], np.float32), b=np.array([[10, 20]], np.int32), **changes)
-
-
-def failure(call):
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return caught.value.code().name, caught.value.details()
 
 
 def test_predict_answers_in_typed_lists_with_a_filled_spec(client):
@@ -274,70 +222,3 @@ def test_requests_are_counted(started):
         ':tensorflow:serving:request_latency_count{model_name="kinds",API="Predict",entrypoint="GRPC"} 1'
     )
     assert latency in page
-
-
-def test_health_only_when_asked_for(started):
-    asked = [health_pb2.HealthCheckRequest(service=name) for name in grpc_server.HEALTH_NAMES]
-    without = health_pb2_grpc.HealthStub(started()[0].channel)
-    assert failure(lambda: without.Check(asked[0]))[0] == "UNIMPLEMENTED"
-    stub = health_pb2_grpc.HealthStub(started(health_service=True)[0].channel)
-    assert [stub.Check(request).status for request in asked] == [1, 1, 1]
-
-
-def test_reflection_names_the_services(client):
-    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
-    request = reflection_pb2.ServerReflectionRequest(list_services="")
-    (answer,) = stub.ServerReflectionInfo(iter([request]))
-    names = {service.name for service in answer.list_services_response.service}
-    assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"} <= names
-
-
-def test_a_token_is_asked_for(started):
-    client, _, _ = started(api_token="secret")
-    code, details = failure(lambda: client.predictions.Predict(two()))
-    assert (code, details) == ("UNAUTHENTICATED", grpc_server.UNAUTHENTICATED)
-    wrong = [("authorization", "Bearer secre")]
-    assert failure(lambda: client.predictions.Predict(two(), metadata=wrong))[0] == "UNAUTHENTICATED"
-    right = [("authorization", "Bearer secret")]
-    assert client.predictions.Predict(two(), metadata=right).model_spec.name == "kinds"
-
-
-def test_stopping_finishes_what_was_begun(started):
-    client, _, server = started()
-    request = predict_request(signature="slow", x=np.array([0.3], np.float32))
-    client.predictions.Predict(two())  # the channel stands
-    begun = client.predictions.Predict.future(request)
-    time.sleep(0.1)
-    stopping = threading.Thread(target=server.stop, args=(60,))
-    stopping.start()
-    assert begun.result(60).model_spec.name == "kinds"
-    stopping.join()
-    assert failure(lambda: client.predictions.Predict(two()))[0] == "UNAVAILABLE"
-
-
-def test_a_port_that_is_taken(versions, started):
-    _, _, server = started()
-    taken = server.listen("127.0.0.1:0")
-    other = GrpcServer(Core(versions), ServerMetrics(), max_threads=1)
-    with pytest.raises(ServingError, match=f"gRPC cannot listen on 127.0.0.1:{taken}"):
-        other.listen(f"127.0.0.1:{taken}")
-    other.stop(0)
-
-
-def test_a_unix_socket(versions, tmp_path):
-    server = GrpcServer(Core(versions), ServerMetrics(), max_threads=1)
-    server.listen(f"unix:{tmp_path}/grpc.sock")
-    server.start()
-    client = Client(f"unix:{tmp_path}/grpc.sock")
-    assert client.predictions.Predict(two()).model_spec.name == "kinds"
-    client.channel.close()
-    server.stop(0)
-
-
-def test_channel_arguments(versions):
-    server = GrpcServer(
-        Core(versions), ServerMetrics(), max_threads=1, channel_arguments="grpc.max_concurrent_streams=8,a=b"
-    )
-    server.stop(0)
-    with pytest.raises(ServingError, match="--grpc_channel_arguments: expected key=value"):
-        GrpcServer(Core(versions), ServerMetrics(), max_threads=1, channel_arguments="novalue")

@@ -36,6 +36,19 @@ LIGHT = (
     "pipelines.config",
     "pipelines.service_client",
     "serving",
+    "serving.addresses",
+    "serving.client_base",
+    "serving.command",
+    "serving.connection",
+    "serving.errors",
+    "serving.flags",
+    "serving.overlay_files",
+    "serving.picture_files",
+    "serving.picture_requests",
+    "serving.rest_client",
+    "serving.rest_transport",
+    "serving.retry",
+    "serving.specs",
 )
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "torch", "tf_keras_vis", "grpc")
 DRAWERS = {"utils", "util", "helpers", "common", "misc"}
