@@ -62,10 +62,11 @@ def _shown_switch(
     during = [value for load in loads for stretch in switches for value in load.latencies(*stretch)]
     quiet, busy = percentile(before, 99), percentile(during, 99)
     lasted = sum(end - begin for begin, end in switches) / len(switches)
+    answered = sum(len(load.times) for load in loads)
     print(
-        f"\n{len(switches)} switches of {lasted:.1f} s each under {SWITCH_CLIENTS} clients: {len(failures)} of "
-        f"{sum(len(load.times) for load in loads)} requests failed; 99th percentile {busy * 1e3:.0f} ms "
-        f"during them, {quiet * 1e3:.0f} ms steady: {busy / quiet:.2f}x"
+        f"\n{len(switches)} switches of {lasted:.1f} s each under {SWITCH_CLIENTS} clients: {len(failures)} "
+        f"failures, {answered} answers; 99th percentile {busy * 1e3:.0f} ms during them, "
+        f"{quiet * 1e3:.0f} ms steady: {busy / quiet:.2f}x"
     )
     if failures:
         print(f"  first failure: {failures[0]}")
@@ -77,13 +78,14 @@ def memory(version: Path, count: int, reloads: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmark_serving_small_") as folder, ExitStack() as stack:
         _save_small(Path(folder) / "1")
         base = stack.enter_context(_copies(version))
-        config = (
-            f'model_config_list {{ config {{ name: "{SMALL}" base_path: "{folder}" model_platform: "tensorflow" }}'
-            f' config {{ name: "{MODEL}" base_path: "{base}" model_platform: "tensorflow" }} }}'
-        )
-        server = stack.enter_context(
-            serve(["--model_config_file={folder}/models.config"], {"models.config": config})
-        )
+        models = {SMALL: folder, MODEL: base}
+        entries = [
+            f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}'
+            for name, path in models.items()
+        ]
+        config = f"model_config_list {{ {' '.join(entries)} }}"
+        flags = ["--model_config_file={folder}/models.config"]
+        server = stack.enter_context(serve(flags, {"models.config": config}))
         runs = [
             stack.enter_context(clients(t, server.port(t), [request]))
             for t, request in zip(TRANSPORTS, _small_requests(), strict=True)

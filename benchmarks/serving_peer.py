@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ def in_process(version: Path, pictures: Sequence[bytes]) -> Iterator[Callable[..
 
 
 def _serve(connection: Connection, version: str, pictures: list[bytes]) -> None:
+    os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)  # the parent's; TensorFlow's first notices ignore it
     command.quiet_tensorflow()
     import tensorflow as tf
 

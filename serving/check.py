@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="S", help="seconds a request (default 30)"
     )
     parser.add_argument("--ca-file", metavar="PEM", help="encrypt, with these authorities")
+    parser.add_argument("--cert-file", metavar="PEM", help="encrypt, with this client's certificate and key")
     parser.add_argument("--api-token-file", metavar="FILE", help="holds the API token")
     command.add_json_flag(parser)
     args = parser.parse_args(argv)
@@ -105,7 +106,8 @@ def _findings(
 
 def _clients(args: argparse.Namespace) -> list[Client]:
     token = command.read_token(args.api_token_file)
-    more: dict[str, Any] = {"timeout": args.timeout, "token": token, "ca_file": args.ca_file}
+    files = {"ca_file": args.ca_file, "cert_file": args.cert_file}
+    more: dict[str, Any] = {"timeout": args.timeout, "token": token, **files}
     clients = []
     if args.server is not None:
         clients.append(connect(args.server, **more))

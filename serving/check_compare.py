@@ -19,8 +19,8 @@ PIXEL_TOLERANCE = 1.0
 class Tolerance(NamedTuple):
     """Numbers are equal when |a - b| <= absolute + relative * |b|. Strings must be equal."""
 
-    relative: float = 1e-4
-    absolute: float = 1e-5
+    relative: float
+    absolute: float
 
 
 def difference(name: str, got: Any, expected: Any, tolerance: Tolerance) -> str:

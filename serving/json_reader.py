@@ -16,7 +16,7 @@ import math
 import re
 from typing import Any, NoReturn
 
-from serving.errors import ServingError, invalid
+from serving.errors import invalid
 
 # A list costs 64 bytes, so that a body of brackets alone would grow by that factor. No tensor has more
 # than 254 dimensions.
@@ -28,7 +28,8 @@ DIGITS_OF_LARGEST_DOUBLE = 309
 BLOCK = (DIGITS_OF_LARGEST_DOUBLE - 99) // 2
 
 SPACE = re.compile(r"[ \t\n\r]*")
-LARGE_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
+# Two patterns, because one that begins with a letter is searched for ten times as fast as one with a choice.
+LARGE_EXPONENTS = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"))
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 FRACTION = re.compile(r"\.[0-9]+")
 EXPONENT = re.compile(r"[eE][+-]?[0-9]+")
@@ -73,7 +74,7 @@ def read(body: bytes) -> Any:
 
 def _decoder(body: bytes) -> json.JSONDecoder:
     """The standard library's decoder; the one that checks every number only where one may be too big."""
-    if LARGE_EXPONENT.search(body) or _has_long_number(body):
+    if any(pattern.search(body) for pattern in LARGE_EXPONENTS) or _has_long_number(body):
         return json.JSONDecoder(parse_float=_finite, parse_int=_storable)
     return json.JSONDecoder()
 
@@ -87,11 +88,6 @@ def _has_lone_surrogate(text: str) -> bool:
     if "\\ud" not in text and "\\uD" not in text:
         return False
     return any(match.group(1) for match in ESCAPE.finditer(text))
-
-
-def _scan_string(text: str, begin: int) -> tuple[str, int]:
-    """A string and where it ends; `begin` stands behind its opening mark."""
-    return json.decoder.JSONDecoder().parse_string(text, begin, True)  # type: ignore[attr-defined]
 
 
 def _finite(digits: str) -> float:
@@ -194,7 +190,7 @@ class _ExactReader:
     def string(self) -> str:
         begin = self.position
         try:
-            value, end = _scan_string(self.text, begin + 1)
+            value, end = json.decoder.scanstring(self.text, begin + 1, True)  # type: ignore[attr-defined]
         except json.JSONDecodeError as error:
             self.fail_string(error)
         for match in ESCAPE.finditer(self.text, begin, end):
@@ -251,8 +247,4 @@ class _ExactReader:
     def fail(self, reason: str, position: int | None = None) -> NoReturn:
         before = self.text[: self.position if position is None else position]
         offset = self.bytes_before + len(before.encode("utf-8", "surrogateescape"))
-        raise _error(reason, offset)
-
-
-def _error(reason: str, offset: int) -> ServingError:
-    return invalid(f"JSON Parse error: {reason} at offset: {offset}")
+        raise invalid(f"JSON Parse error: {reason} at offset: {offset}")

@@ -172,7 +172,6 @@ def check(value: Any, shape: Sequence[int], dtype: int) -> int:
       ServingError: for the first element that does not fit, TF Serving's text.
     """
     rank, count = len(shape), 0
-    _check_list(value, 0, shape)
     stack = [iter([value])]  # one level of lists each, so that depth costs no recursion
     while stack:
         level = len(stack) - 1
@@ -193,9 +192,7 @@ def check(value: Any, shape: Sequence[int], dtype: int) -> int:
     return count
 
 
-def _check_list(value: Any, level: int, shape: Sequence[int]) -> None:
-    if not isinstance(value, list):
-        return
+def _check_list(value: list[Any], level: int, shape: Sequence[int]) -> None:
     if level >= len(shape):
         raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
     if len(value) != shape[level]:

@@ -18,6 +18,7 @@ import numpy as np
 from serving.errors import invalid
 
 SHORT_DIGITS = 6
+VALUES_A_CALL = 20_000
 FULL_DIGITS = {4: 9, 8: 17}  # by the bytes of a value
 # numpy's name -> TensorFlow's, where they differ
 TYPE_NAMES = {"float16": "half"}
@@ -63,10 +64,12 @@ def _finite_texts(flat: np.ndarray) -> list[str]:
 
 
 def _formatted(flat: np.ndarray, digits: int) -> list[str]:
-    """All values by one call of the formatter."""
-    if not flat.size:
-        return []
-    return (f"%.{digits}g " * flat.size % tuple(flat.tolist())).split()
+    """All values by few calls of the formatter, between which other threads have their turn."""
+    texts: list[str] = []
+    for begin in range(0, flat.size, VALUES_A_CALL):
+        part = tuple(flat[begin : begin + VALUES_A_CALL].tolist())
+        texts += (f"%.{digits}g " * len(part) % part).split()
+    return texts
 
 
 def string_text(value: bytes) -> str:

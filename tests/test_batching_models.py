@@ -16,7 +16,7 @@ from serving.metrics import ServerMetrics
 from serving.servable import Servable
 from serving.specs import ServableId
 
-COMPANY = 0.2  # seconds in which requests of one test find together
+COMPANY = 1.0  # seconds in which requests of one test find together
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_broken_example_does_not_fail_its_neighbours(export):
         return lambda servable: servable.classify("classify", [example])
 
     with Batched(export, 4) as batched:
-        examples = [saved_models.example(x=0.25), b"broken", saved_models.example(x=0.5)]
+        examples = [saved_models.example(x=0.25), b"\n\x50cut short", saved_models.example(x=0.5)]
         good, bad, other, missing = batched.together(*map(classify, [*examples, b""]))
         assert good == [[(b"yes", 0.25), (b"no", 0.75)]]
         assert other == [[(b"yes", 0.5), (b"no", 0.5)]]

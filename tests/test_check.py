@@ -186,7 +186,7 @@ def test_drawn_pictures_are_always_the_same():
     ],
 )
 def test_when_tensors_are_equal(name, got, expected, text):
-    assert difference(name, got, expected, Tolerance()) == text
+    assert difference(name, got, expected, Tolerance(1e-4, 1e-5)) == text
 
 
 def test_the_command_prints_no_notices_of_tensorflow(root, monkeypatch):

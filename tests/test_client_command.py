@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from fake_serving import PNG, fake_serving
+from fake_serving import fake_serving
 
-from serving import client, client_report, command, overlay_files
+from serving import client, client_report, command
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -189,37 +189,11 @@ def test_a_token_is_asked_for(asked, fake, pictures, monkeypatch):
 
 
 def test_the_deadline_for_everything(asked, fake, pictures):
-    fake.script = [lambda handler: time.sleep(2) or handler.send(200, {})] * 3
+    fake.script = [lambda handler: time.sleep(8) or handler.send(200, {})] * 3
     began = time.monotonic()
     status, _, err = asked("--model", "pets", "--deadline", 0.4, pictures)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 5
     assert (status, err) == (2, f"error: {fake.address}: no answer in time\n")
-
-
-def test_overlays(asked, pictures, tmp_path_factory):
-    tmp_path = tmp_path_factory.mktemp("overlays")
-    target = tmp_path / "out" / "tom.png"
-    status, out, _ = asked("--overlay", target, pictures / "tom.jpg")
-    assert status == 0
-    assert out.splitlines()[-1] == f"written: {target}"
-    assert target.read_bytes() == PNG
-    (pictures / "broken.jpg").write_bytes(b"bad")
-    status, out, err = asked("--json", "--overlay", tmp_path / "all", pictures)
-    assert status == 2
-    assert len(err.splitlines()) == 1
-    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == [
-        "felix-overlay.png",
-        "rex-overlay.png",
-        "tom-overlay.png",
-    ]
-    assert len(json.loads(out.splitlines()[-1])["overlays"]) == 3
-    assert "error: " in asked("--overlay", target, pictures / "tom.jpg", pictures / "rex.jpg")[2]
-
-
-def test_overlays_of_one_name():
-    taken = set()
-    names = [overlay_files.free_name(name, taken) for name in ("a/x.jpg", "b/x.png", "-", "c/x.jpg")]
-    assert names == ["x-overlay.png", "x-overlay-2.png", "stdin-overlay.png", "x-overlay-3.png"]
 
 
 def test_status_and_metadata(asked):
@@ -265,7 +239,7 @@ def test_labels_are_no_markup(asked, fake, pictures):
 
 
 def test_ctrl_c(fake, pictures):
-    fake.script = [lambda handler: time.sleep(5)]
+    fake.script = [lambda handler: time.sleep(20)]
     words = [
         sys.executable,
         "-m",
@@ -286,7 +260,7 @@ def test_ctrl_c(fake, pictures):
     finally:
         running.kill()
     assert (running.returncode, out, err) == (130, "", "interrupted\n")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 def test_help_is_quick():

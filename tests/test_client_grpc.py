@@ -121,7 +121,7 @@ def test_the_deadline(ask):
     with pytest.raises(ServingError) as caught:
         ask.predict({"x": [1.0]}, signature_name="slow", timeout=0.5)
     assert caught.value.code == Code.DEADLINE_EXCEEDED
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 3.0
 
 
 def test_the_version_that_answered(server):

@@ -39,6 +39,7 @@ def refusal(body):
         (b"[1.]", "Miss fraction part in number.", 3),
         (b"[1e+]", "Miss exponent in number.", 3),
         (b"[1, -1e999]", "Number too big to be stored in double.", 4),
+        (b"[1, 2E+400]", "Number too big to be stored in double.", 4),
         (b"[" + b"9" * 400 + b"]", "Number too big to be stored in double.", 1),
         (b"[" + b"1" * 211 + b"e99]", "Number too big to be stored in double.", 1),
         (b"[" + b"9" * 5000 + b"]", "Number too big to be stored in double.", 1),

@@ -81,6 +81,11 @@ def test_integers(kind):
     ]
 
 
+def test_many_values_keep_their_order():
+    values = np.arange(3 * json_text.VALUES_A_CALL + 5, dtype=np.float32) / 8
+    assert list(map(float, json_text.float_texts(values))) == values.tolist()
+
+
 def test_booleans():
     assert json_text.array_text(np.array([[True, False]])) == "[[true, false]]"
 
