@@ -180,6 +180,7 @@ class Manager:
             log.warning("Stopped while these were still in use: %s", ", ".join(left))
         for workers in (self._loaders, self._unloaders):
             workers.end(end - time.monotonic())
+        process_memory.give_back()
 
     def _available(self, name: str, number: int | None) -> Version | None:
         versions = self._models.get(name, {})
@@ -287,7 +288,8 @@ class Manager:
         if servable is not None:
             loading.unload(servable, version.id)
         del servable
-        process_memory.give_back()
+        if not self._stopping:  # which does it once for all
+            process_memory.give_back()
         with self.changed:
             self._enter(version, State.END)
             if version.wanted:
