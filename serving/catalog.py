@@ -22,6 +22,8 @@ from serving.specs import ServableId, State, VersionStatus
 if TYPE_CHECKING:
     from serving.repository import RepositorySettings
 
+log = logging.getLogger("serving")
+
 
 class _Outcome(NamedTuple):
     """How a model that was waited for came out: which version, as text, and its status."""
@@ -53,6 +55,7 @@ class Catalog:
         self._looking = threading.Lock()
         self._problems: dict[str, tuple[ModelSettings, str]] = {}
         self._notices = Notices()
+        self._file_notices = Notices()
 
     @property
     def models(self) -> Mapping[str, ModelSettings]:
@@ -73,7 +76,6 @@ class Catalog:
         Raises:
           ServingError: of the configuration.
         """
-        log = logging.getLogger("serving")
         with self._changing:
             models = model_config.checked(config, self._models)
             if models is None:
@@ -98,8 +100,12 @@ class Catalog:
     def look(self) -> None:
         """Looks into every base path, one bad path notwithstanding, and says what is wanted."""
         with self._looking:
-            for model in self.models.values():
+            models = self.models
+            for model in models.values():
                 self._look_into(model)
+            for name in self._problems.keys() - models.keys():
+                del self._problems[name]
+                self._notices.say(name, logging.WARNING, "")
 
     def read_file(self) -> None:
         """Reads the configuration file again; one that is broken, or may not be, leaves all as it is."""
@@ -110,9 +116,9 @@ class Catalog:
                 self.apply(config)
         except ServingError as error:
             text = f"The configuration stays as it was, since {path} cannot be applied: {error.message}"
-            self._notices.say(path, logging.ERROR, text)
+            self._file_notices.say(path, logging.ERROR, text)
         else:
-            self._notices.say(path, logging.ERROR, "")
+            self._file_notices.say(path, logging.ERROR, "")
 
     def wait_for(self, names: Callable[[], Iterable[str]], noun: str) -> None:
         """Waits until each model has a version that is available or failed.
@@ -157,18 +163,17 @@ class Catalog:
         return None if hopeless is None else _Outcome(f"{{name: {name}}}", hopeless)
 
     def _look_into(self, model: ModelSettings) -> None:
-        versions, level = None, logging.WARNING
+        wanted, level = None, logging.WARNING
         try:
-            versions = version_source.wanted_versions(model)
-            problem = version_source.shortcoming(model, versions)
+            wanted, problem = version_source.look(model)
         except ServingError as error:
             problem, level = error.message, logging.ERROR
         with self._changing:
             if self.models.get(model.name) != model:
                 return  # Another configuration came meanwhile; its look follows.
-            if versions is not None:
-                self._manager.set_wanted(model.name, versions)
-            self._problems[model.name] = (model, "" if versions else problem)
+            if wanted is not None:
+                self._manager.set_wanted(model.name, wanted)
+            self._problems[model.name] = (model, "" if wanted else problem)
         self._notices.say(model.name, level, problem)
         if problem:
             self._manager.wake()

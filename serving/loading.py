@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from serving.specs import ServableId
 if TYPE_CHECKING:
     from serving.servable import Servable
 
+log = logging.getLogger("serving")
+
 Load = Callable[[ServableId, str], "Servable"]
 
 
@@ -23,18 +24,13 @@ def load(loader: Load, servable_id: ServableId, path: str) -> tuple[Servable | N
     Returns:
       The servable, or why there is none; either is None.
     """
-    log = logging.getLogger("serving")
     log.info("Loading servable version %s from %s", servable_id, path)
-    begun = time.monotonic()
     try:
-        servable = loader(servable_id, path)
+        return loader(servable_id, path), None
     except BaseException as error:  # what others put into a folder must not end a thread
         if not isinstance(error, ServingError):
             log.debug("Loading %s raised", servable_id, exc_info=True)
         failure = _as_serving_error(error)
-    else:
-        log.info("Successfully loaded servable version %s in %.3f s", servable_id, time.monotonic() - begun)
-        return servable, None
     # Only now that the error is gone are the frames that it held, and the half of a model in them.
     process_memory.give_back()
     return None, failure
@@ -45,9 +41,7 @@ def unload(servable: Servable, servable_id: ServableId) -> None:
     try:
         servable.close()
     except BaseException as error:  # noqa: BLE001 - the version is gone all the same
-        logging.getLogger("serving").error(
-            "Unloading servable version %s: %s: %s", servable_id, type(error).__name__, error
-        )
+        log.error("Unloading servable version %s: %s: %s", servable_id, type(error).__name__, error)
 
 
 def _as_serving_error(error: BaseException) -> ServingError:

@@ -20,6 +20,8 @@ from serving.transitions import Version
 from serving.version_history import VersionHistory
 from serving.workers import Job, Workers
 
+log = logging.getLogger("serving")
+
 OnEvent = Callable[[ServableId, VersionStatus], None]
 
 
@@ -32,7 +34,8 @@ class Manager:
       load_retry_interval_seconds: from a failed try to the next.
       num_load_threads: versions loaded at once; 0 is 1.
       num_unload_threads: versions unloaded at once; 0 is 1.
-      on_event: told of every change of state, in order and under the manager's lock: it must be quick.
+      on_event: told of every change of state, in order and under the manager's lock: it must be quick, and
+        must not raise.
       clock: seconds that never go back.
     """
 
@@ -63,7 +66,9 @@ class Manager:
     def set_wanted(self, name: str, paths: Mapping[int, str]) -> None:
         """Says which versions of a model are to be served, and where they lie; returns at once."""
         with self.changed:
-            if self._stopping:
+            known = self._models.get(name, {})
+            # Most looks find what the one before found.
+            if self._stopping or paths == {n: version.path for n, version in known.items() if version.wanted}:
                 return
             versions = self._models.setdefault(name, {})
             for number, version in versions.items():
@@ -105,12 +110,8 @@ class Manager:
     def reached(self, name: str) -> VersionStatus | None:
         """How a model that was waited for came out: an available version, else one that failed, else None."""
         with self.changed:
-            versions = list(self._models.get(name, {}).values())
-            best = transitions.available(versions)
-            failed = [version for version in versions if version.failed]
-            if best is None and failed:
-                best = max(failed, key=lambda version: version.id.version)
-            return None if best is None else best.status
+            version = transitions.outcome(self._models.get(name, {}).values())
+            return None if version is None else version.status
 
     def wait_until(self, done: Callable[[], bool]) -> None:
         """Waits until `done` holds, looking after every change; it is called under the lock.
@@ -132,6 +133,7 @@ class Manager:
         """How many versions may be loaded at once from now on."""
         with self.changed:
             self._loaders.limit(number)
+            self._man_loaders()
 
     def retry(self, name: str, number: int) -> None:
         """Loads a failed version again, with all its tries; returns at once.
@@ -175,9 +177,10 @@ class Manager:
             self.changed.wait_for(lambda: not self._models, timeout)
             left = [str(v.id) for versions in self._models.values() for v in versions.values()]
         if left:
-            _log().warning("Stopped while these were still in use: %s", ", ".join(left))
+            log.warning("Stopped while these were still in use: %s", ", ".join(left))
         for workers in (self._loaders, self._unloaders):
             workers.end(end - time.monotonic())
+        process_memory.give_back()
 
     def _available(self, name: str, number: int | None) -> Version | None:
         versions = self._models.get(name, {})
@@ -200,7 +203,7 @@ class Manager:
         if version.failed:
             self._begin(version.id, path)
         elif version.state == State.AVAILABLE:
-            _log().warning("%s stays as it was loaded; a new number is needed to load %s", version.id, path)
+            log.warning("%s stays as it was loaded; a new number is needed to load %s", version.id, path)
 
     def _enter(self, version: Version, state: State) -> None:
         version.state = state
@@ -221,9 +224,12 @@ class Manager:
                 self._close_soon(unwanted)
         if not versions:
             del self._models[name]
-        loads = (v.loading or v.waiting for others in self._models.values() for v in others.values())
-        self._loaders.man(sum(loads))
+        self._man_loaders()
         self.changed.notify_all()
+
+    def _man_loaders(self) -> None:
+        everything = (version for versions in self._models.values() for version in versions.values())
+        self._loaders.man(sum(version.loading or version.waiting for version in everything))
 
     def _take_load(self) -> Job | None:
         """The load that is due, model by model in turn."""
@@ -245,7 +251,9 @@ class Manager:
         return max(min(due) - self._clock(), 0) if due else None
 
     def _load_now(self, version: Version, path: str) -> None:
+        begun = time.monotonic()
         servable, error = loading.load(self._load, version.id, path)
+        seconds = time.monotonic() - begun
         with self.changed:
             version.loading = False
             version.servable, version.error = servable, error
@@ -257,17 +265,13 @@ class Manager:
             else:
                 self._enter(version, State.END)
             self._settle(version.id.name)
-        if error is not None:
+        if error is None:
+            log.info("Successfully loaded servable version %s in %.3f s", version.id, seconds)
+        else:
             outlook = f"trying again in {self._retry_interval:g} s" if again else "given up"
-            _log().error(
-                "Loading servable: %s failed (try %d of %d, %s): %s: %s",
-                version.id,
-                version.tries,
-                self._max_tries,
-                outlook,
-                error.code.name,
-                " ".join(error.message.split()),
-            )
+            tried = f"try {version.tries} of {self._max_tries}, {outlook}"
+            reason = f"{error.code.name}: {' '.join(error.message.split())}"
+            log.error("Loading servable: %s failed (%s): %s", version.id, tried, reason)
 
     def _close_soon(self, version: Version) -> None:
         self._to_close.append(version)
@@ -284,15 +288,12 @@ class Manager:
         if servable is not None:
             loading.unload(servable, version.id)
         del servable
-        process_memory.give_back()
+        if not self._stopping:  # which does it once for all
+            process_memory.give_back()
         with self.changed:
             self._enter(version, State.END)
             if version.wanted:
                 # Its folder came back meanwhile.
                 self._begin(version.id, version.path)
             self._settle(version.id.name)
-        _log().info("Unloaded servable version %s in %.3f s", version.id, time.monotonic() - begun)
-
-
-def _log() -> logging.Logger:
-    return logging.getLogger("serving")
+        log.info("Unloaded servable version %s in %.3f s", version.id, time.monotonic() - begun)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+log = logging.getLogger("serving")
+
 AGAIN_SECONDS = 60.0
 
 
@@ -23,4 +25,4 @@ class Notices:
         last, when = self._said.get(subject, ("", 0.0))
         if text != last or now - when >= AGAIN_SECONDS:
             self._said[subject] = (text, now)
-            logging.getLogger("serving").log(level, "%s", text)
+            log.log(level, "%s", text)

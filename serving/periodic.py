@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+log = logging.getLogger("serving")
+
 
 class Periodic:
     """Calls a function in a thread of its own.
@@ -57,4 +59,4 @@ class Periodic:
             try:
                 self._work()
             except Exception:
-                logging.getLogger("serving").exception("%s failed", self._thread.name)
+                log.exception("%s failed", self._thread.name)

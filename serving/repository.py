@@ -6,7 +6,6 @@ the loading. Nothing here blocks a request.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving import loading, model_config
+from serving import flags, loading, model_config
 from serving.catalog import Catalog
 from serving.errors import Code, ServingError, invalid
 from serving.manager import Manager, OnEvent
@@ -25,6 +24,9 @@ from serving.transitions import Version
 
 if TYPE_CHECKING:
     from serving.servable import Servable
+
+# Of the initial load; later --num_load_threads has its say.
+LOADS_PER_CPU = 4
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Repository:
     Args:
       load: makes a servable, warmed up, of a version folder; whatever it raises is a failed try.
       settings: see there.
-      on_event: told of every change of a version's state, in order; it must be quick.
+      on_event: told of every change of a version's state, in order; it must be quick, and must not raise.
       clock: seconds that never go back; the time of the tries to load.
     """
 
@@ -93,7 +95,7 @@ class Repository:
         try:
             self._catalog.apply(settings.model_config)
             # As many at once as the machine can use, since nobody is being served yet.
-            self._manager.limit_load_threads(4 * (os.cpu_count() or 1))
+            self._manager.limit_load_threads(LOADS_PER_CPU * flags.cpus())
             if settings.file_system_poll_wait_seconds >= 0:
                 looking = Periodic("versions", self._catalog.look, settings.file_system_poll_wait_seconds)
                 self._catalog.on_change = looking.wake

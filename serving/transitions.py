@@ -6,7 +6,7 @@ are in memory for a while (tensorflow_serving/core/availability_preserving_polic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,12 @@ def available(versions: Iterable[Version]) -> Version | None:
     """The highest version that can answer now."""
     ready = (version for version in versions if version.state == State.AVAILABLE)
     return max(ready, key=_number, default=None)
+
+
+def outcome(versions: Collection[Version]) -> Version | None:
+    """What there is to wait for no longer: the highest available version, else the highest that failed."""
+    failed = (version for version in versions if version.failed)
+    return available(versions) or max(failed, key=_number, default=None)
 
 
 def next_to_load(versions: Iterable[Version], now: float) -> Version | None:

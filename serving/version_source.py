@@ -6,8 +6,8 @@ inside one is not looked at (tensorflow_serving/sources/storage_path/file_system
 
 from __future__ import annotations
 
-import logging
 import re
+from typing import NamedTuple
 
 from serving import file_system
 from serving.errors import Code, ServingError
@@ -27,12 +27,20 @@ def version_number(name: str) -> int | None:
     return number if number in _INT64 else None
 
 
-def wanted_versions(model: ModelSettings) -> dict[int, str]:
-    """Looks into a model's base path.
+class Look(NamedTuple):
+    """What a look into a base path found.
 
-    Returns:
-      The path of each version that the model's policy wants; empty when there is none, which unloads the
-      model.
+    Attributes:
+      wanted: the path of each version that the policy wants; empty unloads the model.
+      complaint: what an operator should know of it, in TF Serving's words; empty when all is well.
+    """
+
+    wanted: dict[int, str]
+    complaint: str
+
+
+def look(model: ModelSettings) -> Look:
+    """Looks into a model's base path.
 
     Raises:
       ServingError: NOT_FOUND when the base path is missing or cannot be read; nothing should change then.
@@ -46,35 +54,29 @@ def wanted_versions(model: ModelSettings) -> dict[int, str]:
             f"{error.strerror or error}",
         ) from error
     found: dict[int, str] = {}
+    complaints = []
     for name in sorted(names):
         version = version_number(name)
         if version is None:
             continue
         if version in found:
-            logging.getLogger("serving").warning(
-                "Duplicate version directories detected. Version %d will be loaded from %s, %s will be "
-                "ignored.",
-                version,
-                name,
-                found[version],
+            complaints.append(
+                f"Duplicate version directories detected. Version {version} will be loaded from {name}, "
+                f"{found[version]} will be ignored."
             )
         found[version] = name
-    return {
-        version: file_system.join(model.base_path, found[version]) for version in model.policy.choose(found)
-    }
-
-
-def shortcoming(model: ModelSettings, versions: dict[int, str]) -> str:
-    """What is missing among the versions found, in TF Serving's words; empty when nothing is."""
-    missing = sorted(model.policy.versions - set(versions))
+    missing = sorted(model.policy.versions - set(found))
     if missing:
-        return (
+        complaints.append(
             f"Version(s) {', '.join(map(str, missing))} of servable {model.name}, requested to be served as "
             f"'specific', were not found under base path {model.base_path}"
         )
-    if not versions:
-        return (
+    elif not found:
+        complaints.append(
             f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
             "to name your leaf directory as a number (eg. '/1/')?"
         )
-    return ""
+    wanted = {
+        number: file_system.join(model.base_path, found[number]) for number in model.policy.choose(found)
+    }
+    return Look(wanted, " ".join(complaints))

@@ -21,6 +21,8 @@ from serving.errors import Code, ServingError, from_tensorflow, invalid
 from serving.servable import Servable
 from serving.tensors import TensorInputs
 
+log = logging.getLogger("serving")
+
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000
 # The version's path, how it ended, the seconds that it took, and the records read.
@@ -47,7 +49,6 @@ def run(
         for a record that is no PredictionLog, and for more than 1000 records; UNIMPLEMENTED for kinds of
         requests that cannot be sent.
     """
-    log = logging.getLogger("serving")
     path = file_system.join(servable.path, WARMUP_FILE)
     if not file_system.exists(path):
         log.info("No warmup data file found at %s", path)
@@ -94,32 +95,32 @@ def _read(path: str) -> Iterator[bytes]:
 
 def _send(servable: Servable, record: bytes, number: int, path: str, iterations: int) -> None:
     try:
-        log = prediction_log_pb2.PredictionLog.FromString(record)
+        recorded = prediction_log_pb2.PredictionLog.FromString(record)
     except message.DecodeError:
         raise invalid(f"Failed to parse warmup record: {number} from {path}") from None
     try:
         for _ in range(max(iterations, 1)):
-            _answer(servable, log)
+            _answer(servable, recorded)
     except ServingError as error:
         raise ServingError(error.code, f"{error.message} (warmup record {number} from {path})") from None
 
 
-def _answer(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
-    kind = log.WhichOneof("log_type")
+def _answer(servable: Servable, recorded: prediction_log_pb2.PredictionLog) -> None:
+    kind = recorded.WhichOneof("log_type")
     if kind == "predict_log":
-        predict = log.predict_log.request
+        predict = recorded.predict_log.request
         signature_name = predict.model_spec.signature_name
         servable.predict(signature_name, lambda _: TensorInputs(predict.inputs), predict.output_filter)
     elif kind == "classify_log":
-        classify = log.classify_log.request
+        classify = recorded.classify_log.request
         servable.classify(classify.model_spec.signature_name, inference.serialized_examples(classify.input))
     elif kind == "regress_log":
-        regress = log.regress_log.request
+        regress = recorded.regress_log.request
         servable.regress(regress.model_spec.signature_name, inference.serialized_examples(regress.input))
     elif kind == "multi_inference_log":
-        multi = log.multi_inference_log.request
+        multi = recorded.multi_inference_log.request
         tasks = [(task.method_name, task.model_spec.signature_name) for task in multi.tasks]
         servable.multi_inference(tasks, inference.serialized_examples(multi.input))
     elif kind is not None:
-        number = log.DESCRIPTOR.fields_by_name[kind].number
+        number = recorded.DESCRIPTOR.fields_by_name[kind].number
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {number}")

@@ -186,3 +186,18 @@ def test_a_wrong_path_at_the_start_is_mended_in_the_file(make, tmp_path):
     file.write_text(str(config(tmp_path, "right")), encoding="utf-8")
     assert starting.over() is None
     assert chosen(repository, "right") == 1
+
+
+def test_what_is_said_of_a_bad_path_is_said_once_and_then_forgotten(make, tmp_path, caplog):
+    add(tmp_path / "m", 1, "01")
+    repository = make(config(tmp_path, "m"))
+    repository.start()
+    repository.reload(config(tmp_path, "m"))
+    for _ in range(3):
+        rest(repository)
+    assert caplog.text.count("Duplicate version directories detected") == 1
+    repository.reload(config(tmp_path))
+    rest(repository)
+    assert repository._catalog._problems == {}
+    repository.reload(config(tmp_path, "m"))
+    assert caplog.text.count("Duplicate version directories detected") == 2

@@ -47,7 +47,7 @@ def test_start(make, tmp_path, loader):
 
 
 def test_start_loads_models_side_by_side(make, tmp_path, loader, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("serving.flags.cpus", lambda: 1)
     gates = [loader.gate(version) for version in range(1, 6)]
     for version in range(1, 6):
         add(tmp_path / f"m{version}", version)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from serving import file_system
 from serving.errors import Code, ServingError
 from serving.model_config import ModelSettings, VersionPolicy
-from serving.version_source import shortcoming, version_number, wanted_versions
+from serving.version_source import look, version_number
 
 
 def folders(base, *names):
@@ -82,13 +80,13 @@ def test_any_name_is_a_version_or_not(name):
 def test_policies(tmp_path, scheme, policy, versions):
     base = folders(tmp_path / "m", "1", "7", "00000123", "99.tmp", "_100", "assets")
     model = ModelSettings("m", f"{scheme}{base}", policy=policy)
-    assert wanted_versions(model) == {number: f"{scheme}{base}/{name}" for number, name in versions.items()}
+    assert look(model).wanted == {number: f"{scheme}{base}/{name}" for number, name in versions.items()}
 
 
 def test_a_file_is_no_version(tmp_path):
     base = folders(tmp_path, "1")
     (tmp_path / "2").touch()
-    assert wanted_versions(ModelSettings("m", base)) == {1: f"{base}/1"}
+    assert look(ModelSettings("m", base)).wanted == {1: f"{base}/1"}
 
 
 def test_a_link_to_a_folder_is_one(tmp_path):
@@ -96,27 +94,27 @@ def test_a_link_to_a_folder_is_one(tmp_path):
     base = folders(tmp_path / "m", "1")
     (tmp_path / "m" / "2").symlink_to(tmp_path / "elsewhere" / "export")
     (tmp_path / "m" / "3").symlink_to(tmp_path / "nowhere")
-    assert list(wanted_versions(ModelSettings("m", base))) == [2]
+    assert list(look(ModelSettings("m", base)).wanted) == [2]
 
 
 def test_a_slash_at_the_end(tmp_path):
     base = folders(tmp_path, "5")
-    assert wanted_versions(ModelSettings("m", f"{base}/")) == {5: f"{base}/5"}
+    assert look(ModelSettings("m", f"{base}/")).wanted == {5: f"{base}/5"}
 
 
-def test_one_version_twice(tmp_path, caplog):
+def test_one_version_twice(tmp_path):
     base = folders(tmp_path, "1", "01")
-    assert wanted_versions(ModelSettings("m", base)) == {1: f"{base}/1"}
-    assert caplog.messages == [
+    found = look(ModelSettings("m", base))
+    assert found.wanted == {1: f"{base}/1"}
+    assert found.complaint == (
         "Duplicate version directories detected. Version 1 will be loaded from 1, 01 will be ignored."
-    ]
-    assert caplog.records[0].levelno == logging.WARNING
+    )
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_base_path_that_is_missing(tmp_path, scheme):
     with pytest.raises(ServingError) as caught:
-        wanted_versions(ModelSettings("m", f"{scheme}{tmp_path}/none"))
+        look(ModelSettings("m", f"{scheme}{tmp_path}/none"))
     assert caught.value.code == Code.NOT_FOUND
     message = f"Could not find base path {scheme}{tmp_path}/none for servable m with error "
     assert caught.value.message.startswith(message)
@@ -125,27 +123,33 @@ def test_a_base_path_that_is_missing(tmp_path, scheme):
 @pytest.mark.parametrize("path", ["/etc/hostname", "/a\0b", "nosuchscheme://bucket/m"])
 def test_a_base_path_that_is_none(path):
     with pytest.raises(ServingError) as caught:
-        wanted_versions(ModelSettings("m", path))
+        look(ModelSettings("m", path))
     assert caught.value.message.startswith(f"Could not find base path {path} for servable m with error ")
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_base_path_without_versions(tmp_path, scheme):
     model = ModelSettings("m", f"{scheme}{folders(tmp_path, 'export')}")
-    assert wanted_versions(model) == {}
-    assert shortcoming(model, {}) == (
+    assert look(model).wanted == {}
+    assert look(model).complaint == (
         f"No versions of servable m found under base path {scheme}{tmp_path}. Did you forget to name your "
         "leaf directory as a number (eg. '/1/')?"
     )
 
 
-def test_what_specific_versions_lack():
-    model = ModelSettings("m", "/m", policy=VersionPolicy("specific", versions=frozenset({3, 1, 2})))
-    assert shortcoming(model, {2: "/m/2"}) == (
+def test_what_specific_versions_lack(tmp_path):
+    base = folders(tmp_path, "2", "4")
+
+    def complaint(*versions):
+        return look(
+            ModelSettings("m", base, policy=VersionPolicy("specific", versions=frozenset(versions)))
+        ).complaint
+
+    assert complaint(3, 1, 2) == (
         "Version(s) 1, 3 of servable m, requested to be served as 'specific', were not found under base path "
-        "/m"
+        f"{base}"
     )
-    assert shortcoming(model, {1: "/m/1", 2: "/m/2", 3: "/m/3"}) == ""
+    assert complaint(2, 4) == ""
 
 
 def test_reading_and_looking_through_tensorflow(tmp_path):
