@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+MIXED_PRECISIONS = ("", "bfloat16")
 BOOLEANS = {"": True, "true": True, "1": True, "false": False, "0": False}
 
 
@@ -68,6 +69,7 @@ class Flags:
     tensorflow_intra_op_parallelism: int = _flag(0, "threads that share one operation; 0 for automatic")
     tensorflow_inter_op_parallelism: int = _flag(0, "operations side by side; 0 for automatic")
     tensorflow_session_config_file: str = _flag("", "ConfigProto in text form")
+    mixed_precision: str = _flag("", "bfloat16 has float32 convolutions and products run in it where that pays")
     per_process_gpu_memory_fraction: float = _flag(0.0, "share of a GPU's memory; 0 lets TensorFlow decide")
     enable_signature_method_name_check: bool = _flag(False, "refuse Predict on unusual method names")
     enable_serialization_as_tensor_content: bool = _flag(False, "answer numbers in tensor_content")
@@ -95,7 +97,6 @@ WITHOUT_EFFECT = frozenset(
     {
         "enable_profiler",
         "flush_filesystem_caches",
-        "mixed_precision",
         "num_tflite_interpreters_per_pool",
         "num_tflite_pools",
         "platform_config_file",
@@ -181,6 +182,8 @@ def _check(flags: Flags) -> None:
         raise FlagError("--use_alts_credentials and --ssl_config_file exclude each other")
     if flags.batching_parameters_file and not flags.enable_batching:
         raise FlagError("--batching_parameters_file needs --enable_batching")
+    if flags.mixed_precision not in MIXED_PRECISIONS:
+        raise FlagError(f"--mixed_precision must be bfloat16 or empty; received {flags.mixed_precision!r}")
     if flags.tensorflow_session_parallelism and (
         flags.tensorflow_intra_op_parallelism or flags.tensorflow_inter_op_parallelism
     ):

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving import batching_parameters, config_messages, file_system, grpc_server
@@ -170,6 +170,9 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
         config.intra_op_parallelism_threads = both or flags.tensorflow_intra_op_parallelism
     if both or flags.tensorflow_inter_op_parallelism:
         config.inter_op_parallelism_threads = both or flags.tensorflow_inter_op_parallelism
+    if flags.mixed_precision:
+        rewriting = config.graph_options.rewrite_options
+        rewriting.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
     if flags.per_process_gpu_memory_fraction:
         config.gpu_options.per_process_gpu_memory_fraction = flags.per_process_gpu_memory_fraction
     config.allow_soft_placement = True  # as TF Serving does: a pinned graph runs where it can

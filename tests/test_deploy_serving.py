@@ -107,7 +107,7 @@ def test_what_the_configuration_says():
     ).model_config_list.config
     assert (model.name, model.base_path, model.model_platform) == ("alexnet", "/models/alexnet", "tensorflow")
     batching = batching_parameters.read_file(str(CONFIGS / "batching.config"))
-    assert batching.allowed_batch_sizes[-1] == batching.max_batch_size == 32
+    assert (batching.max_batch_size, batching.batch_timeout_micros) == (16, 10_000)
     monitoring = parsed("monitoring.config", (CONFIGS / "monitoring.config").read_text("utf-8"))
     assert monitoring.prometheus_config.enable
     for file in SERVERS:

@@ -58,6 +58,7 @@ def test_booleans(text, value):
             ["--per_process_gpu_memory_fraction=half"],
             "--per_process_gpu_memory_fraction must be a number; received 'half'",
         ),
+        (["--mixed_precision=half"], "--mixed_precision must be bfloat16 or empty; received 'half'"),
         (["--port=0"], "--port=0 needs --grpc_socket_path"),
         (["--rest_api_port=8500"], "--rest_api_port must differ from --port; both are 8500"),
         (["--batching_parameters_file=/b"], "--batching_parameters_file needs --enable_batching"),
