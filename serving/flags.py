@@ -69,7 +69,7 @@ class Flags:
     tensorflow_intra_op_parallelism: int = _flag(0, "threads that share one operation; 0 for automatic")
     tensorflow_inter_op_parallelism: int = _flag(0, "operations side by side; 0 for automatic")
     tensorflow_session_config_file: str = _flag("", "ConfigProto in text form")
-    mixed_precision: str = _flag("", "bfloat16 has float32 convolutions and products run in it where that pays")
+    mixed_precision: str = _flag("", "bfloat16: convolutions and products in it, on CPUs")
     per_process_gpu_memory_fraction: float = _flag(0.0, "share of a GPU's memory; 0 lets TensorFlow decide")
     enable_signature_method_name_check: bool = _flag(False, "refuse Predict on unusual method names")
     enable_serialization_as_tensor_content: bool = _flag(False, "answer numbers in tensor_content")

@@ -22,6 +22,8 @@ NOT_FOUND_PAGE = (
     b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head>"
     b"<body><h1>Not Found</h1></body></html>\n"
 )
+# The page is what lies in its folder and nothing else, and no other page may show it as its own.
+PAGE_POLICY = b"default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
 # What `mimetypes` may not know, or takes from the machine it runs on.
 CONTENT_TYPES = {
     ".css": "text/css",
@@ -133,5 +135,9 @@ def _file_answer(path: Path) -> Answer:
     if kind.startswith("text/"):
         kind += "; charset=utf-8"
     # A new release of the server has a new page, at once.
-    headers = ((b"cache-control", b"no-cache"), (b"x-content-type-options", b"nosniff"))
+    headers = (
+        (b"cache-control", b"no-cache"),
+        (b"content-security-policy", PAGE_POLICY),
+        (b"x-content-type-options", b"nosniff"),
+    )
     return Answer(200, kind.encode("ascii"), path.read_bytes(), Code.OK, headers)

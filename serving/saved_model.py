@@ -135,6 +135,8 @@ class SavedModelSession:
             )
         except tf.errors.OpError as error:
             raise from_tensorflow(error) from None
+        except UnicodeDecodeError as error:  # TensorFlow's binding, about an error that quotes other bytes
+            raise ServingError(Code.INVALID_ARGUMENT, error.object.decode("utf-8", "replace")) from None
         except (TypeError, ValueError) as error:  # an array that TensorFlow has no type for
             raise ServingError(Code.INVALID_ARGUMENT, str(error)) from None
         finally:

@@ -212,7 +212,8 @@ def test_nothing_comes_from_elsewhere_and_nothing_is_inline(page, light):
         addresses = set(re.findall(r"https?://[^\s\"']+", text)) - {"http://www.w3.org/2000/svg"}
         assert addresses == set(), path
     html = (DEMO / "index.html").read_text(encoding="utf-8")
-    assert "default-src 'self'; img-src 'self' blob: data:" in html
+    policy = page.do("fetch('/').then(answer => answer.headers.get('content-security-policy'))")
+    assert policy == "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
     assert re.findall(r"<style|\sstyle=|\son\w+=|<script(?![^>]*src=)", html) == []
 
 

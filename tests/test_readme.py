@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
+
+from picture_model import brightness, encoded, running
 
 from alexnet_tf import recipe, variants
 from pipelines import samples, sources
 from pipelines.config import SOURCE_KINDS, DataConfig
+from serving.flags import Flags
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,6 +51,27 @@ def test_recipes_variants_and_specs_are_all_named():
     assert {cell.partition(":")[0] for cell in first_cells("Your own pictures")} >= set(SOURCE_KINDS)
 
 
+def python_example(title: str) -> str:
+    (example,) = re.findall(r"```python\n(.*?)```", section(title), re.DOTALL)
+    return example
+
+
+def test_the_client_s_example_runs(tmp_path, monkeypatch, capsys):
+    brightness(tmp_path / "alexnet")
+    (tmp_path / "photograph.jpg").write_bytes(encoded(255, "JPEG"))
+    monkeypatch.chdir(tmp_path)
+    with running(model_name="alexnet", model_base_path=str(tmp_path / "alexnet")) as server:
+        example = python_example("Serving").replace("localhost:8501", f"127.0.0.1:{server.rest_port}")
+        exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "['light', 'dark'] [1.0, 0.0]\n"
+
+
+def test_every_flag_that_is_named_exists():
+    named = set(re.findall(r"`--([a-z_]+_[a-z_]+)", section("Serving")))
+    assert named
+    assert named <= {known.name for known in dataclasses.fields(Flags)}
+
+
 def test_the_python_example_runs(tmp_path, monkeypatch):
     source = sources.open_source(DataConfig(spec="synthetic:24,24"))
     for file in samples.write(source, 24, tmp_path):
@@ -54,9 +79,8 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)
         file.rename(folder / file.name)
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(python_example("From Python"), "README.md", "exec"), names)
     assert names["network"].count_params() == 60_965_224
     batch = next(iter(names["batches"]))
     assert batch["image"].shape == (64, 224, 224, 3)

@@ -74,7 +74,10 @@ def test_demo_page(browser, tmp_path):
     assert client.get("/?model=half").status == 200
     assert client.get("/page.js").headers["content-type"] == "text/javascript; charset=utf-8"
     assert client.get("/parts/look.css").headers["content-type"] == "text/css; charset=utf-8"
-    assert client.get("/parts/look.css").headers["x-content-type-options"] == "nosniff"
+    style = client.get("/parts/look.css").headers
+    assert style["x-content-type-options"] == "nosniff"
+    assert "default-src 'self'" in style["content-security-policy"]
+    assert "frame-ancestors 'none'" in style["content-security-policy"]
     for path in (
         "/../secret.txt",
         "/%2e%2e/secret.txt",

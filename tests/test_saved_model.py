@@ -69,6 +69,20 @@ def test_an_operation_fails_in_its_own_words(session):
     assert failure.value.code == Code.INVALID_ARGUMENT
 
 
+def test_an_error_may_quote_bytes_that_are_no_text(tmp_path):
+    module = tf.Module()
+    module.number = tf.function(
+        lambda text: {"number": tf.strings.to_number(text)},
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures=module.number)
+    loaded = saved_model.load(str(tmp_path / "1"))
+    with pytest.raises(ServingError, match="could not correctly convert string: \ufffd") as failure:
+        run(loaded, "serving_default", ["number"], text=np.array([b"\xff"], object))
+    assert failure.value.code == Code.INVALID_ARGUMENT
+    loaded.close()
+
+
 def test_a_deadline_ends_a_run(session):
     began = time.monotonic()
     with pytest.raises(ServingError) as failure:
