@@ -4,8 +4,9 @@
     python -m benchmarks.serving --export E --photos DIR --only throughput,latency
 
 throughput  32 clients, one JPEG a request: over gRPC and REST, with batching and without, against
-            `tf.saved_model.load(...).signatures["serving_default"]` at batch 32. All take turns; clients
-            and server share this machine, and the clients' own processor time is stated.
+            `tf.saved_model.load(...).signatures["serving_default"]` at batch 32, and with batching and
+            --mixed_precision=bfloat16, which the signature cannot have. All take turns; clients and server
+            share this machine, and the clients' own processor time is stated.
 latency     one client, one JPEG: medians of the call in-process and over both transports, in turns.
 start       from the start of the process to the answer that it is ready, less the model's own loading.
 switch      16 clients while a new version appears: failures, and the 99th percentile during the switch
@@ -88,10 +89,15 @@ def _throughput(arguments: argparse.Namespace, version: Path, pictures: list[byt
     requests = {"gRPC": grpc_requests(pictures), "REST": rest_requests(pictures)}
     rates: dict[str, list[float]] = {}
     processor: dict[str, list[float]] = {}
+    ways = {
+        "batching": BATCHING_FLAGS,
+        "no batching": (),
+        "batching, bfloat16": (*BATCHING_FLAGS, "--mixed_precision=bfloat16"),
+    }
     with ExitStack() as stack:
         servers = {
-            "batching": stack.enter_context(serve([*base, *BATCHING_FLAGS], {"batching.config": BATCHING})),
-            "no batching": stack.enter_context(serve(base)),
+            name: stack.enter_context(serve([*base, *flags], {"batching.config": BATCHING}))
+            for name, flags in ways.items()
         }
         runs = {
             f"{transport}, {name}": stack.enter_context(
@@ -119,10 +125,10 @@ def _shown_throughput(rates: dict[str, list[float]], processor: dict[str, list[f
 
     middle = {name: statistics.median(values) for name, values in rates.items()}
     whole = middle["in-process"]
-    print(f"\n{'pictures a second':24}{'median':>8}{'of in-process':>15}{'clients, processors':>21}")
+    print(f"\n{'pictures a second':26}{'median':>8}{'of in-process':>15}{'clients, processors':>21}")
     for name, rate in middle.items():
         cost = f"{statistics.median(processor[name]):.2f}" if name in processor else ""
-        print(f"{name:24}{rate:8.1f}{rate / whole:14.1%} {cost:>20}")
+        print(f"{name:26}{rate:8.1f}{rate / whole:14.1%} {cost:>20}")
     gains = {t: middle[f"{t}, batching"] / middle[f"{t}, no batching"] for t in TRANSPORTS}
     for transport, gain in gains.items():
         print(f"batching gains {gain:.2f}x over {transport}")

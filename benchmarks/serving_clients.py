@@ -86,7 +86,7 @@ def clients(transport: str, port: int, requests: Sequence[bytes]) -> Iterator[Ca
 def _received(connection: Connection) -> Load:
     try:
         return connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):
         raise DataError("the process of the clients ended; the reason stands above") from None
 
 

@@ -29,10 +29,10 @@ def in_process(version: Path, pictures: Sequence[bytes]) -> Iterator[Callable[..
     theirs.close()
 
     def run(batch: int, seconds: float, *, times: bool = False) -> Any:
-        ours.send((batch, seconds))
         try:
+            ours.send((batch, seconds))
             taken = ours.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             raise DataError("the in-process peer ended; the reason stands above") from None
         return taken if times else batch * len(taken) / sum(taken)
 
