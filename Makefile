@@ -75,7 +75,7 @@ serve-check: $(STAMP)
 	$(PY) -m serving.check --server $(SERVER) $(if $(GRPC),--grpc $(GRPC)) --export $(EXPORT) --model $(MODEL)
 
 test: $(STAMP)
-	$(QUIET) $(PY) -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(QUIET) $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
