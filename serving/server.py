@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from serving import command
+from serving import command, process_memory
 from serving import flags as flag_module
 from serving.errors import ServingError
 from serving.flags import FlagError, Flags
@@ -64,7 +64,7 @@ def create_server(*, host: str = "", pick_ports: bool = False, **flags: Any) -> 
       ServingError: a configuration file that cannot be used.
       TypeError: a flag that does not exist.
     """
-    _return_memory()
+    process_memory.use_system_allocator()
     from serving.model_server import ModelServer
 
     return ModelServer(Flags(**flags), host=host, pick_ports=pick_ports)
@@ -97,10 +97,10 @@ def _serve(flags: Flags) -> int:
     began = time.monotonic()
     signals = _Signals()
     try:
-        _return_memory()
+        process_memory.use_system_allocator()
+        process_memory.keep_at_hand()
         command.quiet_tensorflow()
         _log_to_stderr()
-        from serving import process_memory
         from serving.model_server import ModelServer
 
         server = ModelServer(flags)
@@ -125,15 +125,6 @@ def _serve(flags: Flags) -> int:
         requests = server.metrics.counters()["/tensorflow/serving/request_count"]
         print(json.dumps({"seconds": round(time.monotonic() - began, 3), "requests": requests}), flush=True)
     return 0
-
-
-def _return_memory() -> None:
-    """Has TensorFlow take memory from the system and give it back.
-
-    oneDNN's own allocator keeps what an unloaded version held. To be called before TensorFlow is imported;
-    later it has no effect.
-    """
-    os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 
 def _log_to_stderr() -> None:

@@ -45,6 +45,7 @@ LIGHT = (
     "serving.overlay_files",
     "serving.picture_files",
     "serving.picture_requests",
+    "serving.process_memory",
     "serving.rest_client",
     "serving.rest_transport",
     "serving.retry",

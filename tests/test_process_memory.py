@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 
 import pytest
 
 from serving import process_memory
 from serving.specs import ServableId, State, VersionStatus
 from serving.version_history import VersionHistory
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 class Circle:
@@ -36,7 +41,7 @@ def test_giving_back_frees_circles(by_hand):
 
 
 def test_where_the_c_library_cannot_trim(monkeypatch):
-    monkeypatch.setattr(process_memory, "_malloc_trim", lambda: None)
+    monkeypatch.setattr(process_memory, "_c_function", lambda name: None)
     gone = weakref.ref(Circle())
     process_memory.give_back()
     assert gone() is None
@@ -73,3 +78,32 @@ def test_history_forgets_the_model_longest_untouched():
     for name in ("a", "b", "a", "c"):
         history.remember(name, ended(1))
     assert [history.of(name) for name in "abc"] == [[ended(1)], [], [ended(1)]]
+
+
+KEEPS = """
+import ctypes, sys
+from serving import process_memory
+if sys.argv[1] == "keep":
+    process_memory.keep_at_hand()
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+before = resident()
+block = libc.malloc(ctypes.c_size_t(200_000_000))
+ctypes.memset(block, 1, 200_000_000)
+libc.free(ctypes.c_void_p(block))
+freed = resident()
+process_memory.give_back()
+print(freed - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("keep", [True, False])
+def test_freed_blocks_are_kept_until_they_are_given_back(keep):
+    words = [sys.executable, "-c", KEEPS, "keep" if keep else "no"]
+    printed = subprocess.run(words, check=True, capture_output=True, text=True, cwd=ROOT, timeout=60).stdout
+    freed, given_back = map(int, printed.split())
+    assert (freed > 150_000_000) == keep
+    assert given_back < 50_000_000
