@@ -46,6 +46,7 @@ def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
     """
     try:
         figures = body()
+        sys.stdout.flush()
     except (UserError, ServingError) as error:
         return _fail(str(error))
     except BrokenPipeError:

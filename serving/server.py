@@ -33,8 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the command line and serves until a signal; returns the exit status."""
     arguments = sys.argv[1:] if argv is None else argv
     if "--help" in arguments or "-h" in arguments:
-        print(flag_module.usage())
-        return 0
+        return command.run(_print_usage)
     if "--version" in arguments:
         print(f"TensorFlow ModelServer: alexnet_tf {importlib.metadata.version('alexnet-tf')}")
         print(f"TensorFlow Library: {importlib.metadata.version('tensorflow')}")
@@ -68,6 +67,11 @@ def create_server(*, host: str = "", pick_ports: bool = False, **flags: Any) -> 
     from serving.model_server import ModelServer
 
     return ModelServer(Flags(**flags), host=host, pick_ports=pick_ports)
+
+
+def _print_usage() -> dict[str, Any]:
+    print(flag_module.usage())
+    return {}
 
 
 class _Stopped(Exception):
