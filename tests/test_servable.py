@@ -1,4 +1,4 @@
-"""What a version checks before and after it runs: the contract's tables, word for word."""
+"""What a version checks before and after it runs: TensorFlow Serving's answers, word for word."""
 
 import time
 
