@@ -34,7 +34,7 @@ class BatchingSession:
     Args:
       runner: the session, closed with this one.
       scheduler: shared by all sessions.
-      parameters: sizes and times for this session.
+      parameters: sizes and times of its batches.
       metrics: what is counted.
     """
 

@@ -173,7 +173,12 @@ def other(name):
     file.message_type.add(name=name)
     descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
 other("BatchingParameters")
-import serving.config_messages
+from serving import config_messages
 other("SSLConfig")
+for name in ("BatchingParameters", "SSLConfig"):
+    theirs = descriptor_pool.Default().FindMessageTypeByName("tensorflow.serving." + name)
+    print(len(theirs.fields), len(getattr(config_messages, name).DESCRIPTOR.fields))
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["0 9", "0 4"]

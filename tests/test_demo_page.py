@@ -147,10 +147,12 @@ def test_the_camera(page):
 
 
 def test_escape_ends_the_camera(page):
-    page.do("camera.click()")
+    page.do("camera.focus(); camera.click()")
     page.wait("viewfinder.open && video.videoWidth")
     page.press("Escape")
     page.wait("!viewfinder.open && video.srcObject.getTracks().every(t => t.readyState === 'ended')")
+    assert names(page) == []  # nothing was photographed, and nothing asked
+    assert page.do("document.activeElement.id") == "camera"
 
 
 def test_what_the_model_cannot_read_is_converted(page, tmp_path):

@@ -3,7 +3,6 @@
 The services are called without a network: their messages are parsed from bytes as gRPC would do it.
 """
 
-import grpc
 import numpy as np
 import pytest
 import saved_models
@@ -26,7 +25,15 @@ from serving.grpc_service import ModelService, PredictionService
 from serving.metrics import ServerMetrics
 from serving.tensors import to_proto
 
-OURS = {"INTERNAL", "UNKNOWN", "DATA_LOSS"}  # codes that would say that the server is at fault
+# What a client can be told of its own request; INTERNAL, UNKNOWN or DATA_LOSS would blame the server.
+THEIRS = {
+    "INVALID_ARGUMENT",
+    "FAILED_PRECONDITION",
+    "NOT_FOUND",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "DEADLINE_EXCEEDED",
+}
 SIGNATURES = [
     "",
     "serving_default",
@@ -66,23 +73,22 @@ def services(tmp_path_factory):
 
 
 def call(method, request):
-    """The answer, or the name of the code; fails on an error of the server's own."""
+    """The answer, or the name of the code."""
     context = Context()
     try:
         return method(request, context)
     except Aborted:
-        assert isinstance(context.code, grpc.StatusCode)
-        assert context.code.name not in OURS, context.details
         assert len(context.details) <= 1024 + len("...TRUNCATED")
         return context.code.name
 
 
-def still_serves(services):
+def served(services):
+    """What the next good request gets."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = "kinds"
     request.inputs["a"].CopyFrom(to_proto(np.array([[1, 2]], np.float32)))
     request.inputs["b"].CopyFrom(to_proto(np.array([[1, 2]], np.int32)))
-    assert list(call(services[0].Predict, request).outputs["sum"].float_val) == [2, 4]
+    return list(call(services[0].Predict, request).outputs["sum"].float_val)
 
 
 @st.composite
@@ -127,8 +133,9 @@ STRANGE = settings(
 @STRANGE
 @given(request_made=predictions())
 def test_predict_with_parts_that_do_not_fit(services, request_made):
-    call(services[0].Predict, request_made)
-    still_serves(services)
+    outcome = call(services[0].Predict, request_made)
+    assert isinstance(outcome, predict_pb2.PredictResponse) or outcome in THEIRS
+    assert served(services) == [2, 4]
 
 
 METHODS = {
@@ -181,8 +188,9 @@ def test_damaged_messages(services, name, data):
         request = METHODS[name].FromString(received)
     except DecodeError:
         return  # gRPC itself answers it
-    call(method, request)
-    still_serves(services)
+    outcome = call(method, request)
+    assert not isinstance(outcome, str) or outcome in THEIRS
+    assert served(services) == [2, 4]
 
 
 def test_a_million_rows_are_an_answer_or_a_refusal(services):
@@ -191,7 +199,7 @@ def test_a_million_rows_are_an_answer_or_a_refusal(services):
     request.inputs["index"].CopyFrom(to_proto(np.zeros(1_000_000, np.int64)))
     answer = call(services[0].Predict, request)
     assert len(answer.outputs["label"].string_val) == 1_000_000
-    still_serves(services)
+    assert served(services) == [2, 4]
 
 
 @pytest.mark.parametrize(
