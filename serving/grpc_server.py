@@ -108,22 +108,12 @@ class GrpcServer:
         self._threads.shutdown(wait=False)
 
 
-def tls_credentials(key: str, certificate: str, custom_ca: str, client_verify: bool) -> Any:
-    """TLS as SSLConfig describes it, all in PEM texts.
-
-    Raises:
-      ServingError: INVALID_ARGUMENT when a part is missing.
-    """
-    if not key or not certificate:
-        raise invalid("ssl_config_file: server_key and server_cert are both needed, as PEM texts")
-    if client_verify and not custom_ca:
-        raise invalid(
-            "ssl_config_file: client_verify needs custom_ca, the PEM text that clients are checked against"
-        )
+def tls_credentials(config: Any) -> Any:
+    """TLS as an SSLConfig message describes it, which `serving.tls.server_context` has checked."""
     return grpc.ssl_server_credentials(
-        [(key.encode(), certificate.encode())],
-        root_certificates=custom_ca.encode() or None,
-        require_client_auth=client_verify,
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
     )
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import batching_parameters, config_messages, file_system, grpc_server
+from serving import batching_parameters, config_messages, file_system, grpc_server, tls
 from serving import flags as flag_module
 from serving.batch_scheduler import BatchScheduler
 from serving.batching_parameters import BatchingParameters
 from serving.core import Core
-from serving.errors import invalid
+from serving.errors import ServingError, invalid
 from serving.flags import Flags
 from serving.grpc_server import GrpcServer
 from serving.loader import Loader
@@ -240,7 +240,16 @@ def _read_token(path: str) -> str:
 
 
 def _ssl_config(path: str) -> Any:
-    return config_messages.read_text_file(path, config_messages.SSLConfig()) if path else None
+    """An SSLConfig message that TLS can be spoken with; None without a file."""
+    if not path:
+        return None
+    config = config_messages.read_text_file(path, config_messages.SSLConfig())
+    try:
+        # Before any model is loaded; gRPC itself would only say that it cannot listen.
+        tls.server_context(config)
+    except ServingError as error:
+        raise invalid(f"{path}: {error.message}") from None
+    return config
 
 
 def _grpc_credentials(flags: Flags) -> Any:
@@ -249,9 +258,7 @@ def _grpc_credentials(flags: Flags) -> Any:
     config = _ssl_config(flags.ssl_config_file)
     if config is None:
         return None
-    return grpc_server.tls_credentials(
-        config.server_key, config.server_cert, config.custom_ca, config.client_verify
-    )
+    return grpc_server.tls_credentials(config)
 
 
 def _rest_options(flags: Flags, token: str) -> RestOptions:

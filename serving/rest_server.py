@@ -17,7 +17,7 @@ from serving.errors import Code, ServingError
 from serving.rest_app import RestApp
 from serving.rest_options import RestOptions
 from serving.rest_protocol import GuardedProtocol
-from serving.rest_tls import server_context
+from serving.tls import server_context
 
 NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 

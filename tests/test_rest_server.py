@@ -17,7 +17,7 @@ from serving.errors import Code, ServingError
 from serving.rest_app import RestApp
 from serving.rest_options import RestOptions
 from serving.rest_server import RestServer, listening_socket
-from serving.rest_tls import server_context
+from serving.tls import server_context
 
 
 @pytest.fixture

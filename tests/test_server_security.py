@@ -133,18 +133,23 @@ def test_a_token_for_both_ports(server, certificates, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("server_key: 'k'", "server_key and server_cert are both needed"),
+        ("server_key: 'k'", "ssl.config: SSLConfig needs server_key and server_cert"),
         (
             "server_key: 'k' server_cert: 'c' client_verify: true",
-            "client_verify needs custom_ca",
+            "ssl.config: SSLConfig with client_verify needs custom_ca",
+        ),
+        (
+            "server_key: 'k' server_cert: 'c'",
+            "ssl.config: SSLConfig: server_key and server_cert cannot be used",
         ),
         ("server_keys: 'k'", "Error parsing text-format tensorflow.serving.SSLConfig: 1:1"),
     ],
 )
-def test_broken_tls_settings(base, tmp_path, text, message):
+@pytest.mark.parametrize("flag", ["ssl_config_file", "rest_ssl_config_file"])
+def test_broken_tls_settings(base, tmp_path, text, message, flag):
     (tmp_path / "ssl.config").write_text(text)
     with pytest.raises(ServingError, match=message):
-        create_server(model_base_path=str(base), ssl_config_file=str(tmp_path / "ssl.config"))
+        create_server(model_base_path=str(base), **{flag: str(tmp_path / "ssl.config")})
 
 
 def test_a_token_file_must_hold_a_token(base, tmp_path):

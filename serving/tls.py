@@ -1,4 +1,4 @@
-"""TLS for the REST port from an SSLConfig message, the one that TF Serving has for gRPC."""
+"""TLS from an SSLConfig message: the REST port's settings, and the check of both ports' files."""
 
 from __future__ import annotations
 
