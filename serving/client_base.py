@@ -95,7 +95,6 @@ class Client(abc.ABC):
         self._closed = threading.Event()
         self._signatures: dict[ModelSpec, dict[str, Signature]] = {}
 
-    @abc.abstractmethod
     def predict(
         self,
         inputs: Inputs,
@@ -112,8 +111,8 @@ class Client(abc.ABC):
             get a leading dimension). Values are numbers, str, bytes, nested lists or NumPy arrays.
           signature_name: empty for `serving_default`.
         """
+        return self._predict(inputs, signature_name, self.spec(model), self.deadline(timeout))
 
-    @abc.abstractmethod
     def classify(
         self,
         examples: Sequence[Example],
@@ -128,8 +127,8 @@ class Client(abc.ABC):
           examples: each from feature names to a value or a list of values: float, int, str or bytes; a bool
             counts as an int.
         """
+        return self._classify(examples, signature_name, self.spec(model), self.deadline(timeout))
 
-    @abc.abstractmethod
     def regress(
         self,
         examples: Sequence[Example],
@@ -139,16 +138,17 @@ class Client(abc.ABC):
         timeout: float | None = None,
     ) -> list[float]:
         """One number for each example."""
+        return self._regress(examples, signature_name, self.spec(model), self.deadline(timeout))
 
-    @abc.abstractmethod
     def status(
         self, *, model: str | ModelSpec | None = None, timeout: float | None = None
     ) -> list[VersionStatus]:
         """The versions of a model and their states, highest first."""
+        return self._status(self.spec(model), self.deadline(timeout))
 
-    @abc.abstractmethod
     def metadata(self, *, model: str | ModelSpec | None = None, timeout: float | None = None) -> Metadata:
         """The signatures of a model."""
+        return self._metadata(self.spec(model), self.deadline(timeout))
 
     def models(self, timeout: float | None = None) -> list[str]:
         """The names of all models. TF Serving has no such call; our own server has one, over REST.
@@ -161,6 +161,29 @@ class Client(abc.ABC):
     @abc.abstractmethod
     def close(self) -> None:
         """Ends connections and waits; calls that are under way fail."""
+
+    # What a transport does for each call, once it is clear which model is meant and until when.
+
+    @abc.abstractmethod
+    def _predict(
+        self, inputs: Inputs, signature_name: str, spec: ModelSpec, deadline: float
+    ) -> Prediction: ...
+
+    @abc.abstractmethod
+    def _classify(
+        self, examples: Sequence[Example], signature_name: str, spec: ModelSpec, deadline: float
+    ) -> list[list[tuple[str, float]]]: ...
+
+    @abc.abstractmethod
+    def _regress(
+        self, examples: Sequence[Example], signature_name: str, spec: ModelSpec, deadline: float
+    ) -> list[float]: ...
+
+    @abc.abstractmethod
+    def _status(self, spec: ModelSpec, deadline: float) -> list[VersionStatus]: ...
+
+    @abc.abstractmethod
+    def _metadata(self, spec: ModelSpec, deadline: float) -> Metadata: ...
 
     def __enter__(self) -> Client:
         return self

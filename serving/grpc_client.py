@@ -76,15 +76,7 @@ class GrpcClient(Client):
         self._headers = (("authorization", f"Bearer {settings.token}"),) if settings.token is not None else ()
         self._where = address.netloc
 
-    def predict(
-        self,
-        inputs: Inputs,
-        *,
-        signature_name: str = "",
-        model: str | ModelSpec | None = None,
-        timeout: float | None = None,
-    ) -> Prediction:
-        spec, deadline = self.spec(model), self.deadline(timeout)
+    def _predict(self, inputs: Inputs, signature_name: str, spec: ModelSpec, deadline: float) -> Prediction:
         try:
             signature = self.signature(signature_name, spec, deadline)
         except ServingError as error:
@@ -103,39 +95,27 @@ class GrpcClient(Client):
         outputs = {name: lists_of(name, to_array(proto, name)) for name, proto in answer.outputs.items()}
         return Prediction(outputs, answer.model_spec.version.value)
 
-    def classify(
-        self,
-        examples: Sequence[Example],
-        *,
-        signature_name: str = "",
-        model: str | ModelSpec | None = None,
-        timeout: float | None = None,
+    def _classify(
+        self, examples: Sequence[Example], signature_name: str, spec: ModelSpec, deadline: float
     ) -> list[list[tuple[str, float]]]:
         request = classification_pb2.ClassificationRequest(
-            model_spec=_message(self.spec(model), signature_name), input=_input(examples)
+            model_spec=_message(spec, signature_name), input=_input(examples)
         )
-        answer = self._call(self._prediction.Classify, request, self.deadline(timeout))
+        answer = self._call(self._prediction.Classify, request, deadline)
         return [[(one.label, one.score) for one in found.classes] for found in answer.result.classifications]
 
-    def regress(
-        self,
-        examples: Sequence[Example],
-        *,
-        signature_name: str = "",
-        model: str | ModelSpec | None = None,
-        timeout: float | None = None,
+    def _regress(
+        self, examples: Sequence[Example], signature_name: str, spec: ModelSpec, deadline: float
     ) -> list[float]:
         request = regression_pb2.RegressionRequest(
-            model_spec=_message(self.spec(model), signature_name), input=_input(examples)
+            model_spec=_message(spec, signature_name), input=_input(examples)
         )
-        answer = self._call(self._prediction.Regress, request, self.deadline(timeout))
+        answer = self._call(self._prediction.Regress, request, deadline)
         return [found.value for found in answer.result.regressions]
 
-    def status(
-        self, *, model: str | ModelSpec | None = None, timeout: float | None = None
-    ) -> list[VersionStatus]:
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=_message(self.spec(model)))
-        answer = self._call(self._models.GetModelStatus, request, self.deadline(timeout))
+    def _status(self, spec: ModelSpec, deadline: float) -> list[VersionStatus]:
+        request = get_model_status_pb2.GetModelStatusRequest(model_spec=_message(spec))
+        answer = self._call(self._models.GetModelStatus, request, deadline)
         return [
             VersionStatus(
                 one.version, State(one.state), Code(one.status.error_code), one.status.error_message
@@ -143,11 +123,11 @@ class GrpcClient(Client):
             for one in answer.model_version_status
         ]
 
-    def metadata(self, *, model: str | ModelSpec | None = None, timeout: float | None = None) -> Metadata:
+    def _metadata(self, spec: ModelSpec, deadline: float) -> Metadata:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
-            model_spec=_message(self.spec(model)), metadata_field=["signature_def"]
+            model_spec=_message(spec), metadata_field=["signature_def"]
         )
-        answer = self._call(self._prediction.GetModelMetadata, request, self.deadline(timeout))
+        answer = self._call(self._prediction.GetModelMetadata, request, deadline)
         found = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(found)
         signatures = {name: signature_of(found.signature_def[name]) for name in sorted(found.signature_def)}

@@ -43,15 +43,7 @@ class RestClient(Client):
             headers["Authorization"] = f"Bearer {settings.token}"
         self._http = HttpTransport(address, tls, headers)
 
-    def predict(
-        self,
-        inputs: Inputs,
-        *,
-        signature_name: str = "",
-        model: str | ModelSpec | None = None,
-        timeout: float | None = None,
-    ) -> Prediction:
-        spec, deadline = self.spec(model), self.deadline(timeout)
+    def _predict(self, inputs: Inputs, signature_name: str, spec: ModelSpec, deadline: float) -> Prediction:
         form = "inputs" if isinstance(inputs, Mapping) else "instances"
         body: dict[str, Any] = {form: inputs}
         if signature_name:
@@ -62,32 +54,20 @@ class RestClient(Client):
             named = {self.name_of_only_output(signature_name, spec, deadline): named.value}
         return Prediction({name: unpacked(value) for name, value in named.items()})
 
-    def classify(
-        self,
-        examples: Sequence[Example],
-        *,
-        signature_name: str = "",
-        model: str | ModelSpec | None = None,
-        timeout: float | None = None,
+    def _classify(
+        self, examples: Sequence[Example], signature_name: str, spec: ModelSpec, deadline: float
     ) -> list[list[tuple[str, float]]]:
-        rows = self._examples("classify", examples, signature_name, model, timeout)
+        rows = self._examples("classify", examples, signature_name, spec, deadline)
         return [[(str(label), float(score)) for label, score in row] for row in rows]
 
-    def regress(
-        self,
-        examples: Sequence[Example],
-        *,
-        signature_name: str = "",
-        model: str | ModelSpec | None = None,
-        timeout: float | None = None,
+    def _regress(
+        self, examples: Sequence[Example], signature_name: str, spec: ModelSpec, deadline: float
     ) -> list[float]:
-        values = self._examples("regress", examples, signature_name, model, timeout)
+        values = self._examples("regress", examples, signature_name, spec, deadline)
         return [float(value) for value in values]
 
-    def status(
-        self, *, model: str | ModelSpec | None = None, timeout: float | None = None
-    ) -> list[VersionStatus]:
-        answer = self._get(_path(self.spec(model)), self.deadline(timeout))
+    def _status(self, spec: ModelSpec, deadline: float) -> list[VersionStatus]:
+        answer = self._get(_path(spec), deadline)
         try:
             return [
                 VersionStatus(
@@ -101,8 +81,8 @@ class RestClient(Client):
         except (KeyError, TypeError, ValueError) as error:
             raise _odd("a status") from error
 
-    def metadata(self, *, model: str | ModelSpec | None = None, timeout: float | None = None) -> Metadata:
-        answer = self._get(f"{_path(self.spec(model))}/metadata", self.deadline(timeout))
+    def _metadata(self, spec: ModelSpec, deadline: float) -> Metadata:
+        answer = self._get(f"{_path(spec)}/metadata", deadline)
         try:
             found = answer["metadata"]["signature_def"]["signature_def"]
             return Metadata(
@@ -144,13 +124,13 @@ class RestClient(Client):
         verb: str,
         examples: Sequence[Example],
         signature_name: str,
-        model: str | ModelSpec | None,
-        timeout: float | None,
+        spec: ModelSpec,
+        deadline: float,
     ) -> list[Any]:
         body: dict[str, Any] = {"examples": list(examples)}
         if signature_name:
             body["signature_name"] = signature_name
-        answer = self._post(self.spec(model), verb, body, self.deadline(timeout))
+        answer = self._post(spec, verb, body, deadline)
         results = answer.get("results") if isinstance(answer, dict) else None
         if not isinstance(results, list):
             raise _odd("results")
