@@ -103,9 +103,11 @@ class Run:
             if members:
                 listed = ", ".join([*members[:5], *(["..."] if len(members) > 5 else [])])
                 raise UserError(f"{workdir}: holds runs of several seeds; give one of them: {listed}")
-            raise UserError(
-                f"{workdir}: not a run folder (no {RECIPE_FILE}); give the --workdir of a training run"
+            exported = any(found for form in ("", "*/") for found in workdir.glob(f"{form}saved_model.pb"))
+            reason = (
+                f"an export, without {RECIPE_FILE}" if exported else f"not a run folder (no {RECIPE_FILE})"
             )
+            raise UserError(f"{workdir}: {reason}; give the --workdir of a training run")
         record = _read_json(path)
         try:
             recipe = Recipe(**record["recipe"])

@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import heat
 from pipelines import preprocess
 from pipelines.config import DataConfig
 from pipelines.image_stats import ImageStats
@@ -35,19 +35,6 @@ SHOWN_CLASSES = 5
 DECODED_AT_ONCE = 16
 # Section 6.1 compares the last hidden layer's activations, before dropout scales them.
 LAST_HIDDEN = "relu7"
-# Gradients jump from pixel to pixel: the overlay, not the heatmap, is averaged over this many.
-OVERLAY_WINDOW = 9
-# Colours of the overlay from 0 to 1, dark to light, in steps a grey print keeps apart.
-HEAT_COLOURS = (
-    (16, 12, 58),
-    (72, 16, 110),
-    (136, 34, 106),
-    (194, 58, 78),
-    (234, 104, 44),
-    (250, 164, 30),
-    (252, 222, 112),
-    (255, 252, 214),
-)
 
 Outputs = dict[str, tf.Tensor]
 _BYTES = [tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)]
@@ -162,8 +149,8 @@ class Servable(tf.Module):
         pixels = tf.stop_gradient(self._pixels(crops))
         # The network itself: the gradient of a function call would compute those of all weights too.
         (gradient,) = tf.gradients(tf.reduce_max(self._network(pixels), axis=1), pixels)
-        heatmap = _to_unit(tf.reduce_max(tf.abs(gradient), axis=-1))
-        overlay = _overlay(crops, heatmap)
+        heatmap = heat.to_unit(tf.reduce_max(tf.abs(gradient), axis=-1))
+        overlay = heat.overlay(crops, heatmap)
         png = _map(tf.io.encode_png, overlay, tf.TensorSpec([], tf.string))
         return {"heatmap": heatmap, "overlay_bytes": png}
 
@@ -191,27 +178,3 @@ def _not_empty(batch: tf.Tensor) -> tf.Tensor:
     check = tf.debugging.Assert(tf.shape(batch)[0] > 0, ["a request must hold at least one picture"])
     with tf.control_dependencies([check]):
         return tf.identity(batch)
-
-
-def _to_unit(maps: tf.Tensor) -> tf.Tensor:
-    """Divides each map of [N, H, W] by its largest value; a map of zeros stays."""
-    return tf.math.divide_no_nan(maps, tf.reduce_max(maps, axis=[1, 2], keepdims=True))
-
-
-def _overlay(crops: tf.Tensor, heatmap: tf.Tensor) -> tf.Tensor:
-    """The crops in grey with the heatmap's colours laid over: uint8 [N, H, W, 3]."""
-    smooth = tf.nn.avg_pool2d(heatmap[..., tf.newaxis], OVERLAY_WINDOW, 1, "SAME")
-    strength = _to_unit(smooth[..., 0])
-    colours = tf.gather(tf.constant(_colour_table()), tf.cast(strength * 255.0 + 0.5, tf.int32))
-    grey = tf.image.rgb_to_grayscale(tf.cast(crops, tf.float32))
-    opacity = tf.sqrt(strength)[..., tf.newaxis]
-    return tf.cast(grey * (1.0 - opacity) + colours * opacity + 0.5, tf.uint8)
-
-
-def _colour_table() -> np.ndarray:
-    """float32 [256, 3]: HEAT_COLOURS and the steps between them."""
-    at = np.linspace(0.0, len(HEAT_COLOURS) - 1.0, 256)
-    columns = np.asarray(HEAT_COLOURS, np.float32).T
-    return np.stack([np.interp(at, range(len(HEAT_COLOURS)), column) for column in columns], axis=1).astype(
-        np.float32
-    )

@@ -6,17 +6,23 @@ python -m alexnet_tf.visualize filters --workdir runs/quickstart --out figures
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from alexnet_tf import cli
 
-# Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`.
+# Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`, which
+# writes into an existing folder and returns its `files` and figures.
 METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
-    "filters": "the first layer's kernels (figure 3 of the paper)",
+    "filters": "a layer's kernels by tower (figure 3 of the paper)",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
 }
@@ -61,12 +67,36 @@ def _draw(arguments: argparse.Namespace) -> dict[str, Any]:
 
     own = {name: value for name, value in vars(arguments).items() if name not in SHARED}
     run = Run.open(Path(arguments.workdir).expanduser())
-    out = Path(arguments.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
-    figures = _module(arguments.method).draw(run, out, **own)
+    with _staging(Path(arguments.out).expanduser()) as stage:
+        figures = _module(arguments.method).draw(run, stage.folder, **own)
+        figures["files"] = [str(stage.out / Path(path).name) for path in figures["files"]]
     for path in figures["files"]:
         print(path)
     return figures
+
+
+class _Stage(NamedTuple):
+    """Where a method writes, and where its files go once all of them are written."""
+
+    folder: Path
+    out: Path
+
+
+@contextlib.contextmanager
+def _staging(out: Path) -> Iterator[_Stage]:
+    """Makes `out` and a folder in it, whose files take their places together when the block ends well.
+
+    A folder that cannot be written is so found before anything is computed, and a method that fails
+    half-way leaves nothing, and the files of an earlier run as they were.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".drawing-", dir=out))
+    try:
+        yield _Stage(folder, out)
+        for path in sorted(folder.iterdir()):
+            os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

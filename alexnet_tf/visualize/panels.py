@@ -7,7 +7,6 @@ correct one in pink and the others in light blue (shownet.py of the 2012 source)
 from __future__ import annotations
 
 import argparse
-import collections
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import write_text
+from alexnet_tf.visualize import options
 
 if TYPE_CHECKING:
+    import keras
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
+    from alexnet_tf.visualize.pictures import Pictures
 
 MOST, COLUMNS, SHOWN_CLASSES = 8, 4, 5
-# Pictures of the validation split among which those are chosen.
-CANDIDATES = 32
 # A cell's picture and caption, the height of one bar, and the page's margins, in pixels.
 PICTURE, CAPTION, BAR, GAP, TOP, SIDE, BOTTOM = 340, 40, 30, 36, 96, 40, 16
 LONGEST_NAME = 30
@@ -41,23 +40,9 @@ class Panel(NamedTuple):
     scores: list[float]
 
 
-class _Picture(NamedTuple):
-    """An encoded picture before the network has seen it."""
-
-    key: str
-    image_bytes: bytes
-    true_name: str
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
-    parser.add_argument(
-        "--image",
-        nargs="+",
-        default=[],
-        metavar="FILE",
-        help=f"up to {MOST} pictures, whose folder may name their class (default: of the run's own data)",
-    )
+    options.add_image(parser, MOST)
 
 
 def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
@@ -72,19 +57,12 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
       UserError: more than eight files, or one that is no picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import network, style
+    from alexnet_tf.visualize import network, pictures, style
 
-    if len(image) > MOST:
-        raise UserError(f"--image: a figure holds {MOST} pictures; received {len(image)}")
-    pictures = [_from_file(run, path) for path in image] if image else _from_data(run)
+    shown = pictures.choose(run, image, MOST)
     trained, warning = network.load(run)
-    panels = _look_at(run, trained, pictures)
-    with style.sheet(*_page(len(panels))) as figure:
-        _lay_out(figure, panels)
-        style.title(figure, "The five best classes", style.subject(run), SIDE / _page(len(panels))[0])
-        _write_key(figure)
-        style.warn(figure, warning)
-        path = style.save(figure, out / "panels.png")
+    panels = panels_of(run, trained, shown)
+    path = style.save(figure_of(panels, style.subject(run), warning), out / "panels.png")
     rows = [{name: value for name, value in panel._asdict().items() if name != "image"} for panel in panels]
     numbers = out / "panels.json"
     write_text(numbers, json.dumps(rows, indent=2) + "\n")
@@ -98,51 +76,44 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def _from_file(run: Run, path: str) -> _Picture:
-    """A picture from a file, of the class that its folder is named after, if any."""
-    folder = Path(path).absolute().parent.name
-    name = run.readable_names[run.class_names.index(folder)] if folder in run.class_names else ""
-    return _Picture(Path(path).name, Path(path).read_bytes(), name)
+def look_at(trained: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best classes of pictures and their probabilities, best first.
 
+    Args:
+      trained: pixels -> logits.
+      pixels: float32 [N, S, S, 3], as `pictures.Pictures` has them.
 
-def _from_data(run: Run) -> list[_Picture]:
-    """Pictures of the run's validation split from all over its order, of as many classes as may be."""
-    from alexnet_tf import validation
-
-    source, _ = validation.open_pictures([run], run.data)
-    count = source.count("val")
-    positions = np.unique(np.linspace(0, count - 1, min(CANDIDATES, count)).round().astype(int)).tolist()
-    seen: collections.Counter[str] = collections.Counter()
-    ranked = []
-    for example in source.pick("val", positions):
-        name = run.readable_names[example.label]
-        ranked.append((seen[name], _Picture(example.key, example.image_bytes, name)))
-        seen[name] += 1
-    # The first picture of every class, then the second of each, and so on.
-    return [picture for _, picture in sorted(ranked, key=lambda pair: pair[0])[:MOST]]
-
-
-def _look_at(run: Run, trained: Any, pictures: list[_Picture]) -> list[Panel]:
-    """Runs the network over all pictures at once."""
+    Returns:
+      labels int [N, 5] and probabilities float32 [N, 5]; fewer where there are fewer classes.
+    """
     import tensorflow as tf
 
-    from pipelines import preprocess, scan
-
-    crops = []
-    for picture in pictures:
-        try:
-            crops.append(preprocess.evaluation_crop(tf.constant(picture.image_bytes), run.data))
-        except tf.errors.InvalidArgumentError:
-            raise UserError(f"{picture.key}: {scan.reason(picture.image_bytes)}") from None
-    pixels = preprocess.to_pixels(tf.stack(crops), run.stats, run.data)
     probabilities = tf.nn.softmax(trained(pixels, training=False))
-    scores, labels = tf.math.top_k(probabilities, min(SHOWN_CLASSES, len(run.class_names)))
+    scores, labels = tf.math.top_k(probabilities, min(SHOWN_CLASSES, probabilities.shape[-1]))
+    return labels.numpy(), scores.numpy()
+
+
+def panels_of(run: Run, trained: keras.Model, shown: Pictures) -> list[Panel]:
+    """What the network makes of each picture, in words."""
+    labels, scores = look_at(trained, shown.pixels)
     return [
-        Panel(p.key, crop.numpy(), p.true_name, [run.readable_names[label] for label in best], values)
-        for p, crop, best, values in zip(
-            pictures, crops, labels.numpy().tolist(), scores.numpy().tolist(), strict=True
+        Panel(key, image, name, [run.readable_names[label] for label in best], values)
+        for key, image, name, best, values in zip(
+            shown.keys, shown.images, shown.true_names, labels.tolist(), scores.tolist(), strict=True
         )
     ]
+
+
+def figure_of(panels: list[Panel], line: str, warning: str = "") -> Figure:
+    """The panels as a page, with `line` below its title."""
+    from alexnet_tf.visualize import style
+
+    with style.sheet(*_page(len(panels))) as figure:
+        _lay_out(figure, panels)
+        style.title(figure, "The five best classes", line, SIDE / _page(len(panels))[0])
+        _write_key(figure)
+        style.warn(figure, warning)
+    return figure
 
 
 def _page(count: int) -> tuple[int, int]:

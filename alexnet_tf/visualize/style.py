@@ -51,16 +51,22 @@ _SETTINGS = {
 @contextlib.contextmanager
 def sheet(width: int, height: int) -> Iterator[Figure]:
     """Gives an empty figure of so many pixels, with the house's fonts and colours."""
-    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
-        # Characters that the font lacks become boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with _settings():
         yield Figure(figsize=(width / DPI, height / DPI))
 
 
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
+        # Characters that the font lacks become boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a figure in the form that the path's ending names; call inside `sheet`."""
+    """Writes a figure in the form that the path's ending names."""
     form = path.suffix[1:]
-    with replacing(path) as temporary:
+    with _settings(), replacing(path) as temporary:
         figure.savefig(temporary, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
     return path
 
