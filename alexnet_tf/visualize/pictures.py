@@ -94,7 +94,7 @@ def from_split(run: Run, count: int, split: str = "val") -> Pictures:
     return _prepare(run, [picture for _, picture in sorted(ranked, key=lambda pair: pair[0])[:count]])
 
 
-def from_keys(run: Run, split: str, positions: Sequence[int]) -> Pictures:
+def from_places(run: Run, split: str, positions: Sequence[int]) -> Pictures:
     """The pictures at these places of a split's fixed order.
 
     Raises:
