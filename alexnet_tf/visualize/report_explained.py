@@ -131,7 +131,7 @@ def explanations(run: Run, network: keras.Model, shown: Pictures) -> Html:
         "What the best class of each picture hangs on. Saliency is the largest derivative of its logit over "
         "a pixel's three colours (Simonyan et al. 2013), SmoothGrad the mean of such maps under noise "
         f"(Smilkov et al. 2017), Grad-CAM the maps of {layer} weighted by their mean derivatives (Selvaraju "
-        "et al. 2017). Beside them the five best classes, the correct one in pink, as in the paper's figure 4."
+        "et al. 2017). Beside them the five best classes, the correct one in pink, as in figure 4 there."
     )
     return figure(join(rows), caption)
 
@@ -182,7 +182,7 @@ def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
         rows.append(element("div", *cells, class_="near"))
     caption = (
         "Each picture and the training pictures nearest to it, by the Euclidean distance between the last "
-        "hidden layer's activations, which stands below (the paper's figure 4, right). Names of other classes "
+        "hidden layer's activations, which stands below (the paper's figure 4, right). Other classes' names "
         "are coloured."
     )
     return figure(join(rows), caption)
