@@ -25,6 +25,7 @@ METHODS = {
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
+    "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
 }
 SHARED = ("method", "workdir", "out", "json")
 
