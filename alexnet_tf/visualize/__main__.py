@@ -26,6 +26,7 @@ METHODS = {
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
     "report": "one page that shows all of a run: recipe, curves, errors, kernels, explanations",
+    "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
 }
 SHARED = ("method", "workdir", "out", "json")
 

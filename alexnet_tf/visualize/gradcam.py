@@ -39,7 +39,6 @@ AT_ONCE = 32
 _compiled: weakref.WeakKeyDictionary[Any, dict[str, Callable[..., Any]]] = weakref.WeakKeyDictionary()
 
 
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
     options.add_image(parser, MOST)
@@ -94,7 +93,9 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
     """
     from alexnet_tf.visualize import overlays
 
-    cells = {TITLES[kind]: overlays.overlaid(explained.shown.images, values) for kind, values in found.items()}
+    cells = {
+        TITLES[kind]: overlays.overlaid(explained.shown.images, values) for kind, values in found.items()
+    }
     return overlays.figure(explained, cells, "Where a class's evidence lies", line, warning)
 
 
@@ -185,9 +186,7 @@ def maps_and_slopes(
         step(pixels[first : first + AT_ONCE], labels[first : first + AT_ONCE].astype(np.int32))
         for first in range(0, len(pixels), AT_ONCE)
     ]
-    found, slopes = (
-        np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True)
-    )
+    found, slopes = (np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True))
     return found, slopes
 
 

@@ -45,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_class(parser)
 
 
-
 def draw(run: Run, out: Path, *, image: Sequence[str] = (), class_name: str = "") -> dict[str, Any]:
     """Writes saliency.png and saliency.npz.
 
@@ -192,7 +191,9 @@ def gradient(
         step(pixels[first : first + AT_ONCE], labels[first : first + AT_ONCE].astype(np.int32))
         for first in range(0, len(pixels), AT_ONCE)
     ]
-    logits, gradients = (np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True))
+    logits, gradients = (
+        np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True)
+    )
     return logits, gradients
 
 
