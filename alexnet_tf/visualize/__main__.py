@@ -23,6 +23,7 @@ from alexnet_tf import cli
 METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
+    "neighbours": "the training pictures nearest in the last hidden layer (figure 4, right)",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
 }
