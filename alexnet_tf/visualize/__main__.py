@@ -22,6 +22,7 @@ from alexnet_tf import cli
 # writes into an existing folder and returns its `files` and figures.
 METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
+    "embedding": "pictures on a plane, near where the last hidden layer finds them alike",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
     "neighbours": "the training pictures nearest in the last hidden layer (figure 4, right)",
     "panels": "pictures with their five best classes (figure 4, left)",
