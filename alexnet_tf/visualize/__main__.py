@@ -22,7 +22,9 @@ from alexnet_tf import cli
 # writes into an existing folder and returns its `files` and figures.
 METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
+    "embedding": "pictures on a plane, near where the last hidden layer finds them alike",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
+    "neighbours": "the training pictures nearest in the last hidden layer (figure 4, right)",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
     "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
