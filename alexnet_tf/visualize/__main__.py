@@ -28,6 +28,7 @@ METHODS = {
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
     "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
+    "report": "one page that shows all of a run: recipe, curves, errors, kernels, explanations",
 }
 SHARED = ("method", "workdir", "out", "json")
 
