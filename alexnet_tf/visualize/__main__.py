@@ -23,6 +23,8 @@ from alexnet_tf import cli
 METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
+    "architecture": "the network itself, layer by layer, and what crosses between its towers (figure 2)",
+    "maximize": "pictures that classes or units answer to most, by gradient ascent",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
 }
