@@ -23,8 +23,12 @@ from alexnet_tf import cli
 METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
+    "gradcam": "where a class's evidence lies: Grad-CAM, Grad-CAM++, Score-CAM, LayerCAM",
+    "occlusion": "how far a class's probability falls when a square is covered",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
+    "saliency": "which pixels a class hangs on: gradient, SmoothGrad, integrated gradients",
+    "sanity": "whether the maps lie on the object and hang on the weights (built-in data)",
 }
 SHARED = ("method", "workdir", "out", "json")
 

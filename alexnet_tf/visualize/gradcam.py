@@ -39,7 +39,6 @@ AT_ONCE = 32
 _compiled: weakref.WeakKeyDictionary[Any, dict[str, Callable[..., Any]]] = weakref.WeakKeyDictionary()
 
 
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
     options.add_image(parser, MOST)
@@ -94,7 +93,10 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
     """
     from alexnet_tf.visualize import overlays
 
-    cells = {TITLES[kind]: overlays.overlaid(explained.shown.images, values) for kind, values in found.items()}
+    images = explained.shown.images
+    cells = {
+        TITLES[kind]: overlays.cells(overlays.overlaid(images, values)) for kind, values in found.items()
+    }
     return overlays.figure(explained, cells, "Where a class's evidence lies", line, warning)
 
 
@@ -155,11 +157,9 @@ def coarse(
 
     if kind in ("gradcam", "layercam"):
         found, slopes = maps_and_slopes(network, pixels, classes, layer)
-        if kind == "gradcam":
-            slopes = slopes.mean(axis=(1, 2), keepdims=True)
-        else:
-            slopes = np.maximum(slopes, 0.0)
-        return np.maximum((found * slopes).sum(axis=-1), 0.0)
+        one_a_map = kind == "gradcam"
+        weights = slopes.mean(axis=(1, 2), keepdims=True) if one_a_map else np.maximum(slopes, 0.0)
+        return np.maximum((found * weights).sum(axis=-1), 0.0)
     from alexnet_tf.visualize import graph, keras_vis
 
     graph.parts(network, layer, maps=True)
@@ -185,9 +185,7 @@ def maps_and_slopes(
         step(pixels[first : first + AT_ONCE], labels[first : first + AT_ONCE].astype(np.int32))
         for first in range(0, len(pixels), AT_ONCE)
     ]
-    found, slopes = (
-        np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True)
-    )
+    found, slopes = (np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True))
     return found, slopes
 
 

@@ -45,7 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_class(parser)
 
 
-
 def draw(run: Run, out: Path, *, image: Sequence[str] = (), class_name: str = "") -> dict[str, Any]:
     """Writes saliency.png and saliency.npz.
 
@@ -87,7 +86,7 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
     """
     from alexnet_tf.visualize import overlays
 
-    cells = {TITLES[kind]: overlays.heat_maps(values) for kind, values in found.items()}
+    cells = {TITLES[kind]: overlays.cells(overlays.heat_maps(values)) for kind, values in found.items()}
     return overlays.figure(explained, cells, "Which pixels a class hangs on", line, warning)
 
 
@@ -192,7 +191,9 @@ def gradient(
         step(pixels[first : first + AT_ONCE], labels[first : first + AT_ONCE].astype(np.int32))
         for first in range(0, len(pixels), AT_ONCE)
     ]
-    logits, gradients = (np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True))
+    logits, gradients = (
+        np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True)
+    )
     return logits, gradients
 
 
