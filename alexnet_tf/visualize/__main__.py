@@ -22,6 +22,7 @@ from alexnet_tf import cli
 # writes into an existing folder and returns its `files` and figures.
 METHODS = {
     "curves": "loss, error, rate, speed and dead units over a run",
+    "deconvnet": "what of its strongest pictures moves a unit, carried back to the pixels",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
