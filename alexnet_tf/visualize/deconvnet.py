@@ -35,7 +35,7 @@ SPLITS = ("val", "train")
 SHOWN_UNITS, MOST_UNITS, PICTURES = 8, 32, 9
 # A patch's side on the page, gaps between patches, between a unit's two squares and between units,
 # words above a unit, and the page's margins, in pixels.
-PATCH, GAP, MIDDLE, BETWEEN, WORDS, TOP, SIDE, FOOT = 92, 3, 12, 44, 44, 92, 40, 30
+PATCH, GAP, MIDDLE, BETWEEN, ABOVE, WORDS, TOP, SIDE, FOOT = 92, 3, 12, 44, 16, 44, 92, 40, 24
 SQUARE = 3 * PATCH + 2 * GAP
 COLUMNS = 2
 # The share of a projection's values that keep their strength; few stand out so far that all others pale.
@@ -185,11 +185,12 @@ def figure(units: Sequence[Unit], layer: str, line: str, warning: str = "") -> F
     from alexnet_tf.visualize import style
 
     places, rows = _places([unit.tower for unit in units])
-    pitch_x, pitch_y = 2 * SQUARE + MIDDLE + BETWEEN, WORDS + SQUARE + GAP
+    pitch_x, pitch_y = 2 * SQUARE + MIDDLE + BETWEEN, WORDS + SQUARE + ABOVE
     width = 2 * SIDE + COLUMNS * pitch_x - BETWEEN
     height = TOP + rows * pitch_y + FOOT
     with style.sheet(width, height) as page:
-        style.title(page, f"What units of {layer} look for", line, SIDE / width)
+        both = "left: the activation carried back to the pixels; right: what the unit looks at"
+        style.title(page, f"What units of {layer} look for", f"{both}; {line}", SIDE / width)
         for unit, (row, column) in zip(units, places, strict=True):
             x, top = SIDE + column * pitch_x, height - TOP - row * pitch_y
             words = ", ".join(text for text in (f"unit {unit.number}", unit.tower) if text)
@@ -272,7 +273,7 @@ def _describe(unit: Unit) -> str:
     """One line: how strongly it fires, and in pictures of what."""
     from alexnet_tf.visualize import style
 
-    strengths = f"activations {unit.values[0]:.3g} to {unit.values[-1]:.3g}"
+    strengths = f"activations {unit.values[0]:.3g} to {unit.values[-1]:.3g}".replace("-", "\N{MINUS SIGN}")
     classes = collections.Counter(name for name in unit.true_names if name).most_common(3)
     named = ", ".join(f"{style.shorten(name, 18)} {count}" for name, count in classes)
     return f"{strengths};  {named}" if named else strengths
