@@ -16,7 +16,7 @@ from PIL import Image
 from alexnet_tf.errors import UserError
 from alexnet_tf.layers import TwoGroupConv2D
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import deconv_network, deconvnet, network
+from alexnet_tf.visualize import deconv_network, deconvnet, filters, network
 from alexnet_tf.visualize.deconvnet import project
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
@@ -149,7 +149,7 @@ def test_a_unit_that_does_not_fire_projects_nothing(towers, pixels):
 
 
 def test_what_cannot_be_projected_is_said(towers, pixels):
-    with pytest.raises(UserError, match="no layer 'conv9' .*legal: pad, conv1"):
+    with pytest.raises(UserError, match=r"no layer 'conv9' .*legal: pad, conv1"):
         project(towers, pixels, "conv9", 0)
     with pytest.raises(UserError, match="conv3 has units 0 to 3; received 4"):
         project(towers, pixels, "conv3", 4)
@@ -180,10 +180,10 @@ def test_units_are_spread_over_those_that_fire():
 
 
 def test_names_of_towers_follow_the_units():
-    assert deconvnet.tower_names("conv5", 4, "paper", maps=True) == ["tower a"] * 2 + ["tower b"] * 2
-    assert deconvnet.tower_names("conv5_b", 2, "paper", maps=True) == ["tower b"] * 2
-    assert set(deconvnet.tower_names("fc7", 4, "paper", maps=False)) == {""}
-    assert set(deconvnet.tower_names("conv5", 4, "half", maps=True)) == {""}
+    assert filters.unit_towers("conv5", 4, "paper", maps=True) == ["tower a"] * 2 + ["tower b"] * 2
+    assert filters.unit_towers("conv5_b", 2, "paper", maps=True) == ["tower b"] * 2
+    assert set(filters.unit_towers("fc7", 4, "paper", maps=False)) == {""}
+    assert set(filters.unit_towers("conv5", 4, "half", maps=True)) == {""}
 
 
 @pytest.fixture

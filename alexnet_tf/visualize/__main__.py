@@ -21,11 +21,15 @@ from alexnet_tf import cli
 # Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`, which
 # writes into an existing folder and returns its `files` and figures.
 METHODS = {
+    "activations": "all feature maps of a layer for one picture, tower by tower",
     "curves": "loss, error, rate, speed and dead units over a run",
     "deconvnet": "what of its strongest pictures moves a unit, carried back to the pixels",
+    "embedding": "pictures on a plane, near where the last hidden layer finds them alike",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
+    "neighbours": "the training pictures nearest in the last hidden layer (figure 4, right)",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
+    "report": "one page that shows all of a run: recipe, curves, errors, kernels, explanations",
     "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
 }
 SHARED = ("method", "workdir", "out", "json")

@@ -153,16 +153,6 @@ def spread(weakest: np.ndarray, count: int = SHOWN_UNITS) -> list[int]:
     return alive[places].tolist()
 
 
-def tower_names(layer: str, width: int, variant: str, *, maps: bool) -> list[str]:
-    """The name of each unit's tower; empty where there are none, as in the fully connected layers."""
-    from alexnet_tf.visualize import filters, graph
-
-    if layer.endswith(graph.TOWERS):
-        return [f"tower {layer[-1]}"] * width
-    labels = filters.tower_labels(variant) if maps else ("",)
-    return [labels[number * len(labels) // width] for number in range(width)]
-
-
 def to_grey(projections: np.ndarray) -> np.ndarray:
     """Signed projections [N, S, S, 3] as colours 0..1 around a middle grey, each scaled by itself."""
     strength = np.abs(projections).reshape(len(projections), -1)
@@ -214,7 +204,8 @@ def mosaic(patches: np.ndarray) -> np.ndarray:
     sheet = np.full((SQUARE, SQUARE, 3), 255, np.uint8)
     for number, patch in enumerate((patches * 255 + 0.5).astype(np.uint8)):
         top, left = (index * (PATCH + GAP) for index in divmod(number, 3))
-        sheet[top : top + PATCH, left : left + PATCH] = Image.fromarray(patch).resize((PATCH, PATCH), kind)
+        resized = Image.fromarray(patch).resize((PATCH, PATCH), kind)
+        sheet[top : top + PATCH, left : left + PATCH] = np.asarray(resized)
     return sheet
 
 
@@ -227,7 +218,7 @@ def _units(
     found: top_patches.Strongest,
 ) -> list[Unit]:
     """What is shown of each unit."""
-    from alexnet_tf.visualize import graph, pictures, receptive
+    from alexnet_tf.visualize import filters, graph, pictures, receptive
 
     # Each picture is read once, in the split's order, whatever number of units it moves.
     positions = found.positions[numbers]
@@ -237,7 +228,7 @@ def _units(
     maps = len(parts[0].output.shape) == 4
     side = seen.pixels.shape[1]
     field = receptive.field(trained, layer) if maps else receptive.Field(1, side, 0)
-    towers = tower_names(layer, found.values.shape[0], run.recipe.variant, maps=maps)
+    towers = filters.unit_towers(layer, found.values.shape[0], run.recipe.variant, maps=maps)
     units = []
     for number, own in zip(numbers, place_of.reshape(positions.shape), strict=True):
         shown: Pictures = seen.take(own.tolist())

@@ -124,7 +124,7 @@ def patches(images: np.ndarray, places: np.ndarray, field: Field, outside: float
 
 
 def _peaks(network: keras.Model, layer: str) -> Callable[[np.ndarray], tuple[np.ndarray, ...]]:
-    """A function pixels [n, S, S, 3] -> each unit's strongest activation, its row and column, each [n, units]."""
+    """A function pixels [n, S, S, 3] -> strongest activations, their rows and columns, each [n, units]."""
     import keras
     import tensorflow as tf
 

@@ -1,0 +1,99 @@
+"""Pictures beside maps that explain them: the page and the file that saliency, gradcam and occlusion share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from alexnet_tf.visualize.pictures import Pictures
+from pipelines.files import replacing
+
+if TYPE_CHECKING:
+    import keras
+    from matplotlib.figure import Figure
+
+    from alexnet_tf.run_record import Run
+
+# A few pixels of a gradient outshine all others: from this percentile on, colours are the lightest.
+LIGHTEST = 99.5
+SIZE = 200
+
+
+class Explained(NamedTuple):
+    """Pictures, and the class that is explained in each.
+
+    Attributes:
+      shown: the pictures.
+      labels: int [N].
+      names: the classes' readable names.
+      probabilities: float32 [N], what the network gives them.
+    """
+
+    shown: Pictures
+    labels: np.ndarray
+    names: tuple[str, ...]
+    probabilities: np.ndarray
+
+
+def explain(run: Run, network: keras.Model, shown: Pictures, label: int = -1) -> Explained:
+    """Settles what is explained in each picture: class `label`, or where it is -1 the best one."""
+    import tensorflow as tf
+
+    probabilities = tf.nn.softmax(network(shown.pixels, training=False)).numpy()
+    labels = probabilities.argmax(axis=1) if label < 0 else np.full(len(shown.keys), label)
+    names = tuple(run.readable_names[index] for index in labels)
+    return Explained(shown, labels, names, probabilities[np.arange(len(labels)), labels])
+
+
+def heat_maps(maps: np.ndarray) -> np.ndarray:
+    """Maps float32 [N, S, S], 0 or more, as colours uint8 [N, S, S, 3], each on a scale of its own."""
+    from alexnet_tf import heat
+
+    most = np.percentile(maps, LIGHTEST, axis=(1, 2), keepdims=True)
+    strength = np.minimum(maps / np.maximum(most, np.finfo(np.float32).tiny), 1.0)
+    return heat.colour(strength).numpy().astype(np.uint8)
+
+
+def overlaid(images: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Maps over their pictures in grey, uint8 [N, S, S, 3]."""
+    from alexnet_tf import heat
+
+    return heat.overlay(images, maps, window=1).numpy()
+
+
+def figure(
+    explained: Explained, columns: Mapping[str, np.ndarray], heading: str, line: str, warning: str = ""
+) -> Figure:
+    """A row a picture: the picture with its class and probability, then one of each column.
+
+    Args:
+      explained: N pictures.
+      columns: by name, uint8 [N, S, S, 3].
+      heading, line: title, and what stands below it.
+      warning: across the foot; empty for none.
+    """
+    from alexnet_tf.visualize import grid
+
+    rows = []
+    for place, image in enumerate(explained.shown.images):
+        caption = (explained.names[place], f"{100 * explained.probabilities[place]:.1f} %")
+        rows.append([grid.Cell(image, caption), *(grid.Cell(cells[place]) for cells in columns.values())])
+    return grid.draw(rows, heading, line, size=SIZE, columns=("picture", *columns), warning=warning)
+
+
+def save(path: Path, explained: Explained, found: Mapping[str, np.ndarray], **more: np.ndarray) -> Path:
+    """Writes maps by name, with keys, labels, names and probabilities, as .npz."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            keys=np.asarray(explained.shown.keys),
+            labels=explained.labels,
+            names=np.asarray(explained.names),
+            probabilities=explained.probabilities,
+            **{name.replace("+", "p"): values for name, values in found.items()},
+            **more,
+        )
+    return path
