@@ -21,8 +21,10 @@ from alexnet_tf import cli
 # Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`, which
 # writes into an existing folder and returns its `files` and figures.
 METHODS = {
+    "activations": "all feature maps of a layer for one picture, tower by tower",
     "architecture": "the network itself, layer by layer, and what crosses between its towers (figure 2)",
     "curves": "loss, error, rate, speed and dead units over a run",
+    "deconvnet": "what of its strongest pictures moves a unit, carried back to the pixels",
     "embedding": "pictures on a plane, near where the last hidden layer finds them alike",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
     "gradcam": "where a class's evidence lies: Grad-CAM, Grad-CAM++, Score-CAM, LayerCAM",
