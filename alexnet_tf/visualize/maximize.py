@@ -52,7 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_layer(parser, LOGITS)
     options.add_units(parser, f"up to {MOST} from all over the layer")
     parser.add_argument(
-        "--class", dest="class_name", default="", metavar="NAME", help="one class, by name, identifier or number"
+        "--class",
+        dest="class_name",
+        default="",
+        metavar="NAME",
+        help="one class, by name, identifier or number",
     )
     parser.add_argument("--steps", type=int, default=STEPS, help="of the ascent (default %(default)s)")
     parser.add_argument(
@@ -144,7 +148,7 @@ def maximise(
     return Maximised(
         layer,
         own[1],
-        greys[:, *ascent.window(network, inner).slices],
+        greys[(slice(None), *ascent.window(network, inner).slices)],
         pixels,
         values[own],
         shares[own] if layer == LOGITS else np.zeros(0, np.float32),
