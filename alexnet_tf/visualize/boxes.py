@@ -74,7 +74,7 @@ def figure(network: keras.Model, line: str) -> Figure:
             _draw_kernels(axes, stage, boxes[column], boxes[column + 1])
         for column, stage in enumerate(layers):
             own = [crossing for crossing in found if crossing.target == stage.name]
-            _draw_links(axes, own, boxes[column], boxes[column + 1])
+            _draw_links(axes, stage, own, boxes[column], boxes[column + 1])
         for column in boxes:
             for box in column:
                 _draw_box(axes, box)
@@ -135,7 +135,9 @@ def _draw_kernels(axes: Axes, stage: Stage, sources: list[Box], targets: list[Bo
             axes.plot(*line, color=style.INK, lw=0.6, alpha=0.6, zorder=2.5)
 
 
-def _draw_links(axes: Axes, found: Sequence[Crossing], sources: list[Box], targets: list[Box]) -> None:
+def _draw_links(
+    axes: Axes, stage: Stage, found: Sequence[Crossing], sources: list[Box], targets: list[Box]
+) -> None:
     """What flows from one column to the next; across the towers with how much it is."""
     if len(sources) == len(targets) == 2:
         crossing = [each for each in found if not each.meets]
@@ -145,14 +147,10 @@ def _draw_links(axes: Axes, found: Sequence[Crossing], sources: list[Box], targe
         dashes = "-" if any(each.reader == each.target for each in crossing) else (0, (4, 3))
         for source, target in zip(sources, targets[::-1], strict=True):
             _arrow(axes, source, target, dashes)
-    elif len(targets) == 1:
+    elif not stage.stride:
         for source in sources:
             _arrow(axes, source, targets[0], "-")
-    words = [
-        f"{each.values:,} {'meet' if each.meets else 'cross'} "
-        + (f"into {each.reader}" if each.reader == each.target else f"in {each.reader}")
-        for each in found
-    ]
+    words = [f"{each.values:,} {'meet in' if each.meets else 'cross into'} {each.reader}" for each in found]
     if words:
         axes.text(
             *_meeting(sources, targets),
