@@ -8,6 +8,7 @@ random, from the last layer down to the first: a map that stays explains the pic
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 Explain = Callable[["keras.Model", np.ndarray, np.ndarray], np.ndarray]
 
 
-def explainers() -> dict[str, Explain]:
-    """The maps that are judged, by name."""
+def explainers(layer: str) -> dict[str, Explain]:
+    """The maps that are judged, by name; `layer` is the one whose maps Grad-CAM and LayerCAM weigh."""
     from alexnet_tf.visualize import gradcam, saliency
 
     return {
-        "gradcam": gradcam.grad_cam,
-        "layercam": gradcam.layer_cam,
+        "gradcam": functools.partial(gradcam.grad_cam, layer=layer),
+        "layercam": functools.partial(gradcam.layer_cam, layer=layer),
         "vanilla": saliency.vanilla,
         "smooth": saliency.smooth_grad,
     }
