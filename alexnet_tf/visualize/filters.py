@@ -83,6 +83,16 @@ def tower_labels(variant: str) -> tuple[str, ...]:
     return ("tower a", "tower b") if len(arch.towers) * arch.groups == 2 else ("",)
 
 
+def unit_towers(layer: str, width: int, variant: str, *, maps: bool) -> list[str]:
+    """The name of the tower of each of a layer's `width` units; empty for none, as without maps."""
+    from alexnet_tf.visualize import graph
+
+    if layer.endswith(graph.TOWERS):
+        return [f"tower {layer[-1]}"] * width
+    labels = tower_labels(variant) if maps else ("",)
+    return [labels[number * len(labels) // width] for number in range(width)]
+
+
 def unit_kernels(kernels: np.ndarray, scaling: str = "joint") -> np.ndarray:
     """Kernels [h, w, 3, n] -> [n, h, w, 3] between 0 and 1, scaled together or each `filter` alone."""
     stack = np.moveaxis(np.asarray(kernels, np.float32), -1, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import report_charts
 from alexnet_tf.visualize.report_charts import Line
@@ -164,8 +166,9 @@ def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
                 code(command),
             )
         found = method.find(run, network, shown.pixels, NEIGHBOURS)
-        places = found.positions.ravel().tolist()
-        near = pictures.from_keys(run, "train", places)
+        # A split is read in its own order, each picture once.
+        places, order = np.unique(found.positions, return_inverse=True)
+        near = pictures.from_places(run, "train", places.tolist()).take(order.ravel().tolist())
     except (UserError, DataError, OSError) as error:
         return paragraph(f"The training pictures cannot be shown: {error}")
     rows = []

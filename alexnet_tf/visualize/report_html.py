@@ -40,7 +40,7 @@ def join(parts: Iterable[Any]) -> Html:
     return Html("".join(escape(part) for part in parts))
 
 
-def element(name: str, *children: Any, **attributes: Any) -> Html:
+def element(name: str, /, *children: Any, **attributes: Any) -> Html:
     """One element, such as `element("td", "a < b", class_="number")`.
 
     Args:

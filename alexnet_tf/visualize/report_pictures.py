@@ -79,7 +79,7 @@ def _pictures_of(run: Run, own: Evaluation) -> np.ndarray | None:
 
     places = sorted(mistake.position for mistake in own.mistakes)
     try:
-        picked = pictures.from_keys(run, "val", places)
+        picked = pictures.from_places(run, "val", places)
     except (UserError, DataError, OSError, IndexError):
         return None
     by_place = dict(zip(places, zip(picked.keys, picked.images, strict=True), strict=True))

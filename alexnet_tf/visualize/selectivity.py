@@ -175,5 +175,5 @@ def permutation_test(
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole as float32, 0 where there is nothing."""
+    """The ratio as float32, 0 where there is nothing."""
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0).astype(np.float32)
