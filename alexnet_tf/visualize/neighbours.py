@@ -120,7 +120,7 @@ def find(run: Run, network: keras.Model, pixels: np.ndarray, k: int = NEAREST) -
         [rank for rank, place in enumerate(row) if place not in own]
         for row, own in zip(positions.tolist(), itself, strict=True)
     ]
-    columns = min(k, *(len(ranks) for ranks in kept))
+    columns = min([k, *(len(ranks) for ranks in kept)])
     ranks = np.array([row[:columns] for row in kept], np.int64).reshape(len(queries), columns)
     places = np.take_along_axis(positions, ranks, axis=1)
     return Found(
