@@ -49,7 +49,7 @@ def test_a_unit_of_a_layer_of_two_towers_is_tower_a_s_or_b_s(network):
     np.testing.assert_allclose(joined, apart, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("layer", "units"), [("", [0, 1, 2, 3, 4]), ("conv3", [0, 1, 2, 3])])
+@pytest.mark.parametrize(("layer", "units"), [("", [0, 1, 2, 3, 4]), ("conv3", [1, 2, 3])])
 def test_units_rise_above_what_noise_gives_them(network, layer, units):
     noise = np.random.default_rng(1).uniform(LOW, HIGH, (100, 32, 32, 3)).astype(np.float32)
     manner = STRAIGHT._replace(first_step=30.0, power=1.0)

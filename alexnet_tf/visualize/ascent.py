@@ -208,9 +208,7 @@ class _Moves:
         return tf.clip_by_value(tf.roll(pixels, tuple(-self.shift), axis=(1, 2)), *self.bounds)
 
 
-def _strides(
-    place: Window, side: int, steps: int, first: float, power: float
-) -> Callable[[Any], Any]:
+def _strides(place: Window, side: int, steps: int, first: float, power: float) -> Callable[[Any], Any]:
     """Gradients [N, S, S, 3] -> steps, whose typical size falls from `first` to 0 by half a cosine.
 
     A frequency's share is its own times the inverse frequency to the given power: the steepest way where

@@ -33,6 +33,7 @@ class Maximised(NamedTuple):
     Attributes:
       layer: whose units they are.
       units: int [N].
+      names: of the units, such as `unit 23, tower a`.
       images: uint8 [N, S, S, 3], as far as the units see.
       pixels: float32 [N, S, S, 3], the whole pictures as the network is called with them.
       activations: float32 [N], what each unit makes of its picture.
@@ -41,6 +42,7 @@ class Maximised(NamedTuple):
 
     layer: str
     units: np.ndarray
+    names: tuple[str, ...]
     images: np.ndarray
     pixels: np.ndarray
     activations: np.ndarray
@@ -52,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_layer(parser, LOGITS)
     options.add_units(parser, f"up to {MOST} from all over the layer")
     parser.add_argument(
-        "--class", dest="class_name", default="", metavar="NAME", help="one class, by name, identifier or number"
+        "--class",
+        dest="class_name",
+        default="",
+        metavar="NAME",
+        help="one class, by name, identifier or number",
     )
     parser.add_argument("--steps", type=int, default=STEPS, help="of the ascent (default %(default)s)")
     parser.add_argument(
@@ -99,7 +105,7 @@ def draw(
     path = style.save(figure(found, style.subject(run), names, warning), out / "maximize.png")
     numbers = out / "maximize.npz"
     with replacing(numbers) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{**found._asdict(), "layer": np.asarray(layer), "seed": np.asarray(seed)})
+        np.savez(file, **{**found._asdict(), "seed": np.asarray(seed)})
     return {
         "files": [str(path), str(numbers)],
         "layer": layer,
@@ -144,7 +150,8 @@ def maximise(
     return Maximised(
         layer,
         own[1],
-        greys[:, *ascent.window(network, inner).slices],
+        _names(network, inner, units),
+        greys[(slice(None), *ascent.window(network, inner).slices)],
         pixels,
         values[own],
         shares[own] if layer == LOGITS else np.zeros(0, np.float32),
@@ -168,8 +175,8 @@ def figure(found: Maximised, line: str, names: Sequence[str] = (), warning: str 
         ]
     else:
         captions = [
-            (f"{found.layer}, unit {unit}", f"activation {value:.3g}")
-            for unit, value in zip(found.units, found.activations, strict=True)
+            (name, f"activation {value:.3g}")
+            for name, value in zip(found.names, found.activations, strict=True)
         ]
     cells = [grid.Cell(image, caption) for image, caption in zip(found.images, captions, strict=True)]
     rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
@@ -183,6 +190,17 @@ def _choose(units: list[int], layer: str, width: int) -> list[int]:
         raise UserError(f"--units: a figure holds {MOST}; received {len(units)}")
     options.check_units(units, layer, width)
     return units or np.unique(np.linspace(0, width - 1, MOST).round().astype(int)).tolist()
+
+
+def _names(network: keras.Model, layer: str, units: Sequence[int]) -> tuple[str, ...]:
+    """What units are called: of two towers joined, with the tower and the number in both together."""
+    from alexnet_tf.visualize import graph
+
+    parts = graph.parts(network, layer) if layer else []
+    if len(parts) < 2:
+        return tuple(f"unit {unit}" for unit in units)
+    half = parts[0].output.shape[-1]
+    return tuple(f"unit {unit}, tower {'a' if unit < half else 'b'}" for unit in units)
 
 
 def _ends(run: Run) -> tuple[np.ndarray, np.ndarray]:

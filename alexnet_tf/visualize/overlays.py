@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -94,14 +94,18 @@ def figure(
 
 def save(path: Path, explained: Explained, found: Mapping[str, np.ndarray], **more: np.ndarray) -> Path:
     """Writes maps by name, with keys, labels, names and probabilities, as .npz."""
+    about = {
+        "keys": np.asarray(explained.shown.keys),
+        "labels": explained.labels,
+        "names": np.asarray(explained.names),
+        "probabilities": explained.probabilities,
+    }
+    maps = {name.replace("+", "p"): values for name, values in found.items()}
+    return save_arrays(path, {**about, **maps, **more})
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> Path:
+    """Writes arrays by name as .npz, whole or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            keys=np.asarray(explained.shown.keys),
-            labels=explained.labels,
-            names=np.asarray(explained.names),
-            probabilities=explained.probabilities,
-            **{name.replace("+", "p"): values for name, values in found.items()},
-            **more,
-        )
+        np.savez_compressed(file, **arrays)
     return path

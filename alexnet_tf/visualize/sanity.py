@@ -11,58 +11,29 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import write_text
-from pipelines.files import replacing
+from alexnet_tf.visualize import options
+from alexnet_tf.visualize.sanity_measures import LAYER, RANDOMISED_PICTURES
 
 if TYPE_CHECKING:
-    import keras
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
     from alexnet_tf.visualize.pictures import Pictures
+    from alexnet_tf.visualize.sanity_measures import Energy, Randomised
 
-PICTURES, RANDOMISED_PICTURES = 60, 12
-# Maps whose weights are randomised; SmoothGrad would take 25 times the vanilla gradient's time.
-RANDOMISED = ("gradcam", "vanilla")
+PICTURES = 36
 NAMES = {"gradcam": "Grad-CAM", "layercam": "LayerCAM", "vanilla": "vanilla", "smooth": "SmoothGrad"}
 # Pixels: a map, and the page's margins and parts.
 TILE, GAP, SIDE, TOP, CHART, BETWEEN, FOOT, ROW_NAME = 108, 8, 40, 130, 300, 96, 40, 30
-
-
-class Energy(NamedTuple):
-    """Mean shares of maps on the object; nan where no map counts.
-
-    Attributes:
-      trained: of the trained network, pictures named correctly.
-      untrained: of the network with random weights, all pictures.
-      uniform: of a map that is the same everywhere: the mask's share of the area, all pictures.
-    """
-
-    trained: dict[str, float]
-    untrained: dict[str, float]
-    uniform: float
-
-
-class Randomised(NamedTuple):
-    """What is left of maps while weights become random from the last layer down.
-
-    Attributes:
-      layers: `trained`, then names of layers.
-      maps: by kind, float32 [layers, N, S, S].
-      rank_correlation, similarity: by kind, the mean over pictures against `trained`, a value a layer.
-    """
-
-    layers: tuple[str, ...]
-    maps: dict[str, np.ndarray]
-    rank_correlation: dict[str, list[float]]
-    similarity: dict[str, list[float]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,21 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pictures of the validation split (default %(default)s)",
     )
+    options.add_layer(parser, LAYER)
 
 
-def draw(run: Run, out: Path, *, pictures: int = PICTURES) -> dict[str, Any]:
+def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -> dict[str, Any]:
     """Writes sanity.png, sanity.svg, sanity.json and sanity.npz.
 
     Args:
       run: the run folder, of built-in data.
       out: an existing folder.
       pictures: of the validation split, whose classes take turns; the first twelve for random weights.
+      layer: whose maps Grad-CAM and LayerCAM weigh.
 
     Raises:
-      UserError: the run was not trained on the built-in data, or fewer than one picture.
+      UserError: the run was not trained on the built-in data, fewer than one picture, or no such layer.
       DataError: the data set cannot be used.
     """
-    from alexnet_tf.visualize import network, sanity_measures, style
+    from alexnet_tf.visualize import graph, network, overlays, sanity_measures, style
     from alexnet_tf.visualize import pictures as chosen
 
     if pictures < 1:
@@ -99,21 +72,22 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES) -> dict[str, Any]:
     masks = sanity_measures.masks(run, shown.keys)
     labels = np.array([run.readable_names.index(name) for name in shown.true_names])
     trained, warning = network.load(run)
+    graph.parts(trained, layer, maps=True)
     # Another seed than the run's, from whose initial weights the trained ones may not be far.
     fresh = network.initial(run, run.recipe.seed + 1)
-    energy, right = energies(trained, fresh, shown.pixels, labels, masks)
+    energy, right = sanity_measures.energies(trained, fresh, shown.pixels, labels, masks, layer)
     few = slice(0, RANDOMISED_PICTURES)
-    left = randomise(trained, fresh, shown.pixels[few], labels[few])
-    page = figure(energy, left, shown, style.subject(run), warning)
+    left = sanity_measures.randomise(trained, fresh, shown.pixels[few], labels[few], layer)
+    line = (
+        f"{right} of {count} pictures named correctly; Grad-CAM and LayerCAM of {layer}; {style.subject(run)}"
+    )
+    page = figure(energy, left, shown, line, warning)
     files = [style.save(page, out / f"sanity.{form}") for form in ("png", "svg")]
     numbers = {
         "pictures": count,
         "right": right,
-        "energy_on_object": {
-            "trained": _known(energy.trained),
-            "untrained": _known(energy.untrained),
-            "uniform": energy.uniform,
-        },
+        "layer": layer,
+        "energy_on_object": energy._asdict(),
         "randomised": {
             "pictures": min(count, RANDOMISED_PICTURES),
             "layers": list(left.layers),
@@ -123,67 +97,8 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES) -> dict[str, Any]:
     }
     files += [out / "sanity.json", out / "sanity.npz"]
     write_text(files[-2], json.dumps(numbers, indent=2) + "\n")
-    with replacing(files[-1]) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, keys=np.asarray(shown.keys), masks=masks, **left.maps)
+    overlays.save_arrays(files[-1], {"keys": np.asarray(shown.keys), "masks": masks, **left.maps})
     return {"files": [str(path) for path in files], **numbers, "warning": warning}
-
-
-def energies(
-    trained: keras.Model, fresh: keras.Model, pixels: np.ndarray, labels: np.ndarray, masks: np.ndarray
-) -> tuple[Energy, int]:
-    """Energy on the objects by kind of map, and how many pictures the trained network names correctly.
-
-    Args:
-      trained, fresh: the network, and the same with random weights.
-      pixels: float32 [N, S, S, 3].
-      labels: int [N], the true classes, which the maps explain.
-      masks: bool [N, S, S].
-    """
-    from alexnet_tf.visualize import saliency, sanity_measures
-
-    right = saliency.best_classes(trained, pixels) == labels
-    shares: list[dict[str, float]] = []
-    for network, counted in ((trained, right), (fresh, np.ones_like(right))):
-        found = {}
-        for name, explain in sanity_measures.explainers().items():
-            if counted.any():
-                maps = explain(network, pixels[counted], labels[counted])
-                of_each = sanity_measures.energy_on(masks[counted], maps)
-            else:
-                of_each = np.array([math.nan])
-            seen = of_each[np.isfinite(of_each)]
-            found[name] = float(seen.mean()) if len(seen) else math.nan
-        shares.append(found)
-    return Energy(*shares, float(masks.mean())), int(right.sum())
-
-
-def randomise(trained: keras.Model, fresh: keras.Model, pixels: np.ndarray, labels: np.ndarray) -> Randomised:
-    """Maps while the weights become random from fc8 down to conv1 (Adebayo and others 2018, section 3.1).
-
-    Args:
-      trained: whose weights change meanwhile, and are put back.
-      fresh: the same network with the random weights.
-      pixels: float32 [N, S, S, 3].
-      labels: int [N], the classes that the maps explain.
-    """
-    from alexnet_tf.visualize import sanity_measures
-
-    explain = {name: sanity_measures.explainers()[name] for name in RANDOMISED}
-    layers = ["trained"]
-    maps = {name: [of(trained, pixels, labels)] for name, of in explain.items()}
-    for layer in sanity_measures.cascade(trained, fresh):
-        layers.append(layer)
-        for name, of in explain.items():
-            maps[name].append(of(trained, pixels, labels))
-    alike = {
-        measure: {
-            name: [_mean(measure(stages[0], stage)) for stage in stages] for name, stages in maps.items()
-        }
-        for measure in (sanity_measures.rank_correlation, sanity_measures.similarity)
-    }
-    return Randomised(
-        tuple(layers), {name: np.stack(stages) for name, stages in maps.items()}, *alike.values()
-    )
 
 
 def figure(energy: Energy, left: Randomised, shown: Pictures, line: str, warning: str = "") -> Figure:
@@ -213,7 +128,7 @@ def _draw_energy(axes: Axes, energy: Energy) -> None:
         (-0.2, energy.trained, style.FIRST, "trained"),
         (0.2, energy.untrained, style.SECOND, "random weights"),
     ):
-        heights = [100 * value for value in values.values()]
+        heights = [100 * value for value in _numbers(values.values())]
         axes.bar(places + shift, np.nan_to_num(heights), width=0.38, color=colour, label=label)
         for place, value in zip(places + shift, heights, strict=True):
             if math.isfinite(value):
@@ -236,10 +151,12 @@ def _draw_likeness(axes: Axes, left: Randomised) -> None:
     for name, colour in zip(left.maps, (style.FIRST, style.SECOND), strict=True):
         kind = NAMES[name]
         axes.plot(
-            places, left.rank_correlation[name], color=colour, marker="o", markersize=4,
+            places, _numbers(left.rank_correlation[name]), color=colour, marker="o", markersize=4,
             label=f"{kind}, rank correlation",
         )  # fmt: skip
-        axes.plot(places, left.similarity[name], color=colour, linestyle=":", label=f"{kind}, similarity")
+        axes.plot(
+            places, _numbers(left.similarity[name]), color=colour, linestyle=":", label=f"{kind}, similarity"
+        )
     axes.axhline(0, color=style.MUTED, linewidth=0.8)
     axes.set_xticks(places, ["none", *left.layers[1:]])
     axes.set_ylim(min(-0.25, axes.get_ylim()[0]), 1.05)
@@ -276,11 +193,6 @@ def _draw_maps(page: Figure, left: Randomised, shown: Pictures, width: int, heig
                 page.text(*place, label, ha="center", va="center", color=style.MUTED)
 
 
-def _mean(values: np.ndarray) -> float | None:
-    """The mean of those that are numbers; None without any."""
-    finite = values[np.isfinite(values)]
-    return float(finite.mean()) if len(finite) else None
-
-
-def _known(shares: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in shares.items()}
+def _numbers(values: Iterable[float | None]) -> list[float]:
+    """nan for None, which no drawing shows."""
+    return [math.nan if value is None else value for value in values]
