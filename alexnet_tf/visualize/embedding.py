@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
+    from alexnet_tf.visualize.feature_index import Index
 
 PROJECTIONS = ("tsne", "pca")
 SPLITS = {"val": "validation", "train": "training"}
@@ -102,21 +103,26 @@ def draw(
     labels = index.labels[positions]
     page = figure(place, labels, run.readable_names, thumbnails, shown, line, warning)
     picture, numbers = style.save(page, out / "embedding.png"), out / "embedding.npz"
-    with replacing(numbers) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            coordinates=place,
-            labels=labels,
-            positions=positions,
-            keys=index.keys[positions],
-            classes=np.asarray(run.readable_names),
-        )
+    _save(numbers, place, index, positions, run.readable_names)
     return {
         "files": [str(picture), str(numbers)],
         "pictures": len(positions),
         "trustworthiness": trust,
         "warning": warning,
     }
+
+
+def _save(path: Path, place: np.ndarray, index: Index, positions: np.ndarray, names: Sequence[str]) -> None:
+    """Writes each point's place and what it is."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            coordinates=place,
+            labels=index.labels[positions],
+            positions=positions,
+            keys=index.keys[positions],
+            classes=np.asarray(names),
+        )
 
 
 def project(

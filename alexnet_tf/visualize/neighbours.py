@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from alexnet_tf.visualize.pictures import Pictures
 
 ROWS, NEAREST = 5, 6
-PICTURE, LONGEST = 160, 21  # pixels on the page, and letters below a picture
+PICTURE, LONGEST = 160, 20  # pixels on the page, and letters below a picture
 SPLIT = "train"
 # Queries that are compared in one product, and rows whose distances are computed exactly at a time.
 QUERIES_AT_ONCE, ROWS_AT_ONCE = 64, 1024
