@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # its maps, and the numbers of the rows' first maps.
 PICTURE, WIDEST, GAP, TOP, SIDE, FOOT, TOWER_NAME, NUMBERS, BETWEEN = 224, 1000, 3, 88, 32, 40, 28, 36, 20
 # About this side for a map in a row of at most so many; a picked one's; the block of a layer without maps.
-MAP, PER_ROW, PICKED, BLOCK, SMALLEST_SQUARE = 60, 16, 200, 512, 8
+MAP, PER_ROW, PICKED, PICKED_IN_ROW, BLOCK, SMALLEST_SQUARE = 60, 16, 200, 5, 512, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +78,8 @@ def draw(
         raise UserError(f"--units: {layer} has no maps to pick from; without it the whole layer is shown")
     names = filters.unit_towers(layer, found.shape[-1], run.recipe.variant, maps=found.ndim == 3)
     labels, scores = panels.look_at(trained, shown.pixels)
-    taken_for = f"taken for {run.readable_names[labels[0, 0]]}, {100 * scores[0, 0]:.1f} %"
-    picture = grid.Cell(shown.images[0], (shown.true_names[0] or shown.keys[0], taken_for))
+    taken_for = (f"taken for {run.readable_names[labels[0, 0]]}", f"{100 * scores[0, 0]:.1f} %")
+    picture = grid.Cell(shown.images[0], (shown.true_names[0] or shown.keys[0], *taken_for))
     files = [out / "activations.png", out / "activations.npz"]
     page = figure(found, names, layer, picture, style.subject(run), scaling, units, warning)
     style.save(page, files[0])
@@ -149,20 +149,18 @@ def figure(
     each = "all scaled together" if scaling == "joint" or found.ndim == 1 else "each scaled alone"
     line = f"{size.removesuffix(' × ') + ' each, ' if size else ''}{span}, {each}; {line}"
     if units:
-        cells = [picture] + [
-            grid.Cell(
-                grey[..., unit],
-                (f"map {unit}", ", ".join(x for x in (towers[unit], _most(found, unit)) if x)),
-            )
-            for unit in units
-        ]
-        rows = [cells[start : start + 5] for start in range(0, len(cells), 5)]
+        heading = f"{len(units)} of the {found.shape[-1]} maps of {layer}"
+        cells = [picture] + [_picked(found, grey, towers, unit) for unit in units]
+        rows = [cells[start : start + PICKED_IN_ROW] for start in range(0, len(cells), PICKED_IN_ROW)]
         return grid.draw(rows, heading, line, size=PICKED, warning=warning, smooth=False)
     return _whole_layer(grey, towers, picture, heading, line, warning)
 
 
-def _most(found: np.ndarray, unit: int) -> str:
-    return f"at most {found[..., unit].max():.3g}".replace("-", "\N{MINUS SIGN}")
+def _picked(found: np.ndarray, grey: np.ndarray, towers: Sequence[str], unit: int) -> grid.Cell:
+    """One map, larger, with its words."""
+    most = f"at most {found[..., unit].max():.3g}".replace("-", "\N{MINUS SIGN}")
+    words = ", ".join(text for text in (towers[unit], most) if text)
+    return grid.Cell(_to_colours(grey[..., unit]), (f"map {unit}", words))
 
 
 def _whole_layer(
@@ -184,7 +182,8 @@ def _whole_layer(
     width = max(width, 900)
     with style.sheet(width, height) as page:
         style.title(page, heading, line, SIDE / width)
-        _draw_picture(page, picture, TOP + named)
+        if picture.image is not None:
+            _draw_picture(page, picture.image, picture.lines, TOP + named)
         y = height - TOP
         for tower, first, block, pitch, per_row in blocks:
             if named:
@@ -232,16 +231,16 @@ def _to_colours(grey: np.ndarray) -> np.ndarray:
     return np.repeat((grey * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _draw_picture(page: Figure, picture: grid.Cell, top: int) -> None:
+def _draw_picture(page: Figure, image: np.ndarray, lines: Sequence[str], top: int) -> None:
     """The picture and its words at the left."""
     from alexnet_tf.visualize import style
 
     width, height = page.get_size_inches() * style.DPI
     place = (SIDE / width, 1 - (top + PICTURE) / height, PICTURE / width, PICTURE / height)
     axes = page.add_axes(place)
-    axes.imshow(picture.image, interpolation="antialiased", aspect="auto")
+    axes.imshow(image, interpolation="antialiased", aspect="auto")
     axes.set_axis_off()
-    for number, text in enumerate(picture.lines):
+    for number, text in enumerate(lines):
         page.text(
             (SIDE + PICTURE / 2) / width,
             1 - (top + PICTURE + grid.LINE * (number + 0.7)) / height,

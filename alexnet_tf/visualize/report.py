@@ -135,7 +135,12 @@ def _sections(run: Run, gathered: Gathered) -> dict[str, Html]:
         explained = near = report_html.paragraph(shown)
     else:
         explained = report_explained.explanations(run, network, shown)
-        near = report_explained.neighbours(run, network, shown)
+        # The features of weights that are soon gone are not worth an index of the whole training set.
+        near = (
+            report_html.paragraph("Neighbours are looked up once the run has a checkpoint.")
+            if gathered.warning
+            else report_explained.neighbours(run, network, shown)
+        )
     return {
         "Recipe": report_sections.recipe(run),
         "Training": report_curves.section(gathered.metrics, len(run.class_names)),

@@ -75,7 +75,7 @@ def _caption(rows: Sequence[Mapping[str, float]], dead: bool) -> str:
             f"{best['epoch']:.4g}. "
         )
     text += "Training errors are those of augmented pictures, while the weights change."
-    return text + (" Never firing are units that no validation picture wakes." if dead else "")
+    return text + (" Never firing are units that no picture of a validation batch wakes." if dead else "")
 
 
 def _shade(number: int, count: int) -> str:

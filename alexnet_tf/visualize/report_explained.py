@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import report_charts
 from alexnet_tf.visualize.report_charts import Line
@@ -150,7 +148,7 @@ def _labelled(name: str, picture: Html) -> Html:
 
 def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
     """The nearest training pictures of the chosen ones (figure 4 right)."""
-    from alexnet_tf.visualize import feature_index, pictures
+    from alexnet_tf.visualize import feature_index
     from alexnet_tf.visualize import neighbours as method
 
     try:
@@ -163,9 +161,7 @@ def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
                 command(f"python -m alexnet_tf.visualize neighbours --workdir {run.workdir} --out DIR"),
             )
         found = method.find(run, network, shown.pixels, NEIGHBOURS)
-        # A split is read in its own order, each picture once.
-        places, order = np.unique(found.positions, return_inverse=True)
-        near = pictures.from_places(run, "train", places.tolist()).take(order.ravel().tolist())
+        near = method.pictures_of(run, found)
     except (UserError, DataError, OSError) as error:
         return paragraph(f"The training pictures cannot be shown: {error}")
     rows = []

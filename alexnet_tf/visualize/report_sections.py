@@ -120,7 +120,8 @@ def _class_table(classes: Sequence[ClassErrors], protocol: str) -> Html:
         )
         for row in shown
     ]
-    head = ("class", "pictures", "", "top-1 error", "top-5 error", "most often taken for")
+    gap = element("span", class_="meter")
+    head = ("class", "pictures", gap, "top-1 error", "top-5 error", "most often taken for")
     of = f"The {len(shown)} of {len(classes):,} classes" if len(shown) < len(classes) else "The classes"
     return table(head, rows, f"{of} with the largest error first; {protocol}", numbers=(1, 3, 4))
 

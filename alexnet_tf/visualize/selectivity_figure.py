@@ -82,6 +82,8 @@ def _shares(place: Sequence[float], width: float, height: float) -> tuple[float,
 
 def _draw_histogram(axes: Axes, name: str, towers: dict[str, np.ndarray], summary: dict[str, Any]) -> None:
     """Bars of the towers side by side in each bin, medians as marks on the axis, the test's result above."""
+    from matplotlib.ticker import MaxNLocator
+
     edges = np.linspace(0.0, 1.0, BINS + 1)
     slot = 0.84 / BINS / len(towers)
     highest = 0
@@ -118,7 +120,7 @@ def _draw_histogram(axes: Axes, name: str, towers: dict[str, np.ndarray], summar
     axes.set(xlim=(0, 1), ylim=(0, highest * HEADROOM), ylabel="kernels")
     axes.set_xlabel(TITLES[name])
     axes.grid(visible=False, axis="x")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper right", fontsize=9.5, handlelength=1.0)
     difference = summary.get("difference")
     if difference:
