@@ -35,7 +35,7 @@ POWER = 1.3
 
 
 class Manner(NamedTuple):
-    """How pictures climb; what is zero is left out."""
+    """How pictures climb; what is zero has no effect."""
 
     first_step: float = FIRST_STEP
     noise: float = NOISE
