@@ -72,6 +72,11 @@ class TrainingProgress:
 
 def scan_progress(seen: int, total: int) -> None:
     """Shows how far the first pass over the pictures is, on a terminal only."""
+    show_count("looking at the pictures", seen, total)
+
+
+def show_count(what: str, done: int, total: int) -> None:
+    """Shows how far some work is on a line that overwrites itself, on a terminal only."""
     if sys.stderr.isatty():
-        end = "\n" if seen >= total else ""
-        print(f"\rlooking at the pictures: {seen}/{total}", end=end, file=sys.stderr, flush=True)
+        end = "\n" if done >= total else ""
+        print(f"\r{what}: {done}/{total}", end=end, file=sys.stderr, flush=True)

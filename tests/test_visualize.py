@@ -230,7 +230,7 @@ def words(method, run, out, *more):
 
 def test_an_unknown_method_is_one_line_that_lists_them(capsys):
     assert command.main(["portrait", "--workdir", "w", "--out", "o"]) == 2
-    legal = "curves, filters, panels, placement"
+    legal = ", ".join(command.METHODS)
     assert capsys.readouterr().err == f"error: no method 'portrait'; legal: {legal}\n"
 
 

@@ -1,19 +1,23 @@
-"""Method `filters`: the first convolution's kernels, as figure 3 of the paper shows them.
+"""Method `filters`: a convolution's kernels; those of the first as figure 3 of the paper shows them.
 
 96 kernels in six rows of 16: the upper 48 are tower a's, the lower 48 tower b's (section 6.1). All are
 scaled together, from the smallest weight of all to black and the largest to white (shownet.py of the
-2012 source), so that strong kernels stand out from weak ones.
+2012 source), so that strong kernels stand out from weak ones. The kernels of the other layers, which read
+maps instead of colours, are drawn by `kernel_slices`.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alexnet_tf import variants
+from alexnet_tf.errors import UserError
+from alexnet_tf.visualize import options
 from pipelines.files import replacing
 
 if TYPE_CHECKING:
@@ -21,9 +25,12 @@ if TYPE_CHECKING:
 
     from alexnet_tf.run_record import Run
 
+FIRST = "conv1"
 COLUMNS = 16
 # Screen pixels for one weight, and weights' widths between two kernels.
 MAGNIFICATION, GAP = 8, 1
+# A picked kernel's weight in screen pixels, how many stand in a row, and how many a page holds.
+PICKED_MAGNIFICATION, PICKED_IN_ROW, MOST_PICKED = 16, 6, 32
 SCALINGS = ("joint", "filter")
 # Margins of the page and room between the towers, in pixels.
 LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 58, 24, 84, 44, 26
@@ -31,6 +38,8 @@ LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 58, 24, 84, 44, 26
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
+    options.add_layer(parser, FIRST)
+    options.add_units(parser, "all")
     parser.add_argument(
         "--scaling",
         choices=SCALINGS,
@@ -39,39 +48,98 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def draw(run: Run, out: Path, *, scaling: str = "joint") -> dict[str, Any]:
+def draw(
+    run: Run, out: Path, *, layer: str = FIRST, units: Sequence[int] = (), scaling: str = "joint"
+) -> dict[str, Any]:
     """Writes filters.png and filters.npz.
 
     Args:
       run: the run folder.
       out: an existing folder.
+      layer: a convolution, of both towers without a suffix.
+      units: numbers of kernels to show, larger; none shows all.
       scaling: `joint` or `filter`.
 
     Returns:
       The files, the number of kernels and the range of their weights.
+
+    Raises:
+      UserError: no such convolution or kernel, or more kernels than a page holds.
     """
     from alexnet_tf import model
-    from alexnet_tf.visualize import network, style
+    from alexnet_tf.visualize import kernel_slices, network, style
 
     trained, warning = network.load(run)
-    kernels = model.conv1_kernels(trained)
     labels = tower_labels(run.recipe.variant)
-    with style.sheet(*_page(kernels.shape[-1], len(labels))) as figure:
-        _lay_out(figure, unit_kernels(kernels, scaling), labels)
-        _write_title(figure, kernels, style.subject(run), scaling)
-        style.warn(figure, warning)
-        picture = style.save(figure, out / "filters.png")
-    numbers = out / "filters.npz"
+    if layer == FIRST:
+        kernels, subject = model.conv1_kernels(trained), style.subject(run)
+        check_picked(units, layer, kernels.shape[-1])
+        page = figure(kernels, labels, subject, scaling=scaling, units=units, warning=warning)
+    else:
+        found = kernel_slices.banks(trained, layer, labels)
+        kernels, labels = np.concatenate([bank.kernels for bank in found], -1), tuple(b.tower for b in found)
+        check_picked(units, layer, kernels.shape[-1])
+        page = kernel_slices.figure(
+            layer, found, style.subject(run), scaling=scaling, units=units, warning=warning
+        )
+    picture, numbers = style.save(page, out / "filters.png"), out / "filters.npz"
     with replacing(numbers) as temporary, open(temporary, "wb") as file:
         np.savez(file, kernels=kernels, towers=np.asarray(labels), scaling=np.asarray(scaling))
     return {
         "files": [str(picture), str(numbers)],
+        "layer": layer,
         "kernels": int(kernels.shape[-1]),
         "smallest": float(kernels.min()),
         "largest": float(kernels.max()),
         "scaling": scaling,
         "warning": warning,
     }
+
+
+def check_picked(units: Sequence[int], layer: str, width: int) -> None:
+    """Raises UserError for numbers of kernels that there are not, or more than a page holds."""
+    options.check_units(list(units), layer, width)
+    if len(units) > MOST_PICKED:
+        raise UserError(f"--units: a figure holds {MOST_PICKED}; received {len(units)}")
+
+
+def figure(
+    kernels: np.ndarray,
+    labels: tuple[str, ...],
+    line: str,
+    *,
+    scaling: str = "joint",
+    units: Sequence[int] = (),
+    warning: str = "",
+) -> Figure:
+    """conv1's kernels in colour as a page, tower a's above tower b's, or some of them larger.
+
+    Args:
+      kernels: [11, 11, 3, n].
+      labels: names of the towers, the kernels' equal shares in order.
+      line: stands at the end of the line below the title.
+      scaling: `joint` or `filter`.
+      units: numbers of kernels; none shows all.
+      warning: across the foot; empty for none.
+    """
+    from alexnet_tf.visualize import grid, style
+
+    scaled = unit_kernels(kernels, scaling)
+    if units:
+        share = len(scaled) // len(labels)
+        cells = [grid.Cell(scaled[unit], (f"kernel {unit}", labels[unit // share])) for unit in units]
+        rows = [cells[start : start + PICKED_IN_ROW] for start in range(0, len(cells), PICKED_IN_ROW)]
+        heading = f"{len(units)} of the {len(scaled)} kernels of conv1"
+        size = PICKED_MAGNIFICATION * kernels.shape[0]
+        return grid.draw(
+            rows, heading, _describe(kernels, line, scaling), size=size, warning=warning, smooth=False
+        )
+    with style.sheet(*_page(len(scaled), len(labels))) as page:
+        _lay_out(page, scaled, labels)
+        heading = f"The {len(scaled)} kernels of conv1"
+        style.title(page, heading, _describe(kernels, line, scaling), LEFT / _page(len(scaled), 1)[0])
+        style.warn(page, warning)
+    return page
 
 
 def tower_labels(variant: str) -> tuple[str, ...]:
@@ -81,6 +149,16 @@ def tower_labels(variant: str) -> tuple[str, ...]:
     """
     arch = variants.get(variant)
     return ("tower a", "tower b") if len(arch.towers) * arch.groups == 2 else ("",)
+
+
+def unit_towers(layer: str, width: int, variant: str, *, maps: bool) -> list[str]:
+    """The name of the tower of each of a layer's `width` units; empty for none, as without maps."""
+    from alexnet_tf.visualize import graph
+
+    if layer.endswith(graph.TOWERS):
+        return [f"tower {layer[-1]}"] * width
+    labels = tower_labels(variant) if maps else ("",)
+    return [labels[number * len(labels) // width] for number in range(width)]
 
 
 def unit_kernels(kernels: np.ndarray, scaling: str = "joint") -> np.ndarray:
@@ -148,11 +226,9 @@ def _lay_out(figure: Figure, stack: np.ndarray, labels: tuple[str, ...]) -> None
             figure.add_artist(Line2D(ends, [y, y], color=style.MUTED, linewidth=0.8))
 
 
-def _write_title(figure: Figure, kernels: np.ndarray, subject: str, scaling: str) -> None:
-    from alexnet_tf.visualize import style
-
-    count, side = kernels.shape[-1], kernels.shape[0]
+def _describe(kernels: np.ndarray, line: str, scaling: str) -> str:
+    """The line below the title."""
+    side = kernels.shape[0]
     together = "all scaled together" if scaling == "joint" else "each scaled alone"
     span = f"from {kernels.min():.2g} to {kernels.max():.2g}".replace("-", "\N{MINUS SIGN}")
-    line = f"{side} × {side} × 3 weights each, {span}, {together}; {subject}"
-    style.title(figure, f"The {count} kernels of conv1", line, LEFT / _page(count, 1)[0])
+    return f"{side} × {side} × 3 weights each, {span}, {together}; {line}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SIDE, GAP, TITLE, LINE, HEADING, FOOT, ROW_NAME = 32, 14, 88, 18, 26, 40, 30
 NARROWEST = 520  # so that the title has room
 POINTS_PER_PIXEL = 0.72
-CHARACTER = 7.0  # pixels, roughly, at the caption's size
+CHARACTER, LINE_CHARACTER = 7.0, 8.2  # pixels, roughly, at the caption's size and at the line's
 
 
 class Cell(NamedTuple):
@@ -62,7 +62,7 @@ def draw(
     pitch = size + caption + GAP
     height = top + high * pitch - GAP + FOOT
     with style.sheet(width, height) as figure:
-        style.title(figure, heading, _cut(line, width - 2 * SIDE), SIDE / width)
+        style.title(figure, heading, _cut(line, width - 2 * SIDE, LINE_CHARACTER), SIDE / width)
         for column, name in enumerate(columns):
             middle = (left + column * (size + GAP) + size / 2) / width
             place = 1 - (TITLE + HEADING / 2 - 4) / height
@@ -112,10 +112,7 @@ def _draw_cell(
         )
 
 
-def _cut(text: str, pixels: float) -> str:
+def _cut(text: str, pixels: float, character: float = CHARACTER) -> str:
     """Text that fits into so many pixels, roughly."""
-    return (
-        textwrap.shorten(text, max(4, int(pixels / CHARACTER)), placeholder="…")
-        if " " in text
-        else (style.shorten(text, max(4, int(pixels / CHARACTER))))
-    )
+    most = max(4, int(pixels / character))
+    return textwrap.shorten(text, most, placeholder="…") if " " in text else style.shorten(text, most)

@@ -94,14 +94,16 @@ def from_split(run: Run, count: int, split: str = "val") -> Pictures:
     return _prepare(run, [picture for _, picture in sorted(ranked, key=lambda pair: pair[0])[:count]])
 
 
-def from_keys(run: Run, split: str, positions: Sequence[int]) -> Pictures:
-    """The pictures at these places of a split's fixed order.
+def from_places(run: Run, split: str, positions: Sequence[int]) -> Pictures:
+    """The pictures at these places of a split's fixed order, in the order of `positions`.
 
     Raises:
       UserError, DataError: the data set is no longer where it was.
     """
-    picked = run.open_source().pick(split, positions)
-    return _prepare(run, [_Encoded(e.key, e.image_bytes, run.readable_names[e.label]) for e in picked])
+    places, ranks = np.unique(np.asarray(positions, np.int64), return_inverse=True)
+    picked = run.open_source().pick(split, places.tolist())  # sources read forwards only
+    encoded = [_Encoded(e.key, e.image_bytes, run.readable_names[e.label]) for e in picked]
+    return _prepare(run, encoded).take(ranks.tolist())
 
 
 def _read(run: Run, path: Path) -> _Encoded:

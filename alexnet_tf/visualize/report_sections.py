@@ -1,0 +1,201 @@
+"""The report's sections of words and numbers: what was trained, and where it errs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from alexnet_tf.run_record import Run
+from alexnet_tf.visualize import report_recipe
+from alexnet_tf.visualize.report_charts import percentage
+from alexnet_tf.visualize.report_html import (
+    Html,
+    code,
+    command,
+    element,
+    figure,
+    join,
+    paragraph,
+    scrolling,
+    table,
+)
+from alexnet_tf.visualize.report_numbers import ClassErrors, Evaluation
+
+# Up to so many classes the confusion is a matrix; of more, the pairs most often confused are listed.
+MOST_IN_MATRIX, MOST_CLASSES, MOST_PAIRS = 25, 20, 20
+
+
+def recipe(run: Run) -> Html:
+    """Where the run departs from the paper, and the machine."""
+    differing = report_recipe.departures(run.recipe)
+    if differing:
+        said = paragraph(
+            "Recipe ",
+            code(run.recipe.name),
+            f" departs from the paper in {_count(len(differing), 'field')}; "
+            "everything else is the text of 2012. How often a run reports and saves is left out.",
+        )
+    else:
+        said = paragraph("Every field is the paper's: nothing departs from the text of 2012.")
+    parts = [said]
+    if differing:
+        parts.append(_settings(differing, "Departures from the paper"))
+    everything = _settings(report_recipe.settings(run.recipe), "The whole recipe")
+    parts.append(element("details", element("summary", "The whole recipe"), everything))
+    parts.append(element("h3", "Environment"))
+    parts.append(_environment(run.environment))
+    return join(parts)
+
+
+def _settings(rows: Sequence[report_recipe.Departure], caption: str) -> Html:
+    return table(
+        ("field", "paper", "this run", "meaning"),
+        [
+            (
+                code(row.field),
+                row.paper,
+                element("b", row.here) if row.here != row.paper else row.here,
+                row.meaning,
+            )
+            for row in rows
+        ],
+        caption,
+        class_="settings",
+    )
+
+
+def _environment(environment: Mapping[str, Any]) -> Html:
+    """Versions, machine and command, as far as they were written down."""
+    packages = environment.get("packages", {})
+    software = ", ".join(f"{name} {version}" for name, version in packages.items())
+    processors = environment.get("processors", "unknown")
+    rows = (
+        ("started", str(environment.get("started", "unknown")).replace("T", " ")),
+        ("machine", f"{environment.get('platform', 'unknown')}, {processors} processors"),
+        ("software", f"Python {environment.get('python', 'unknown')}, {software}"),
+        ("command", command(str(environment.get("command", "unknown")))),
+    )
+    return element(
+        "dl",
+        *(part for name, value in rows for part in (element("dt", name), element("dd", value))),
+        class_="facts",
+    )
+
+
+def errors(run: Run, found: Sequence[Evaluation]) -> Html:
+    """What each evaluation measured, and the classes that fare worst."""
+    if not found:
+        return _not_evaluated(run)
+    rows = [
+        (
+            one.protocol + ("" if one.summary["data"] == run.data.spec else f", data {one.summary['data']}"),
+            percentage(one.summary["top1_error"], 2),
+            percentage(one.summary["top5_error"], 2),
+            f"{one.summary['count']:,}",
+        )
+        for one in found
+    ]
+    head = ("protocol", "top-1 error", "top-5 error", "pictures")
+    parts = [table(head, rows, "Errors on validation pictures", numbers=(1, 2, 3))]
+    classes = found[0].classes
+    if classes:
+        parts.append(_class_table(classes, found[0].protocol))
+    return join(parts)
+
+
+def _class_table(classes: Sequence[ClassErrors], protocol: str) -> Html:
+    """A row a class, the worst first; of many only the worst."""
+    order = sorted(classes, key=lambda row: -row.top1_error if math.isfinite(row.top1_error) else math.inf)
+    shown = order[:MOST_CLASSES]
+    largest = max((row.top1_error for row in shown if math.isfinite(row.top1_error)), default=0.0)
+    rows = [
+        (
+            row.name,
+            f"{row.count:,}",
+            _meter(row.top1_error, largest),
+            percentage(row.top1_error),
+            percentage(row.top5_error),
+            _confused(row),
+        )
+        for row in shown
+    ]
+    gap = element("span", class_="meter")
+    head = ("class", "pictures", gap, "top-1 error", "top-5 error", "most often taken for")
+    of = f"The {len(shown)} of {len(classes):,} classes" if len(shown) < len(classes) else "The classes"
+    return table(head, rows, f"{of} with the largest error first; {protocol}", numbers=(1, 3, 4))
+
+
+def _meter(share: float, largest: float) -> Html:
+    width = 100 * share / largest if largest and math.isfinite(share) else 0.0
+    return element("span", element("i", style=f"width:{width:.1f}%"), class_="meter", aria_hidden="true")
+
+
+def _confused(row: ClassErrors) -> str:
+    return f"{row.confused_with} ({row.confused_count})" if row.confused_count else "–"
+
+
+def confusion(run: Run, found: Sequence[Evaluation]) -> Html:
+    """Which classes are taken for which: all of them, or of many the pairs most often confused."""
+    if not found:
+        return _not_evaluated(run)
+    one = found[0]
+    totals = {row.name: row.count for row in one.classes}
+    wrong = {pair: count for pair, count in one.pairs.items() if pair[0] != pair[1]}
+    order = sorted(wrong, key=lambda pair: (-wrong[pair] / max(totals.get(pair[0], 1), 1), pair))
+    if not order:
+        return paragraph("No class was taken for another.")
+    if len(totals) <= MOST_IN_MATRIX:
+        return _matrix(one, totals)
+    rows = [
+        (
+            true,
+            predicted,
+            f"{wrong[true, predicted]:,}",
+            percentage(wrong[true, predicted] / max(totals.get(true, 1), 1)),
+        )
+        for true, predicted in order[:MOST_PAIRS]
+    ]
+    caption = f"The pairs most often confused, by share of the true class; {one.protocol}"
+    return table(("true class", "taken for", "pictures", "share"), rows, caption, numbers=(2, 3))
+
+
+def _matrix(one: Evaluation, totals: Mapping[str, int]) -> Html:
+    """The confusion matrix in per cent of the true class, darker the larger."""
+
+    def cell(true: str, predicted: str) -> Html:
+        share = one.pairs.get((true, predicted), 0) / max(totals[true], 1)
+        if not share:
+            return element("td")
+        kind = "right" if true == predicted else "wrong"
+        said = f"{true} taken for {predicted}: {percentage(share)}"
+        tone = "strong" if share > 0.5 else None
+        classes = f"{kind} {tone}" if tone else kind
+        return element("td", f"{100 * share:.3g}", style=f"--share:{share:.3f}", class_=classes, title=said)
+
+    names = list(totals)
+    corner = element("td", class_="corner")
+    head = [element("th", element("span", name), scope="col") for name in names]
+    body = [
+        element("tr", element("th", name, scope="row"), *(cell(name, other) for other in names))
+        for name in names
+    ]
+    inner = element(
+        "table", element("thead", element("tr", corner, *head)), element("tbody", *body), class_="matrix"
+    )
+    caption = (
+        "Confusion in per cent of the true class: a row is the true class, a column what it was taken for; "
+        f"{one.protocol}."
+    )
+    return figure(scrolling(inner, "the confusion matrix"), caption)
+
+
+def _not_evaluated(run: Run) -> Html:
+    return paragraph(
+        "No evaluation lies in the run folder yet. This writes one: ",
+        command(f"python -m alexnet_tf.evaluate --workdir {run.workdir}"),
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

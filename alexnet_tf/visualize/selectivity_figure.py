@@ -1,0 +1,130 @@
+"""The page of method `selectivity`: histograms by tower above each tower's kernels, from grey to coloured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from alexnet_tf.visualize import filters, selectivity, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BINS = 20
+# Pixels: margins, a histogram, room between histograms, the kernels' rows and their places.
+LEFT, RIGHT, TOP, HISTOGRAM, BETWEEN, FOOT = 66, 30, 112, 230, 96, 44
+KERNELS_TOP, TOWER_NAME, MAGNIFICATION, COLUMNS = 62, 34, 4, 24
+HEADROOM = 1.4  # above the highest bar, for the legend
+TITLES = {
+    "colour": "colour: share of energy off the grey axis",
+    "orientation": "orientation: 1 − circular variance",
+}
+
+
+def figure(
+    kernels: np.ndarray,
+    found: selectivity.Indices,
+    labels: tuple[str, ...],
+    line: str,
+    summary: dict[str, Any],
+    warning: str = "",
+) -> Figure:
+    """The page.
+
+    Args:
+      kernels: [h, w, 3, n].
+      found: their indices.
+      labels: names of the towers, the kernels' equal shares in order.
+      line: stands below the title.
+      summary: from `selectivity.summarise`.
+      warning: across the foot; empty for none.
+    """
+    pitch = (kernels.shape[0] + filters.GAP) * MAGNIFICATION
+    wide = COLUMNS * pitch - filters.GAP * MAGNIFICATION
+    high = -(-(kernels.shape[-1] // len(labels)) // COLUMNS) * pitch
+    width = LEFT + wide + RIGHT
+    height = TOP + HISTOGRAM + KERNELS_TOP + len(labels) * (TOWER_NAME + high) + FOOT
+    with style.sheet(width, height) as page:
+        style.title(page, "What conv1's kernels ask for", line, LEFT / width)
+        towers = selectivity.split(found, labels)
+        room = (wide - BETWEEN) / 2
+        for number, name in enumerate(TITLES):
+            place = (LEFT + number * (room + BETWEEN), height - TOP - HISTOGRAM, room, HISTOGRAM)
+            axes = page.add_axes(_shares(place, width, height))
+            values = {label: getattr(own, name) for label, own in towers.items()}
+            _draw_histogram(axes, name, values, summary)
+        top = TOP + HISTOGRAM + KERNELS_TOP
+        scaled = filters.unit_kernels(kernels)
+        share = len(scaled) // len(labels)
+        for number, label in enumerate(labels):
+            own = slice(number * share, (number + 1) * share)
+            order = np.argsort(found.colour[own], kind="stable")
+            picture = filters.tile(scaled[own][order], COLUMNS, MAGNIFICATION)
+            y = height - top - number * (TOWER_NAME + high)
+            words = f"{label or 'all'}, from the least to the most coloured"
+            page.text(LEFT / width, (y - TOWER_NAME / 2 - 3) / height, words, va="center", color=style.MUTED)
+            place = (LEFT, y - TOWER_NAME - picture.shape[0], picture.shape[1], picture.shape[0])
+            axes = page.add_axes(_shares(place, width, height))
+            axes.imshow(picture, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+        style.warn(page, warning)
+    return page
+
+
+def _shares(place: Sequence[float], width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height in pixels as shares of the page."""
+    x, y, wide, high = place
+    return x / width, y / height, wide / width, high / height
+
+
+def _draw_histogram(axes: Axes, name: str, towers: dict[str, np.ndarray], summary: dict[str, Any]) -> None:
+    """Bars of the towers side by side in each bin, medians as marks on the axis, the test's result above."""
+    from matplotlib.ticker import MaxNLocator
+
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    slot = 0.84 / BINS / len(towers)
+    highest = 0
+    for number, (label, values) in enumerate(towers.items()):
+        colour = (style.FIRST, style.SECOND)[number]
+        counts, _ = np.histogram(values, edges)
+        highest = max(highest, counts.max())
+        places = edges[:-1] + 0.08 / BINS + (number + 0.5) * slot
+        median = float(np.median(values))
+        axes.bar(places, counts, slot, color=colour, label=f"{label or 'all'}, median {median:.2f}")
+        # A line in a bar's own colour would be lost in it.
+        axes.plot(
+            median,
+            0,
+            marker="^",
+            markersize=9,
+            color=colour,
+            markeredgecolor=style.PAGE,
+            clip_on=False,
+            zorder=4,
+        )
+    if name == "colour":
+        axes.axvline(
+            selectivity.RANDOM_COLOUR, ymax=1 / HEADROOM, color=style.MUTED, linewidth=1, linestyle=":"
+        )
+        axes.text(
+            selectivity.RANDOM_COLOUR + 0.01,
+            highest * 0.98,
+            "random\nweights",
+            fontsize=9,
+            color=style.MUTED,
+            va="top",
+        )
+    axes.set(xlim=(0, 1), ylim=(0, highest * HEADROOM), ylabel="kernels")
+    axes.set_xlabel(TITLES[name])
+    axes.grid(visible=False, axis="x")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper right", fontsize=9.5, handlelength=1.0)
+    difference = summary.get("difference")
+    if difference:
+        test = difference[name]
+        p = "p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.3f}"
+        text = f"a kernel of tower b is ahead of one of tower a in {100 * test['ahead']:.0f} % of pairs; {p}"
+        axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=10, va="bottom")
