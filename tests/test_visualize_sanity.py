@@ -121,7 +121,7 @@ def test_a_randomised_network_is_judged_by_its_maps_against_the_trained_ones():
 
 
 def test_masks_lie_where_the_crops_objects_are(run):
-    shown = pictures.from_keys(run, "val", [0, 5])
+    shown = pictures.from_places(run, "val", [0, 5])
     found = sanity_measures.masks(run, shown.keys)
     source = SyntheticSource(run.data)
     for mask, key in zip(found, shown.keys, strict=True):
@@ -135,11 +135,11 @@ def test_the_method_writes_its_page_and_its_numbers(small, tmp_path, monkeypatch
     figures = sanity.draw(small, tmp_path, pictures=4, layer="relu3")
     numbers = json.loads((tmp_path / "sanity.json").read_text())
     assert numbers["energy"] == figures["energy"]
-    masks = sanity_measures.masks(small, pictures.from_keys(small, "val", range(4)).keys)
+    masks = sanity_measures.masks(small, pictures.from_places(small, "val", range(4)).keys)
     energy = numbers["energy"]["object"]
     assert energy["uniform"] == pytest.approx(masks.mean())
     assert numbers["energy"]["box"]["uniform"] > energy["uniform"]
-    shown = pictures.from_keys(small, "val", range(4))
+    shown = pictures.from_places(small, "val", range(4))
     labels = np.array([NAMES.index(name) for name in shown.true_names])
     net = small_towers.network(12, 1, 32)
     right = np.argmax(net(shown.pixels), axis=1) == labels

@@ -68,7 +68,7 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
         raise UserError(f"--pictures: 1 or more; received {pictures}")
     sanity_measures.check_data(run)
     count = min(pictures, run.open_source().count("val"))
-    shown = chosen.from_keys(run, "val", range(count))
+    shown = chosen.from_places(run, "val", range(count))
     masks = sanity_measures.masks(run, shown.keys)
     labels = np.array([run.readable_names.index(name) for name in shown.true_names])
     trained, warning = network.load(run)
