@@ -59,8 +59,10 @@ quickstart: $(STAMP)
 	$(PY) -m alexnet_tf.predict --export $(RUN)/export $(RUN)/pictures/*
 	$(PY) -m alexnet_tf.visualize filters --workdir $(RUN) --out $(RUN)/figures
 	$(PY) -m alexnet_tf.visualize curves --workdir $(RUN) --out $(RUN)/figures
+	$(PY) -m alexnet_tf.visualize report --workdir $(RUN) --out $(RUN)
 	@echo
 	@echo "Everything lies in $(RUN):"
+	@echo "  report.html                                  one page with all of it, to read in a browser"
 	@echo "  metrics.csv, recipe.json, environment.json   what was trained, how, and every evaluation"
 	@echo "  figures/                                     the 96 conv1 kernels and the training curves"
 	@echo "  export/                                      the SavedModel for TF Serving or serving.server"

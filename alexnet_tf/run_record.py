@@ -9,6 +9,7 @@ skipped.csv        broken pictures that were left out, with the reason
 metrics.csv        a row an evaluation
 checkpoints/       step-NNNNNNNN.npz (the newest) and best.npz
 tensorboard/       where TensorBoard is installed
+features/          the last hidden layer's activations for every picture, once `visualize` needs them
 placement.png      with --devices towers: what crosses between the devices; placement.json has the numbers
 training.lock      held by the training that is under way
 """

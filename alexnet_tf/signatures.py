@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from alexnet_tf import heat
+from alexnet_tf import heat, input_gradient
 from pipelines import preprocess
 from pipelines.config import DataConfig
 from pipelines.image_stats import ImageStats
@@ -91,11 +91,11 @@ class Servable(tf.Module):
         self._classes = int(network.output_shape[-1])
         self._shown = min(SHOWN_CLASSES, self._classes)
         hidden = keras.Model(network.input, network.get_layer(LAST_HIDDEN).output)
-        self._network = lambda pixels: network(pixels, training=False)
+        self._gradient = input_gradient.function(network)
         # One function each, called by all signatures: the file holds everything once, and is traced once.
         pixels = tf.TensorSpec([None, self._side, self._side, 3], tf.float32, name="pixels")
         crops = tf.TensorSpec([None, self._side, self._side, 3], tf.uint8)
-        self._logits = _traced(self._network, pixels)
+        self._logits = _traced(lambda x: network(x, training=False), pixels)
         self._hidden = _traced(lambda x: hidden(x, training=False), pixels)
         self._pixels = _traced(lambda x: preprocess.to_pixels(x, stats, config), crops)
         self._crops = _traced(
@@ -146,9 +146,9 @@ class Servable(tf.Module):
     @tf.function(autograph=False, input_signature=_BYTES)
     def saliency(self, image_bytes: tf.Tensor) -> Outputs:
         crops = self._crops(image_bytes)
-        pixels = tf.stop_gradient(self._pixels(crops))
+        best = tf.fill([tf.shape(crops)[0]], -1)
         # The network itself: the gradient of a function call would compute those of all weights too.
-        (gradient,) = tf.gradients(tf.reduce_max(self._network(pixels), axis=1), pixels)
+        _, gradient = self._gradient(self._pixels(crops), input_gradient.of_class(best))
         heatmap = heat.to_unit(tf.reduce_max(tf.abs(gradient), axis=-1))
         overlay = heat.overlay(crops, heatmap)
         png = _map(tf.io.encode_png, overlay, tf.TensorSpec([], tf.string))

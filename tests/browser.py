@@ -182,6 +182,11 @@ class Page:
         feature = {"name": "prefers-color-scheme", "value": name}
         self.command("Emulation.setEmulatedMedia", features=[feature])
 
+    def pdf(self):
+        """The page as it is printed, in the size that its style asks for."""
+        said = self.command("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        return base64.b64decode(said["data"])
+
     def screenshot(self, path):
         said = self.command("Page.captureScreenshot", captureBeyondViewport=True)
         Path(path).write_bytes(base64.b64decode(said["data"]))

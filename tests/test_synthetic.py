@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import synthetic
 from pipelines.config import DataConfig, DataError
 from pipelines.sources import open_source
 from pipelines.synthetic import SyntheticSource
@@ -50,6 +51,25 @@ def test_dataset_gives_every_picture_once_with_its_label() -> None:
         assert element["image_bytes"] == source.image_bytes(key)
         assert element["label"] == int(key[4:]) % CLASSES
     assert np.bincount([element["label"] for element in fixed]).tolist() == [2] * CLASSES
+
+
+def test_single_pictures_are_those_of_the_order_and_no_others_are_drawn(monkeypatch) -> None:
+    source = SyntheticSource(DataConfig(seed=0, data_seed=77), train_count=40, val_count=12)
+    drawn = []
+    draw = synthetic._image_bytes
+    monkeypatch.setattr(synthetic, "_image_bytes", lambda *which: drawn.append(which) or draw(*which))
+    picked = list(source.pick("train", [3, 17]))
+    assert len(drawn) == 2
+    order = list(source.dataset("train").as_numpy_iterator())
+    for example, position in zip(picked, (3, 17), strict=True):
+        expected = order[position]
+        assert example.key == expected["key"].decode()
+        assert example.label == expected["label"]
+        assert example.image_bytes == expected["image_bytes"]
+    rest = source.without({picked[0].key})
+    assert [example.key for example in rest.pick("train", range(39))] == [
+        element["key"].decode() for element in rest.dataset("train").as_numpy_iterator()
+    ]
 
 
 def test_left_out_pictures_are_gone_and_the_others_stay() -> None:

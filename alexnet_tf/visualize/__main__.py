@@ -22,14 +22,20 @@ from alexnet_tf import cli
 # writes into an existing folder and returns its `files` and figures.
 METHODS = {
     "activations": "all feature maps of a layer for one picture, tower by tower",
+    "architecture": "the network itself, layer by layer, and what crosses between its towers (figure 2)",
     "curves": "loss, error, rate, speed and dead units over a run",
     "deconvnet": "what of its strongest pictures moves a unit, carried back to the pixels",
     "embedding": "pictures on a plane, near where the last hidden layer finds them alike",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
+    "gradcam": "where a class's evidence lies: Grad-CAM, Grad-CAM++, Score-CAM, LayerCAM",
+    "maximize": "pictures that classes or units answer to most, by gradient ascent",
     "neighbours": "the training pictures nearest in the last hidden layer (figure 4, right)",
+    "occlusion": "how far a class's probability falls when a square is covered",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
     "report": "one page that shows all of a run: recipe, curves, errors, kernels, explanations",
+    "saliency": "which pixels a class hangs on: gradient, SmoothGrad, integrated gradients",
+    "sanity": "whether the maps lie on the object and hang on the weights (built-in data)",
     "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
 }
 SHARED = ("method", "workdir", "out", "json")

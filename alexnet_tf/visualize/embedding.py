@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
 
 PROJECTIONS = ("tsne", "pca")
-SPLITS = ("val", "train")
+SPLITS = {"val": "validation", "train": "training"}
 COMPONENTS = 50  # that t-SNE sees
 MOST, MOST_EXACT = 1500, 5000
 # The map and the column at its right in pixels; the cells of the grid are at least so large.
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--perplexity",
         type=float,
         default=30.0,
-        help="of t-SNE: about how many neighbours count (default 30)",
+        help="about how many neighbours count in t-SNE (default 30)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of t-SNE (default 0)")
 
@@ -97,7 +97,8 @@ def draw(
     cell = cell_side(len(shown))
     thumbnails = thumbnails_of(run, split, positions[shown], cell - 2 * FRAME)
     name = "t-SNE" if projection == "tsne" else "first two principal components"
-    line = f"{name} of {len(positions)} {split} pictures, trustworthiness {trust:.3f}; {style.subject(run)}"
+    of = f"{name} of {len(positions)} {SPLITS[split]} pictures"
+    line = f"{of}, trustworthiness {trust:.3f}; {style.subject(run)}"
     labels = index.labels[positions]
     page = figure(place, labels, run.readable_names, thumbnails, shown, line, warning)
     picture, numbers = style.save(page, out / "embedding.png"), out / "embedding.npz"
@@ -190,7 +191,7 @@ def thumbnails_of(run: Run, split: str, positions: np.ndarray, side: int) -> np.
 
 
 def class_colours(count: int) -> np.ndarray:
-    """A colour for each class, float64 [count, 3] of 0..1: hues around the circle, by turns dark and light."""
+    """A colour for each class, float64 [count, 3] of 0..1: hues around the circle, dark and light."""
     from matplotlib.colors import hsv_to_rgb
 
     number = np.arange(count)

@@ -171,6 +171,8 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
 
     source, _ = validation.open_pictures([run], run.data)
     total = source.count(split)
+    if not total:
+        raise UserError(f"{run.data.spec}: the {split} split is empty")
     building = folder.with_name(folder.name + BUILDING)
     for other in folder.parent.glob(f"{split}-*"):
         if other != building:
@@ -191,7 +193,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
         raise UserError(f"{run.data.spec}: the {split} split holds {done} pictures of {total} announced")
     _finish(building, identity | {"pictures": total})
     os.rename(building, folder)
-    (folder / LINES_FILE).unlink()
+    (folder / LINES_FILE).unlink(missing_ok=True)
 
 
 def _go_on(rows: IO[bytes], lines: IO[bytes], shape: tuple[int, int]) -> int:

@@ -93,8 +93,9 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
     """
     from alexnet_tf.visualize import overlays
 
+    images = explained.shown.images
     cells = {
-        TITLES[kind]: overlays.overlaid(explained.shown.images, values) for kind, values in found.items()
+        TITLES[kind]: overlays.cells(overlays.overlaid(images, values)) for kind, values in found.items()
     }
     return overlays.figure(explained, cells, "Where a class's evidence lies", line, warning)
 
@@ -156,11 +157,9 @@ def coarse(
 
     if kind in ("gradcam", "layercam"):
         found, slopes = maps_and_slopes(network, pixels, classes, layer)
-        if kind == "gradcam":
-            slopes = slopes.mean(axis=(1, 2), keepdims=True)
-        else:
-            slopes = np.maximum(slopes, 0.0)
-        return np.maximum((found * slopes).sum(axis=-1), 0.0)
+        one_a_map = kind == "gradcam"
+        weights = slopes.mean(axis=(1, 2), keepdims=True) if one_a_map else np.maximum(slopes, 0.0)
+        return np.maximum((found * weights).sum(axis=-1), 0.0)
     from alexnet_tf.visualize import graph, keras_vis
 
     graph.parts(network, layer, maps=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from alexnet_tf.visualize.pictures import Pictures
 
 ROWS, NEAREST = 5, 6
-PICTURE = 160  # pixels on the page
+PICTURE, LONGEST = 160, 21  # pixels on the page, and letters below a picture
 SPLIT = "train"
 # Queries that are compared in one product, and rows whose distances are computed exactly at a time.
 QUERIES_AT_ONCE, ROWS_AT_ONCE = 64, 1024
@@ -120,7 +120,7 @@ def find(run: Run, network: keras.Model, pixels: np.ndarray, k: int = NEAREST) -
         [rank for rank, place in enumerate(row) if place not in own]
         for row, own in zip(positions.tolist(), itself, strict=True)
     ]
-    columns = min(k, *(len(ranks) for ranks in kept))
+    columns = min([k, *(len(ranks) for ranks in kept)])
     ranks = np.array([row[:columns] for row in kept], np.int64).reshape(len(queries), columns)
     places = np.take_along_axis(positions, ranks, axis=1)
     return Found(
@@ -246,18 +246,19 @@ def figure(queries: Pictures, found: Found, hits: Pictures, line: str, warning: 
     for number, (key, image, name) in enumerate(
         zip(queries.keys, queries.images, queries.true_names, strict=True)
     ):
-        cells = [grid.Cell(image, (name or key, "query"))]
+        cells = [grid.Cell(image, (style.shorten(name or key, LONGEST), "query"))]
         for rank in range(count):
             place = number * count + rank
             other = hits.true_names[place]
             frame = style.SECOND if name and other != name else ""
             distance = f"distance {found.distances[number, rank]:.3g}"
-            cells.append(grid.Cell(hits.images[place], (other, distance), frame))
+            cells.append(grid.Cell(hits.images[place], (style.shorten(other, LONGEST), distance), frame))
         rows.append(cells)
+    framed = "another class is framed; " if any(queries.true_names) else ""
     page = grid.draw(
         rows,
         "The nearest training pictures",
-        f"by Euclidean distance of the last hidden layer; another class is framed; {line}",
+        f"by Euclidean distance of the last hidden layer; {framed}{line}",
         size=PICTURE,
         columns=("picture", *ORDINALS[:count]),
         warning=warning,

@@ -15,15 +15,19 @@ def load(run: Run) -> tuple[keras.Model, str]:
     saved = checkpoint.Checkpoints(run.checkpoint_dir)
     if (run.checkpoint_dir / checkpoint.BEST).exists() or saved.newest():
         return checkpoint.load_network(run), ""
+    warning = "untrained: the run has no checkpoint yet, these are its initial weights"
+    print(f"warning: {run.workdir}: {warning}", file=sys.stderr)
+    return initial(run, run.recipe.seed), warning
+
+
+def initial(run: Run, seed: int) -> keras.Model:
+    """The run's network before its training, with the initial weights of a seed."""
     recipe = run.recipe
-    network = model.build(
+    return model.build(
         recipe.variant,
         len(run.class_names),
         initializer=recipe.initializer,
         pixel_std=recipe.pixel_std,
         dropout_rate=recipe.dropout_rate,
-        seed=recipe.seed,
+        seed=seed,
     )
-    warning = "untrained: the run has no checkpoint yet, these are its initial weights"
-    print(f"warning: {run.workdir}: {warning}", file=sys.stderr)
-    return network, warning

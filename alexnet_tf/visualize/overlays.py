@@ -1,10 +1,10 @@
-"""Pictures beside maps that explain them: the page and the file that saliency, gradcam and occlusion share."""
+"""Pictures beside maps that explain them: the page and the file of saliency, gradcam and occlusion."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
+    from alexnet_tf.visualize.grid import Cell
 
 # A few pixels of a gradient outshine all others: from this percentile on, colours are the lightest.
 LIGHTEST = 99.5
@@ -64,14 +65,21 @@ def overlaid(images: np.ndarray, maps: np.ndarray) -> np.ndarray:
     return heat.overlay(images, maps, window=1).numpy()
 
 
+def cells(images: np.ndarray) -> list[Cell]:
+    """Pictures uint8 [N, S, S, 3] without words."""
+    from alexnet_tf.visualize import grid
+
+    return [grid.Cell(image) for image in images]
+
+
 def figure(
-    explained: Explained, columns: Mapping[str, np.ndarray], heading: str, line: str, warning: str = ""
+    explained: Explained, columns: Mapping[str, Sequence[Cell]], heading: str, line: str, warning: str = ""
 ) -> Figure:
     """A row a picture: the picture with its class and probability, then one of each column.
 
     Args:
       explained: N pictures.
-      columns: by name, uint8 [N, S, S, 3].
+      columns: by name, N cells.
       heading, line: title, and what stands below it.
       warning: across the foot; empty for none.
     """
@@ -80,20 +88,24 @@ def figure(
     rows = []
     for place, image in enumerate(explained.shown.images):
         caption = (explained.names[place], f"{100 * explained.probabilities[place]:.1f} %")
-        rows.append([grid.Cell(image, caption), *(grid.Cell(cells[place]) for cells in columns.values())])
+        rows.append([grid.Cell(image, caption), *(cells[place] for cells in columns.values())])
     return grid.draw(rows, heading, line, size=SIZE, columns=("picture", *columns), warning=warning)
 
 
 def save(path: Path, explained: Explained, found: Mapping[str, np.ndarray], **more: np.ndarray) -> Path:
     """Writes maps by name, with keys, labels, names and probabilities, as .npz."""
+    about = {
+        "keys": np.asarray(explained.shown.keys),
+        "labels": explained.labels,
+        "names": np.asarray(explained.names),
+        "probabilities": explained.probabilities,
+    }
+    maps = {name.replace("+", "p"): values for name, values in found.items()}
+    return save_arrays(path, {**about, **maps, **more})
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> Path:
+    """Writes arrays by name as .npz, whole or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            keys=np.asarray(explained.shown.keys),
-            labels=explained.labels,
-            names=np.asarray(explained.names),
-            probabilities=explained.probabilities,
-            **{name.replace("+", "p"): values for name, values in found.items()},
-            **more,
-        )
+        np.savez_compressed(file, **arrays)
     return path

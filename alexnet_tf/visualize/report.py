@@ -122,17 +122,28 @@ def page(run: Run, gathered: Gathered) -> Html:
 
 def _sections(run: Run, gathered: Gathered) -> dict[str, Html]:
     """Titles and bodies, in the order of the page."""
-    from alexnet_tf.visualize import report_explained, report_html, report_pictures, report_sections
+    from alexnet_tf.visualize import (
+        report_curves,
+        report_explained,
+        report_html,
+        report_pictures,
+        report_sections,
+    )
 
     network, found, shown = gathered.network, gathered.evaluations, gathered.shown
     if isinstance(shown, str):
         explained = near = report_html.paragraph(shown)
     else:
         explained = report_explained.explanations(run, network, shown)
-        near = report_explained.neighbours(run, network, shown)
+        # The features of weights that are soon gone are not worth an index of the whole training set.
+        near = (
+            report_html.paragraph("Neighbours are looked up once the run has a checkpoint.")
+            if gathered.warning
+            else report_explained.neighbours(run, network, shown)
+        )
     return {
         "Recipe": report_sections.recipe(run),
-        "Training": report_sections.curves(gathered.metrics, len(run.class_names)),
+        "Training": report_curves.section(gathered.metrics, len(run.class_names)),
         "Errors": report_sections.errors(run, found),
         "Confusion": report_sections.confusion(run, found),
         "Worst mistakes": report_pictures.mistakes(run, found),

@@ -11,9 +11,10 @@ import numpy as np
 from alexnet_tf.visualize.report_html import Html, element, join
 
 # One unit is about one pixel; a phone shows a chart a tenth smaller.
-WIDTH, HEIGHT = 380, 230
+WIDTH, HEIGHT, LOW_HEIGHT = 380, 230, 200
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 38
 MOST_MARKED = 30  # points of a line that get marks
+SUPERSCRIPTS = {ord(a): b for a, b in zip("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹", strict=True)}
 
 
 class Line(NamedTuple):
@@ -79,11 +80,10 @@ def lines(
     parts = [_frame(across, up)]
     if level:
         y = up(level.value)
-        parts.append(element("line", class_="level", x1=LEFT, x2=WIDTH - RIGHT, y1=_f(y), y2=_f(y)))
-        parts.append(_text(WIDTH - RIGHT, y - 5, level.name, "end"))
+        parts += [_level(y, "level"), _text(WIDTH - RIGHT, y - 5, level.name, "end")]
     parts += [_line(line, x, across, up) for line in shown]
     said = f"{title} over {len(x)} evaluations: " + "; ".join(_spoken(line) for line in shown)
-    return _chart(title, [(line.name, line.colour) for line in shown if line.name], parts, said)
+    return _chart(title, shown, parts, said, HEIGHT)
 
 
 def towers(title: str, groups: Sequence[Line], bins: int = 20) -> Html:
@@ -97,50 +97,39 @@ def towers(title: str, groups: Sequence[Line], bins: int = 20) -> Html:
     counts = [np.histogram(np.clip(group.values, 0, 1), bins, (0.0, 1.0))[0] for group in groups]
     most = max(int(count.max()) for count in counts) or 1
     across = _Axis(0.0, 1.0, LEFT, WIDTH - RIGHT)
-    floor = HEIGHT - BOTTOM
-    up = _Axis(-most if len(groups) > 1 else 0, most, floor, TOP + 14)
-    ticks = [tick for tick in _ticks(0, most, 3) if tick == int(tick)]
-    parts = [_text(across(v), HEIGHT - 20, f"{v:g}", "middle") for v in (0, 0.25, 0.5, 0.75, 1)]
-    for tick in sorted({*ticks, *(-t for t in ticks if len(groups) > 1)}):
-        parts.append(
-            element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=_f(up(tick)), y2=_f(up(tick)))
-        )
-        parts.append(_text(LEFT - 6, up(tick) + 4, f"{abs(tick):g}", "end"))
-    width = (across(1) - across(0)) / bins
+    # Room beyond the longest bar for the medians' names.
+    up = _Axis(-1.25 * most if len(groups) > 1 else 0.0, 1.25 * most, LOW_HEIGHT - 20, 4)
+    ticks = [tick for tick in _ticks(0, most, 2) if tick == int(tick)]
+    parts = []
+    for tick in sorted({*ticks, *(-tick for tick in ticks if len(groups) > 1)}):
+        parts += [_level(up(tick), "grid"), _text(LEFT - 6, up(tick) + 4, f"{abs(tick):g}", "end")]
     for sign, group, count in zip((1, -1), groups, counts, strict=False):
-        for number, value in enumerate(count.tolist()):
-            if value:
-                top, bottom = sorted((up(0), up(sign * value)))
-                parts.append(
-                    element(
-                        "rect",
-                        x=_f(across(0) + number * width + 0.75),
-                        width=_f(width - 1.5),
-                        y=_f(top),
-                        height=_f(bottom - top),
-                        style=f"fill:{group.colour}",
-                    )
-                )
-        middle = float(np.median(group.values))
-        x, tip = across(middle), up(sign * most)
-        parts.append(
-            element(
-                "line",
-                class_="median",
-                x1=_f(x),
-                x2=_f(x),
-                y1=_f(up(0)),
-                y2=_f(tip),
-                style=f"stroke:{group.colour}",
-            )
-        )
-        anchor = "start" if middle < 0.7 else "end"
-        shift = 4 if anchor == "start" else -4
-        place = tip + 3 if sign > 0 else tip + 2
-        parts.append(_text(x + shift, place, f"median {middle:.2f}", anchor, group.colour))
-    parts.append(element("line", class_="axis", x1=LEFT, x2=WIDTH - RIGHT, y1=_f(up(0)), y2=_f(up(0))))
+        parts += _bars_of(group.colour, sign * count, across, up)
+        parts += _median(group, sign * most, across, up)
+    parts.append(_level(up(0), "axis"))
+    parts += [_text(across(v), LOW_HEIGHT - 4, f"{v:g}", "middle") for v in (0, 0.25, 0.5, 0.75, 1)]
     said = f"{title}: " + "; ".join(f"{g.name} median {np.median(g.values):.2f}" for g in groups)
-    return _chart(title, [(group.name, group.colour) for group in groups if group.name], parts, said)
+    return _chart(title, groups, parts, said, LOW_HEIGHT)
+
+
+def _bars_of(colour: str, counts: np.ndarray, across: _Axis, up: _Axis) -> list[Html]:
+    """One group's bars; negative counts hang."""
+    width = (across(1) - across(0)) / len(counts)
+    bars = []
+    for number, count in enumerate(counts.tolist()):
+        top, bottom = sorted((up(0), up(count)))
+        place = {"x": _f(across(0) + number * width + 0.75), "width": _f(width - 1.5), "y": _f(top)}
+        bars.append(element("rect", **place, height=_f(bottom - top), style=f"fill:{colour}"))
+    return bars
+
+
+def _median(group: Line, tip: float, across: _Axis, up: _Axis) -> list[Html]:
+    """A line from the axis past the longest bar, and its value there."""
+    middle = float(np.median(group.values))
+    x, end = _f(across(middle)), up(1.12 * tip)
+    mark = element("line", class_="median", x1=x, x2=x, y1=_f(up(0)), y2=_f(end))
+    side, shift = ("start", 5) if middle < 0.7 else ("end", -5)
+    return [mark, _text(across(middle) + shift, end + 4, f"median {middle:.2f}", side, group.colour)]
 
 
 def bars(names: Sequence[str], shares: Sequence[float], correct: str) -> Html:
@@ -167,14 +156,15 @@ def percentage(share: float | None, digits: int = 1) -> str:
     )
 
 
-def _chart(title: str, key: Sequence[tuple[str, str]], parts: Sequence[Html], said: str) -> Html:
+def _chart(title: str, shown: Sequence[Line], parts: Sequence[Html], said: str, height: int) -> Html:
     """The drawing below its title and its key; `said` is what a screen reader reads."""
     swatches = [
-        element("span", element("i", style=f"background:{colour}"), name, class_="swatch")
-        for name, colour in key
+        element("span", element("i", style=f"background:{line.colour}"), line.name, class_="swatch")
+        for line in shown
+        if line.name
     ]
     head = element("div", element("span", title, class_="chart-title"), *swatches, class_="chart-head")
-    drawing = element("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=said)
+    drawing = element("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=said)
     return element("div", head, drawing, class_="chart")
 
 
@@ -197,9 +187,7 @@ def _frame(across: _Axis, up: _Axis) -> Html:
         else _ticks(up.low, up.high, 5)
     )
     for value in heights:
-        y = up(value)
-        parts.append(element("line", class_="grid", x1=LEFT, x2=WIDTH - RIGHT, y1=_f(y), y2=_f(y)))
-        parts.append(_text(LEFT - 6, y + 4, f"{value:.4g}", "end"))
+        parts += [_level(up(value), "grid"), _text(LEFT - 6, up(value) + 4, _number(value), "end")]
     parts += [
         _text(across(value), HEIGHT - 20, f"{value:g}", "middle")
         for value in _ticks(across.low, across.high, 6)
@@ -227,6 +215,14 @@ def _line(line: Line, x: Sequence[float], across: _Axis, up: _Axis) -> Html:
     return join([drawn, *marks])
 
 
+def _number(value: float) -> str:
+    """A tick's value; powers of ten far from 1 as such."""
+    power = math.log10(value) if value > 0 else 0.0
+    if power == round(power) and abs(power) > 3:
+        return "10" + f"{round(power)}".translate(SUPERSCRIPTS)
+    return f"{value:.4g}"
+
+
 def _spoken(line: Line) -> str:
     known = [value for value in line.values if math.isfinite(value)]
     if not known:
@@ -241,6 +237,11 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(step * n, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _level(y: float, kind: str) -> Html:
+    """A line across the chart."""
+    return element("line", class_=kind, x1=LEFT, x2=WIDTH - RIGHT, y1=_f(y), y2=_f(y))
 
 
 def _text(x: float, y: float, words: str, anchor: str, colour: str | None = None) -> Html:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import report_charts
 from alexnet_tf.visualize.report_charts import Line
-from alexnet_tf.visualize.report_html import Html, code, element, figure, image, join, paragraph, table
+from alexnet_tf.visualize.report_html import Html, command, element, figure, image, join, paragraph, table
 from pipelines.config import DataError
 
 if TYPE_CHECKING:
@@ -21,11 +21,10 @@ NEIGHBOURS = 6
 # pictures a second that is ten minutes.
 MOST_INDEXED = 60_000
 TOWER_COLOURS = ("var(--first)", "var(--second)")
-INDICES = {
-    "colour": "share of a kernel's energy off the grey axis; random weights have 0.67",
-    "orientation": "one minus the circular variance of its power spectrum; 1 for a grating, 0 for a spot",
-    "frequency": "mean spatial frequency, cycles a pixel",
-}
+DEFINITIONS = (
+    "Colour is the share of a kernel's energy off the grey axis (0.67 for random weights), orientation one "
+    "minus the circular variance of its power spectrum (1 for a grating, 0 for a round spot)"
+)
 
 
 def towers(run: Run, network: keras.Model) -> Html:
@@ -39,7 +38,7 @@ def towers(run: Run, network: keras.Model) -> Html:
     groups = selectivity.split(found, labels)
     charts = [
         report_charts.towers(
-            f"kernels of conv1 by {name} index",
+            f"{name} index",
             [
                 Line(label, colour, getattr(own, name).tolist())
                 for (label, own), colour in zip(groups.items(), TOWER_COLOURS, strict=False)
@@ -47,8 +46,8 @@ def towers(run: Run, network: keras.Model) -> Html:
         )
         for name in ("colour", "orientation")
     ]
-    caption = "Each kernel's colour index and orientation index"
-    caption += ": tower a's counts rise, tower b's hang." if len(groups) == 2 else "."
+    hanging = "; tower a's counts rise, tower b's hang" if len(groups) == 2 else ""
+    caption = f"How many kernels of conv1 have which index{hanging}. {DEFINITIONS}."
     return join(
         [
             _verdict(summary),
@@ -78,19 +77,18 @@ def _verdict(summary: dict[str, Any]) -> Html:
 
 
 def _medians(summary: dict[str, Any]) -> Html:
-    names, difference = list(summary["towers"]), summary.get("difference", {})
-    head = ["median", *names, *(["difference", "p"] if difference else []), "definition"]
-    rows = [
-        [
-            name,
-            *(f"{summary['towers'][tower][name]:.3f}" for tower in names),
-            *([_signed(difference[name]["medians"]), f"{difference[name]['p']:.2g}"] if difference else []),
-            meaning,
-        ]
-        for name, meaning in INDICES.items()
-    ]
-    numbers = range(1, len(head) - 1)
-    return table(head, rows, "Indices of conv1's kernels; p is of a permutation test", numbers=tuple(numbers))
+    medians, difference = summary["towers"], summary.get("difference", {})
+    head = ["median", *medians, *(["difference", "p"] if difference else [])]
+    rows = []
+    for name in next(iter(medians.values())):
+        row = [name, *(f"{own[name]:.3f}" for own in medians.values())]
+        if difference:
+            row += [_signed(difference[name]["medians"]), f"{difference[name]['p']:.2g}"]
+        rows.append(row)
+    caption = "Medians over conv1's kernels; the frequency is in cycles a pixel"
+    if difference:
+        caption += ", and p is a permutation test's for a difference of the means"
+    return table(head, rows, caption, numbers=range(1, len(head)))
 
 
 def _signed(value: float) -> str:
@@ -131,7 +129,7 @@ def explanations(run: Run, network: keras.Model, shown: Pictures) -> Html:
         "What the best class of each picture hangs on. Saliency is the largest derivative of its logit over "
         "a pixel's three colours (Simonyan et al. 2013), SmoothGrad the mean of such maps under noise "
         f"(Smilkov et al. 2017), Grad-CAM the maps of {layer} weighted by their mean derivatives (Selvaraju "
-        "et al. 2017). Beside them the five best classes, the correct one in pink, as in figure 4 there."
+        "et al. 2017). Beside them the five best classes, the correct one in pink."
     )
     return figure(join(rows), caption)
 
@@ -150,22 +148,20 @@ def _labelled(name: str, picture: Html) -> Html:
 
 def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
     """The nearest training pictures of the chosen ones (figure 4 right)."""
-    from alexnet_tf.visualize import feature_index, pictures
+    from alexnet_tf.visualize import feature_index
     from alexnet_tf.visualize import neighbours as method
 
     try:
         count = run.open_source().count("train")
         indexed = any(run.workdir.glob(f"{feature_index.FOLDER}/train-*/{feature_index.INDEX_FILE}"))
         if count > MOST_INDEXED and not indexed:
-            command = f"python -m alexnet_tf.visualize neighbours --workdir {run.workdir} --out DIR"
             return paragraph(
                 f"The features of {count:,} training pictures are not computed for a report alone; this does "
                 "it once, and the next report shows them: ",
-                code(command),
+                command(f"python -m alexnet_tf.visualize neighbours --workdir {run.workdir} --out DIR"),
             )
         found = method.find(run, network, shown.pixels, NEIGHBOURS)
-        places = found.positions.ravel().tolist()
-        near = pictures.from_keys(run, "train", places)
+        near = method.pictures_of(run, found)
     except (UserError, DataError, OSError) as error:
         return paragraph(f"The training pictures cannot be shown: {error}")
     rows = []
@@ -176,9 +172,9 @@ def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
         for rank in range(width):
             place = number * width + rank
             name, distance = near.true_names[place], float(found.distances[number, rank])
-            said = f"Training picture of {name}, distance {distance:.3g}"
+            said = f"Training picture of {name}, distance {distance:#.3g}"
             other = "other" if true_name and name != true_name else None
-            cells.append(_neighbour(image(near.images[place], said), name, f"{distance:.3g}", other))
+            cells.append(_neighbour(image(near.images[place], said), name, f"{distance:#.3g}", other))
         rows.append(element("div", *cells, class_="near"))
     caption = (
         "Each picture and the training pictures nearest to it, by the Euclidean distance between the last "

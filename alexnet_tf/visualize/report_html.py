@@ -40,7 +40,7 @@ def join(parts: Iterable[Any]) -> Html:
     return Html("".join(escape(part) for part in parts))
 
 
-def element(name: str, *children: Any, **attributes: Any) -> Html:
+def element(name: str, /, *children: Any, **attributes: Any) -> Html:
     """One element, such as `element("td", "a < b", class_="number")`.
 
     Args:
@@ -82,15 +82,21 @@ def image(pixels: np.ndarray, alt: str, *, class_: str | None = None, lossless: 
 
 
 def table(
-    head: Sequence[Any], rows: Sequence[Sequence[Any]], caption: Any, *, numbers: Sequence[int] = ()
+    head: Sequence[Any],
+    rows: Iterable[Sequence[Any]],
+    caption: Any,
+    *,
+    numbers: Sequence[int] = (),
+    class_: str = "",
 ) -> Html:
-    """A table that a narrow screen can push sideways; a row's first cell is its heading.
+    """A table that a narrow screen can push sideways, below its caption; a row's first cell is its heading.
 
     Args:
       head: names of the columns.
       rows: cells.
       caption: what the table shows.
       numbers: columns whose cells stand at the right.
+      class_: of the table.
     """
 
     def cell(kind: str, column: int, value: Any, **more: str) -> Html:
@@ -107,11 +113,11 @@ def table(
         for row in rows
     ]
     heading = element("tr", *(cell("th", column, name, scope="col") for column, name in enumerate(head)))
-    inner = element("table", element("caption", caption), element("thead", heading), element("tbody", *body))
-    return scrolling(inner, "a table")
+    inner = element("table", element("thead", heading), element("tbody", *body), class_=class_ or None)
+    return element("figure", element("figcaption", caption), scrolling(inner, caption), class_="table")
 
 
-def scrolling(inner: Html, name: str) -> Html:
+def scrolling(inner: Html, name: Any) -> Html:
     """Something wide in a box of its own, which the keyboard reaches too."""
     return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=name)
 
@@ -127,8 +133,15 @@ def paragraph(*parts: Any, class_: str | None = None) -> Html:
 
 
 def code(text: str) -> Html:
-    """A command or a file's name within a sentence."""
+    """A name of the program's within a sentence."""
     return element("code", text)
+
+
+def command(text: str) -> Html:
+    """A command to type, whose lines end between words only."""
+    words = [element("span", word) for word in text.split(" ")]
+    spaced = [part for word in words for part in (" ", word)][1:]
+    return element("code", *spaced, class_="command")
 
 
 def page(title: str, body: Html) -> Html:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from alexnet_tf import __version__, variants
 from alexnet_tf.visualize.report_charts import percentage
-from alexnet_tf.visualize.report_html import Html, code, element, paragraph
+from alexnet_tf.visualize.report_html import Html, command, element, paragraph
 from alexnet_tf.visualize.report_numbers import Evaluation
 
 if TYPE_CHECKING:
@@ -46,14 +46,15 @@ def header(run: Run, name: str, network: keras.Model, metrics: Metrics, found: S
 
 def footer(run: Run) -> Html:
     """How the report was made, and how to make it again."""
-    command = f"python -m alexnet_tf.visualize report --workdir {run.workdir} --out {run.workdir}"
     return element(
         "footer",
         paragraph(
             f"Written by alexnet-tf {__version__}. “The paper” is Krizhevsky, Sutskever and Hinton, ImageNet "
             "Classification with Deep Convolutional Neural Networks (2012). To write this page anew:"
         ),
-        element("pre", code(command)),
+        paragraph(
+            command(f"python -m alexnet_tf.visualize report --workdir {run.workdir} --out {run.workdir}")
+        ),
     )
 
 

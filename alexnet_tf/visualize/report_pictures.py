@@ -77,15 +77,12 @@ def _pictures_of(run: Run, own: Evaluation) -> np.ndarray | None:
     """The crops of the mistakes, uint8 [N, S, S, 3]; None where the data are gone or others."""
     from alexnet_tf.visualize import pictures
 
-    places = sorted(mistake.position for mistake in own.mistakes)
     try:
-        picked = pictures.from_keys(run, "val", places)
+        picked = pictures.from_places(run, "val", [mistake.position for mistake in own.mistakes])
     except (UserError, DataError, OSError, IndexError):
         return None
-    by_place = dict(zip(places, zip(picked.keys, picked.images, strict=True), strict=True))
-    ordered = [by_place[mistake.position] for mistake in own.mistakes]
-    same = all(key == mistake.key for (key, _), mistake in zip(ordered, own.mistakes, strict=True))
-    return np.stack([crop for _, crop in ordered]) if same else None
+    same = list(picked.keys) == [mistake.key for mistake in own.mistakes]
+    return picked.images if same else None
 
 
 def _mistake(picture: np.ndarray, mistake: Mistake) -> Html:

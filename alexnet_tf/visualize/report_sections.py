@@ -1,4 +1,4 @@
-"""The report's sections of words and numbers: what was trained, how it went, and where it errs."""
+"""The report's sections of words and numbers: what was trained, and where it errs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alexnet_tf.run_record import Run
-from alexnet_tf.visualize import report_charts, report_recipe
-from alexnet_tf.visualize.report_charts import Level, Line, percentage
-from alexnet_tf.visualize.report_html import Html, code, element, figure, join, paragraph, scrolling, table
+from alexnet_tf.visualize import report_recipe
+from alexnet_tf.visualize.report_charts import percentage
+from alexnet_tf.visualize.report_html import (
+    Html,
+    code,
+    command,
+    element,
+    figure,
+    join,
+    paragraph,
+    scrolling,
+    table,
+)
 from alexnet_tf.visualize.report_numbers import ClassErrors, Evaluation
 
 # Up to so many classes the confusion is a matrix; of more, the pairs most often confused are listed.
 MOST_IN_MATRIX, MOST_CLASSES, MOST_PAIRS = 25, 20, 20
-FIRST, SECOND = "var(--first)", "var(--second)"
-NOT_EVALUATED = "No evaluation lies in the run folder yet. This writes one: "
-
-Metrics = Sequence[Mapping[str, float]]
 
 
 def recipe(run: Run) -> Html:
@@ -55,6 +61,7 @@ def _settings(rows: Sequence[report_recipe.Departure], caption: str) -> Html:
             for row in rows
         ],
         caption,
+        class_="settings",
     )
 
 
@@ -64,10 +71,10 @@ def _environment(environment: Mapping[str, Any]) -> Html:
     software = ", ".join(f"{name} {version}" for name, version in packages.items())
     processors = environment.get("processors", "unknown")
     rows = (
-        ("started", environment.get("started", "unknown")),
+        ("started", str(environment.get("started", "unknown")).replace("T", " ")),
         ("machine", f"{environment.get('platform', 'unknown')}, {processors} processors"),
         ("software", f"Python {environment.get('python', 'unknown')}, {software}"),
-        ("command", code(str(environment.get("command", "unknown")))),
+        ("command", command(str(environment.get("command", "unknown")))),
     )
     return element(
         "dl",
@@ -76,71 +83,20 @@ def _environment(environment: Mapping[str, Any]) -> Html:
     )
 
 
-def curves(metrics: Metrics, classes: int) -> Html:
-    """Loss, error, rate, speed and dead units over the epochs."""
-    if not metrics:
-        return paragraph("The run has no evaluation yet: there is nothing to draw.")
-
-    def column(name: str, factor: float = 1.0) -> list[float]:
-        return [factor * row.get(name, math.nan) for row in metrics]
-
-    epochs = column("epoch")
-    guess = Level(math.log(classes), f"guessing: ln {classes}")
-    both = (("training", SECOND, "train"), ("validation", FIRST, "val"))
-    loss = [Line(name, colour, column(f"{split}_loss")) for name, colour, split in both]
-    error = [Line(name, colour, column(f"{split}_top1_error", 100.0)) for name, colour, split in both]
-    dead = [name for name in metrics[0] if name.startswith("dead_")]
-    shades = [
-        Line(name.removeprefix("dead_"), _shade(number, len(dead)), column(name, 100.0))
-        for number, name in enumerate(dead)
-    ]
-    charts = [
-        report_charts.lines("loss", epochs, loss, level=guess),
-        report_charts.lines("top-1 error, per cent", epochs, error),
-        report_charts.lines("learning rate", epochs, [Line("", FIRST, column("learning_rate"))], log=True),
-        report_charts.lines("pictures per second", epochs, [Line("", FIRST, column("images_per_second"))]),
-    ]
-    if dead:
-        charts.append(report_charts.lines("units that never fire, per cent", epochs, shades, least=5.0))
-    best = min(metrics, key=_error)
-    caption = ""
-    if math.isfinite(_error(best)):
-        caption = (
-            f"The best validation error is {percentage(_error(best), 2)}, at epoch {best['epoch']:.4g}. "
-        )
-    caption += (
-        "Training errors are those of augmented pictures under dropout, measured as the weights change."
-    )
-    return figure(element("div", *charts, class_="charts"), caption)
-
-
-def _error(row: Mapping[str, float]) -> float:
-    """A row's validation error; what is not known is worse than all."""
-    error = row.get("val_top1_error", math.nan)
-    return error if math.isfinite(error) else math.inf
-
-
-def _shade(number: int, count: int) -> str:
-    """From light for the first layer to dark for the last."""
-    return f"color-mix(in oklab, var(--deep) {100 * number // max(count - 1, 1)}%, var(--shallow))"
-
-
 def errors(run: Run, found: Sequence[Evaluation]) -> Html:
     """What each evaluation measured, and the classes that fare worst."""
     if not found:
-        command = f"python -m alexnet_tf.evaluate --workdir {run.workdir}"
-        return paragraph(NOT_EVALUATED, code(command))
+        return _not_evaluated(run)
     rows = [
         (
-            one.protocol,
+            one.protocol + ("" if one.summary["data"] == run.data.spec else f", data {one.summary['data']}"),
             percentage(one.summary["top1_error"], 2),
             percentage(one.summary["top5_error"], 2),
             f"{one.summary['count']:,}",
-            one.summary["data"],
         )
         for one in found
     ]
-    head = ("protocol", "top-1 error", "top-5 error", "pictures", "data")
+    head = ("protocol", "top-1 error", "top-5 error", "pictures")
     parts = [table(head, rows, "Errors on validation pictures", numbers=(1, 2, 3))]
     classes = found[0].classes
     if classes:
@@ -164,7 +120,8 @@ def _class_table(classes: Sequence[ClassErrors], protocol: str) -> Html:
         )
         for row in shown
     ]
-    head = ("class", "pictures", "", "top-1 error", "top-5 error", "most often taken for")
+    gap = element("span", class_="meter")
+    head = ("class", "pictures", gap, "top-1 error", "top-5 error", "most often taken for")
     of = f"The {len(shown)} of {len(classes):,} classes" if len(shown) < len(classes) else "The classes"
     return table(head, rows, f"{of} with the largest error first; {protocol}", numbers=(1, 3, 4))
 
@@ -181,7 +138,7 @@ def _confused(row: ClassErrors) -> str:
 def confusion(run: Run, found: Sequence[Evaluation]) -> Html:
     """Which classes are taken for which: all of them, or of many the pairs most often confused."""
     if not found:
-        return paragraph(NOT_EVALUATED, code(f"python -m alexnet_tf.evaluate --workdir {run.workdir}"))
+        return _not_evaluated(run)
     one = found[0]
     totals = {row.name: row.count for row in one.classes}
     wrong = {pair: count for pair, count in one.pairs.items() if pair[0] != pair[1]}
@@ -231,6 +188,13 @@ def _matrix(one: Evaluation, totals: Mapping[str, int]) -> Html:
         f"{one.protocol}."
     )
     return figure(scrolling(inner, "the confusion matrix"), caption)
+
+
+def _not_evaluated(run: Run) -> Html:
+    return paragraph(
+        "No evaluation lies in the run folder yet. This writes one: ",
+        command(f"python -m alexnet_tf.evaluate --workdir {run.workdir}"),
+    )
 
 
 def _count(number: int, noun: str) -> str:

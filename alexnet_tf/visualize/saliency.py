@@ -86,7 +86,7 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
     """
     from alexnet_tf.visualize import overlays
 
-    cells = {TITLES[kind]: overlays.heat_maps(values) for kind, values in found.items()}
+    cells = {TITLES[kind]: overlays.cells(overlays.heat_maps(values)) for kind, values in found.items()}
     return overlays.figure(explained, cells, "Which pixels a class hangs on", line, warning)
 
 

@@ -16,7 +16,7 @@ MOMENTUM, LATE_MOMENTUM = 0.5, 0.8
 GAIN_UP, GAIN_DOWN, SMALLEST_GAIN = 0.2, 0.8, 0.01
 # Spread of the map at the start.
 START = 1e-4
-BISECTIONS = 60
+BISECTIONS, LARGEST_POWER = 60, 40.0
 
 
 def principal_components(points: np.ndarray, count: int) -> np.ndarray:
@@ -82,14 +82,16 @@ def affinities(points: np.ndarray, perplexity: float) -> np.ndarray:
     squared = squared_distances(points)
     n = len(squared)
     np.fill_diagonal(squared, np.inf)
-    squared -= squared.min(axis=1, keepdims=True)  # changes no share, keeps the exponentials from vanishing
+    # Neither changes a share: the one keeps the exponentials from vanishing, the other narrows the search.
+    squared -= squared.min(axis=1, keepdims=True)
     finite = np.where(np.isfinite(squared), squared, 0.0)
-    # The precision lies between these powers of two times one over the mean squared distance.
-    low, high = np.full(n, -40.0), np.full(n, 40.0)
-    scale = np.maximum(finite.sum(axis=1) / (n - 1), 1e-300)
+    mean = finite.sum(axis=1, keepdims=True) / (n - 1)
+    mean[mean == 0.0] = 1.0
+    squared, finite = squared / mean, finite / mean
+    low, high = np.full(n, -LARGEST_POWER), np.full(n, LARGEST_POWER)  # of two, the precision
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        precision = np.exp2(middle) / scale
+        precision = np.exp2(middle)
         weights = np.exp(-squared * precision[:, None])
         total = weights.sum(axis=1)
         entropy = np.log(total) + precision * (weights * finite).sum(axis=1) / total
