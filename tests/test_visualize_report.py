@@ -198,7 +198,7 @@ def test_a_run_without_checkpoint_evaluation_or_data_gets_a_report_that_says_so(
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     for words in (
         'class="warning">untrained',
-        "not yet trained.",
+        "it has no evaluation yet.",
         "there is nothing to draw",
         "python -m alexnet_tf.evaluate",
         "pictures cannot be read",

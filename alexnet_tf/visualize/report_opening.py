@@ -62,13 +62,14 @@ def _summary(run: Run, parameters: int, metrics: Metrics) -> str:
     recipe, data = run.recipe, run.data
     arch = variants.get(recipe.variant)
     data_name = "the built-in pictures" if data.kind == "synthetic" else data.spec
+    verb = "trained" if metrics else "to be trained"
     text = (
-        f"The network “{recipe.variant}” ({PATHS[arch.layout]}, {parameters:,} parameters), trained on "
+        f"The network “{recipe.variant}” ({PATHS[arch.layout]}, {parameters:,} parameters), {verb} on "
         f"{run.stats.count:,} pictures of {len(run.class_names):,} classes ({data_name}) after recipe "
         f"“{recipe.name}”"
     )
     if not metrics:
-        return f"{text}: not yet trained."
+        return f"{text}; it has no evaluation yet."
     last = metrics[-1]
     seconds = last.get("seconds", math.nan)
     duration = f" in {_duration(seconds)}" if math.isfinite(seconds) else ""
