@@ -141,7 +141,7 @@ def _draw_energy(axes: Axes, energy: Energy) -> None:
     axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")
     axes.set_title("energy on the object, per cent")
-    axes.legend(loc="upper right", ncols=3, fontsize=9)
+    axes.legend(loc="upper right", ncols=3, fontsize=9, handlelength=1.4, columnspacing=1.2)
 
 
 def _draw_likeness(axes: Axes, left: Randomised) -> None:
