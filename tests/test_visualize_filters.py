@@ -109,7 +109,7 @@ def test_a_picked_kernel_is_its_own_and_large(model):
     page = kernel_slices.figure("conv3", found, "", scaling="filter", units=[3])
     shown = np.asarray(page.axes[0].images[0].get_array())
     own = kernel_slices.to_unit(found[1].kernels)[..., 1]
-    times = (shown.shape[0] + 29) // 8  # two squares of three weights and a gap, less the last gap
+    times = round(kernel_slices.PICKED / 8)  # two squares in a row, each three weights and a gap
     corner = shown[: 3 * times : times, : 3 * times : times, 0]
     np.testing.assert_array_equal(corner, (own[..., 0] * 255 + 0.5).astype(np.uint8))
     assert page.axes[0].get_position().width * page.get_size_inches()[0] * 100 == pytest.approx(

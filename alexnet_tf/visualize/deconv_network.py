@@ -160,9 +160,4 @@ def _rule(layer: keras.Layer) -> Callable[[Any], Any]:
         return tf.custom_gradient(lambda x: (layer(x), tf.nn.relu))
     if isinstance(layer, (LocalResponseNormalization, SpatialResponseNormalization)):
         return tf.custom_gradient(lambda x: (layer(x), tf.identity))
-    return lambda x: layer(x, training=False) if _has_training(layer) else layer(x)
-
-
-def _has_training(layer: keras.Layer) -> bool:
-    """Whether a layer does something else in training, as dropout does."""
-    return bool(layer._call_has_training_arg)
+    return layer

@@ -59,7 +59,8 @@ def choose(run: Run, files: Sequence[str], count: int, option: str = "--image") 
       DataError: the run's data set is no longer where it was.
     """
     if len(files) > count:
-        raise UserError(f"{option}: a figure holds {count} pictures; received {len(files)}")
+        held = "1 picture" if count == 1 else f"{count} pictures"
+        raise UserError(f"{option}: a figure holds {held}; received {len(files)}")
     return from_files(run, files) if files else from_split(run, count)
 
 

@@ -112,7 +112,7 @@ def patches(images: np.ndarray, places: np.ndarray, field: Field, outside: float
       outside: stands where a field hangs over the picture's edge.
 
     Returns:
-      [N, side, side, 3] of the images' type; side that of a field, at most twice the picture's.
+      [N, side, side, 3] of the images' type, as large as a field.
     """
     border = field.size
     padded = np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)), constant_values=outside)
