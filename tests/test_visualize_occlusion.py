@@ -41,19 +41,20 @@ def test_the_probability_falls_as_if_asked_square_by_square():
     found = occlusion.drop(net, pictures, size=5, stride=4)  # 49 places: two batches a picture
     assert found.probability.shape == found.logit.shape == (2, 7, 7)
 
-    def answer(picture, label):
-        logits = np.asarray(net(picture[None]), np.float64)[0]
-        return np.exp(logits[label]) / np.exp(logits).sum(), logits[label]
+    def answers(batch, label):
+        logits = np.asarray(net(np.stack(batch)), np.float64)
+        return np.exp(logits[:, label]) / np.exp(logits).sum(axis=1), logits[:, label]
 
     for n, picture in enumerate(pictures):
+        covered = [picture]
+        for top in range(0, 28, 4):
+            for left in range(0, 28, 4):
+                copy = picture.copy()
+                copy[top : top + 5, left : left + 5] = 0
+                covered.append(copy)
         label = int(np.argmax(net(picture[None])))
-        for row in range(7):
-            for column in range(7):
-                covered = picture.copy()
-                covered[4 * row : 4 * row + 5, 4 * column : 4 * column + 5] = 0
-                falls = np.subtract(answer(picture, label), answer(covered, label))
-                measured = found.probability[n, row, column], found.logit[n, row, column]
-                np.testing.assert_allclose(measured, falls, rtol=0, atol=1e-5)
+        for measured, values in zip((found.probability, found.logit), answers(covered, label), strict=True):
+            np.testing.assert_allclose(measured[n].ravel(), values[0] - values[1:], rtol=0, atol=1e-5)
     assert np.abs(found.probability).max() > 1e-3
 
 
