@@ -88,7 +88,7 @@ def evaluate(
         rows = csv.writer(file)
         rows.writerow(["key", "label", "class1", "score1"])
         for number, ((key, true), answer) in enumerate(zip(keys, answers, strict=True)):
-            rows.writerow([key, true, answer, f"{0.5 + 0.01 * number:.6g}"])
+            rows.writerow([key, true, answer, f"{0.5 + 0.4 * number / len(keys):.6g}"])
     with open(out / "per_class.csv", "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(CLASS_COLUMNS)

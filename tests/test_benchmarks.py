@@ -6,9 +6,11 @@ import functools
 import pickle
 import time
 
+import numpy as np
 import pytest
+import small_towers
 
-from benchmarks import scaling, train_step, turns
+from benchmarks import explain, scaling, train_step, turns
 from pipelines.config import DataError
 
 
@@ -30,3 +32,20 @@ def test_turns_are_taken_and_timed():
 def test_a_contender_that_fails_is_named():
     with pytest.raises(DataError, match="broken: its process ended before its step"):
         turns.take({"broken": [functools.partial(int, "no number")]}, rounds=1, steps=1)
+
+
+@pytest.mark.parametrize("name", [*explain.ONE_PICTURE, *explain.MANY_PICTURES])
+def test_every_explanation_can_be_sent_to_a_process_and_takes_its_step(name, monkeypatch):
+    pixels = np.random.default_rng(0).normal(0, 1, (2, 32, 32, 3)).astype(np.float32)
+    monkeypatch.setattr(explain, "_network_and_pixels", lambda *_: (small_towers.network(), pixels))
+    make = pickle.loads(pickle.dumps(functools.partial(explain._make, None, name, 2)))
+    assert make.args == (None, name, 2)
+    make()()
+
+
+def test_explanations_are_reported_as_ratios(capsys):
+    names = ("passes", "activations", "vanilla", "batch", "peer", "nearest")
+    costs = {name: turns.Cost(number, 1.0) for number, name in enumerate(names, 1)}
+    figures = explain._report(costs, 64)
+    assert [figures["saliency_over_passes"], figures["peer_over_batch"]] == [3.0, 1.25]
+    assert "saliency / forward and backward: 3.00 (at most 2.5)" in capsys.readouterr().out

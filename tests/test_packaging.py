@@ -135,7 +135,7 @@ def test_quickstart_runs_the_public_commands_in_order():
     for seed in ("0", "1"):
         command = ["make", "-n", "quickstart", f"SEED={seed}", "VENV=missing"]
         shown[seed] = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    order = re.findall(r"-m ((?:alexnet_tf|pipelines)\.\w+(?: filters| curves)?)", shown["0"])
+    order = re.findall(r"-m ((?:alexnet_tf|pipelines)\.\w+(?: filters| curves| report)?)", shown["0"])
     assert order == [
         "alexnet_tf.train",
         "alexnet_tf.evaluate",
@@ -145,6 +145,7 @@ def test_quickstart_runs_the_public_commands_in_order():
         "alexnet_tf.predict",
         "alexnet_tf.visualize filters",
         "alexnet_tf.visualize curves",
+        "alexnet_tf.visualize report",
         "alexnet_tf.predict",
     ]
     assert "--workdir runs/quickstart " in shown["0"]

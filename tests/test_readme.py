@@ -6,9 +6,12 @@ import dataclasses
 import re
 from pathlib import Path
 
+import small_runs
+from matplotlib.figure import Figure
 from picture_model import brightness, encoded, running
 
 from alexnet_tf import recipe, variants
+from alexnet_tf.visualize.__main__ import METHODS
 from pipelines import samples, sources
 from pipelines.config import SOURCE_KINDS, DataConfig
 from serving.flags import Flags
@@ -85,3 +88,20 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     batch = next(iter(names["batches"]))
     assert batch["image"].shape == (64, 224, 224, 3)
     assert batch["mask"].numpy().sum() == 12  # one of two pictures a class is held out
+
+
+def test_every_method_is_in_the_table():
+    named = set(re.findall(r"^\| ([`\w, ]+) \|", section("What it has learnt"), re.MULTILINE)) - {"method"}
+    assert {method for cell in named for method in re.findall(r"`(\w+)`", cell)} == set(METHODS)
+    assert f"{len(METHODS)} methods" in section("Commands")
+
+
+def test_the_example_of_maps_runs(tmp_path, monkeypatch):
+    names = sources.open_source(DataConfig(spec="synthetic:24,12")).class_names
+    small_runs.create(tmp_path / "runs" / "quickstart", "synthetic:24,12", names)
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(compile(python_example("What it has learnt"), "README.md", "exec"), found)
+    assert found["maps"].shape == (4, 224, 224)
+    assert found["maps"].max() > 0
+    assert isinstance(found["page"], Figure)

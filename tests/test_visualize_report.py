@@ -75,11 +75,13 @@ def test_evaluations_are_read_with_readable_names_and_half_of_one_is_passed_over
     assert only.protocol == "centre crop, best checkpoint (step 40)"
     count = only.summary["count"]
     assert sum(only.pairs.values()) == count == len(report_runs.NAMES)
-    assert only.pairs["bird", report_runs.READABLE[1]] == 1
+    assert only.pairs["bird", "cat"] == 1
     assert [row.name for row in only.classes] == list(report_runs.READABLE)
     # Surest first: the last row of predictions.csv was given the highest probability.
     assert [mistake.position for mistake in only.mistakes] == [5, 4, 3, 2]
-    assert only.mistakes[0].probability == pytest.approx(0.55)
+    assert only.mistakes[0].probability == pytest.approx(0.5 + 0.4 * 5 / 6)
+    folder = only.mistakes[0].key.split("/")[-2]
+    assert only.mistakes[0].true_name == report_runs.READABLE[report_runs.NAMES.index(folder)]
 
 
 def test_the_plainest_evaluation_comes_first(made):
@@ -155,12 +157,25 @@ def test_a_thousand_classes_show_the_worst(tmp_path):
     report_runs.evaluate(run, "evaluation", keys, names=names, predicted=answers)
     found = report_numbers.evaluations(run, 12)
     errors, confusion = report_sections.errors(run, found), report_sections.confusion(run, found)
+    plain = re.compile(r'<span class="clip" title="[^"]*">([^<]*)</span>')
+    errors, confusion = plain.sub(r"\1", errors), plain.sub(r"\1", confusion)
     rows = re.findall(r'<th scope="row">([^<]*)</th>', errors)
     assert rows[1:3] == ["class 700", "class 020"]
     assert len(rows) == 1 + report_sections.MOST_CLASSES
     assert "The 20 of 1,000 classes" in errors
     pairs = re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td><td[^>]*>(\d+)</td>', confusion)
     assert pairs == [("class 700", "class 003", "2"), ("class 020", "class 005", "1")]
+
+
+def test_classes_that_people_call_the_same_are_not_taken_for_one(tmp_path):
+    names = ["n02012849", "n03126707"]
+    run = small_runs.create(tmp_path / "run", "synthetic", names, readable=["crane", "crane"])
+    keys = [("a", names[0]), ("b", names[0]), ("c", names[1]), ("d", names[1])]
+    report_runs.evaluate(run, "evaluation", keys, names=names, predicted=[names[1], *names, names[1]])
+    found = report_numbers.evaluations(run, 12)
+    matrix = report_sections.confusion(run, found)
+    assert re.findall(r">(\d+)</td>", matrix) == ["50", "50", "100"]
+    assert len(found[0].mistakes) == 1
 
 
 def test_the_matrix_holds_shares_of_the_true_class(made):

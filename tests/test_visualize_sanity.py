@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ import small_towers
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import network, pictures, sanity_measures
+from alexnet_tf.visualize import network, pictures, sanity, sanity_measures
 from pipelines.synthetic import SyntheticSource
 from pipelines.synthetic_shapes import SHAPES
 
@@ -23,6 +24,12 @@ def run(tmp_path_factory):
     return small_runs.create(tmp_path_factory.mktemp("sanity") / "run", "synthetic:12,12", NAMES)
 
 
+@pytest.fixture
+def small(run):
+    """The run as one whose network sees 32 pixels."""
+    return dataclasses.replace(run, data=dataclasses.replace(run.data, mean="channel", resize=36, crop=32))
+
+
 def test_energy_is_the_share_of_the_sum_on_the_mask():
     mask = np.zeros((2, 4, 4), bool)
     mask[:, :2] = True
@@ -31,6 +38,14 @@ def test_energy_is_the_share_of_the_sum_on_the_mask():
     maps[2] = 0
     found = sanity_measures.energy_on(mask[[0, 0, 0]], maps)
     np.testing.assert_allclose(found, [0.5, 0.75, np.nan])
+
+
+def test_boxes_hold_their_masks():
+    mask = np.zeros((2, 5, 6), bool)
+    mask[0, 1, 2] = mask[0, 3, 4] = True
+    expected = np.zeros((2, 5, 6), bool)
+    expected[0, 1:4, 2:5] = True
+    np.testing.assert_array_equal(sanity_measures.boxes(mask), expected)
 
 
 def test_rank_correlation_asks_for_order_alone():
@@ -101,10 +116,12 @@ def test_a_randomised_network_is_judged_by_its_maps_against_the_trained_ones():
             assert left.rank_correlation[name][0] == pytest.approx(1)
             assert left.similarity[name][0] == pytest.approx(1)
             assert left.rank_correlation[name][-1] < 0.9
+            pairs = sanity_measures.rank_correlation(left.maps[name][0], left.maps[name][0][[2, 0, 1]])
+            assert left.others[name] == pytest.approx(pairs.mean())
 
 
 def test_masks_lie_where_the_crops_objects_are(run):
-    shown = pictures.from_keys(run, "val", [0, 5])
+    shown = pictures.from_places(run, "val", [0, 5])
     found = sanity_measures.masks(run, shown.keys)
     source = SyntheticSource(run.data)
     for mask, key in zip(found, shown.keys, strict=True):
@@ -112,26 +129,26 @@ def test_masks_lie_where_the_crops_objects_are(run):
     assert 0.1 < found.mean() < 0.6
 
 
-def test_the_method_writes_its_page_and_its_numbers(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(network, "load", lambda run: (small_towers.network(12, 1, 224), ""))
-    monkeypatch.setattr(network, "initial", lambda run, seed: small_towers.network(12, 2, 224))
-    words = ["sanity", "--workdir", str(run.workdir), "--out", str(tmp_path), "--layer", "relu3"]
-    assert command.main([*words, "--pictures", "4", "--json"]) == 0
-    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+def test_the_method_writes_its_page_and_its_numbers(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(network, "load", lambda run: (small_towers.network(12, 1, 32), ""))
+    monkeypatch.setattr(network, "initial", lambda run, seed: small_towers.network(12, 2, 32))
+    figures = sanity.draw(small, tmp_path, pictures=4, layer="relu3")
     numbers = json.loads((tmp_path / "sanity.json").read_text())
-    assert numbers["energy_on_object"] == figures["energy_on_object"]
-    masks = sanity_measures.masks(run, pictures.from_keys(run, "val", range(4)).keys)
-    assert numbers["energy_on_object"]["uniform"] == pytest.approx(masks.mean())
-    shown = pictures.from_keys(run, "val", range(4))
+    assert numbers["energy"] == figures["energy"]
+    masks = sanity_measures.masks(small, pictures.from_places(small, "val", range(4)).keys)
+    energy = numbers["energy"]["object"]
+    assert energy["uniform"] == pytest.approx(masks.mean())
+    assert numbers["energy"]["box"]["uniform"] > energy["uniform"]
+    shown = pictures.from_places(small, "val", range(4))
     labels = np.array([NAMES.index(name) for name in shown.true_names])
-    net = small_towers.network(12, 1, 224)
+    net = small_towers.network(12, 1, 32)
     right = np.argmax(net(shown.pixels), axis=1) == labels
     assert numbers["right"] == right.sum()
     maps = sanity_measures.explainers("relu3")["vanilla"](
-        small_towers.network(12, 2, 224), shown.pixels, labels
+        small_towers.network(12, 2, 32), shown.pixels, labels
     )
     expected = sanity_measures.energy_on(masks, maps).mean()
-    assert numbers["energy_on_object"]["untrained"]["vanilla"] == pytest.approx(expected, rel=1e-3)
+    assert energy["untrained"]["vanilla"] == pytest.approx(expected, rel=1e-3)
     for name in ("sanity.png", "sanity.svg", "sanity.npz"):
         assert (tmp_path / name).stat().st_size > 1000
 

@@ -35,7 +35,7 @@ POWER = 1.3
 
 
 class Manner(NamedTuple):
-    """How pictures climb; what is zero is left out."""
+    """How pictures climb; what is zero has no effect."""
 
     first_step: float = FIRST_STEP
     noise: float = NOISE
@@ -212,12 +212,13 @@ def _strides(place: Window, side: int, steps: int, first: float, power: float) -
     """Gradients [N, S, S, 3] -> steps, whose typical size falls from `first` to 0 by half a cosine.
 
     A frequency's share is its own times the inverse frequency to the given power: the steepest way where
-    the low frequencies that pictures of the world are made of count as short.
+    the low frequencies that pictures of the world are made of count as short. Waves longer than the window
+    count as if they fitted into it.
     """
     import tensorflow as tf
 
     across = np.hypot(np.fft.fftfreq(side)[:, np.newaxis], np.fft.rfftfreq(side))
-    weights = (np.maximum(across, 1 / side) ** -power).astype(np.float32)
+    weights = (np.maximum(across, 1 / (place.end - place.first)) ** -power).astype(np.float32)
     down, right = place.slices
     taken = iter(range(steps))
 

@@ -7,6 +7,7 @@ bring; those that cross are the ones between towers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Pixels: the page, and the drawing's height with towers and without.
-SIDE, COLUMN, ROW_NAMES, TOP, LINE, HEAD, FOOT = 40, 162, 92, 72, 21, 34, 52
+SIDE, COLUMN, ROW_NAMES, TOP, LINE, GAP, HEAD, FOOT = 40, 162, 92, 72, 21, 8, 34, 52
 TWO_TOWERS, ONE_PATH = 470, 280
 # Pixels for the square root of a map's side, of a number of maps, and of a dense layer's units.
 SPACE, THICK, LONG = 12.5, 2.5, 3.6
@@ -63,7 +64,7 @@ def figure(network: keras.Model, line: str) -> Figure:
     rows = _rows(network, layers)
     drawing = TWO_TOWERS if any(stage.towers == 2 for stage in layers) else ONE_PATH
     width = 2 * SIDE + ROW_NAMES + COLUMN * (len(layers) + 1)
-    height = TOP + drawing + HEAD + LINE * len(rows) + FOOT
+    height = TOP + drawing + HEAD + LINE * len(rows) + GAP + FOOT
     with style.sheet(width, height) as page:
         axes = page.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
@@ -75,9 +76,8 @@ def figure(network: keras.Model, line: str) -> Figure:
         for column, stage in enumerate(layers):
             own = [crossing for crossing in found if crossing.target == stage.name]
             _draw_links(axes, stage, own, boxes[column], boxes[column + 1])
-        for column in boxes:
-            for box in column:
-                _draw_box(axes, box)
+        for box in itertools.chain.from_iterable(boxes):
+            _draw_box(axes, box)
         if drawing == TWO_TOWERS:
             _name_towers(axes, boxes)
         _write_table(axes, rows, height - TOP - drawing, width)
@@ -230,13 +230,14 @@ def _kernel(stage: Stage) -> str:
 
 def _write_table(axes: Axes, rows: Sequence[tuple[str, list[str]]], top: float, width: float) -> None:
     lines = [top - HEAD / 2, *(top - HEAD - LINE * (number + 0.7) for number in range(len(rows) - 1))]
+    lines[-COSTS:] = [y - GAP for y in lines[-COSTS:]]
     for number, (y, (name, words)) in enumerate(zip(lines, rows, strict=True)):
         axes.text(SIDE, y, name, fontsize=9.5, color=style.MUTED, va="center")
         size, weight = (9.5, "normal") if number else (12.0, "bold")
         for column, word in enumerate(words):
             x = SIDE + ROW_NAMES + COLUMN * (column + 0.5)
             axes.text(x, y, word, fontsize=size, weight=weight, ha="center", va="center")
-    for y in (top - HEAD, lines[-COSTS] + LINE / 2):
+    for y in (top - HEAD, lines[-COSTS] + (LINE + GAP) / 2):
         axes.plot([SIDE, width - SIDE], [y, y], color=style.RULE, lw=0.8)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
+    from alexnet_tf.visualize.feature_index import Index
 
 PROJECTIONS = ("tsne", "pca")
 SPLITS = {"val": "validation", "train": "training"}
@@ -95,28 +96,33 @@ def draw(
     trust = tsne.trustworthiness(features, place)
     shown = spread(len(positions), most_cells())
     cell = cell_side(len(shown))
-    thumbnails = thumbnails_of(run, split, positions[shown], cell - 2 * FRAME)
+    thumbnails = thumbnails_of(run, index, positions[shown], cell - 2 * FRAME)
     name = "t-SNE" if projection == "tsne" else "first two principal components"
     of = f"{name} of {len(positions)} {SPLITS[split]} pictures"
     line = f"{of}, trustworthiness {trust:.3f}; {style.subject(run)}"
     labels = index.labels[positions]
     page = figure(place, labels, run.readable_names, thumbnails, shown, line, warning)
     picture, numbers = style.save(page, out / "embedding.png"), out / "embedding.npz"
-    with replacing(numbers) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            coordinates=place,
-            labels=labels,
-            positions=positions,
-            keys=index.keys[positions],
-            classes=np.asarray(run.readable_names),
-        )
+    _save(numbers, place, index, positions, run.readable_names)
     return {
         "files": [str(picture), str(numbers)],
         "pictures": len(positions),
         "trustworthiness": trust,
         "warning": warning,
     }
+
+
+def _save(path: Path, place: np.ndarray, index: Index, positions: np.ndarray, names: Sequence[str]) -> None:
+    """Writes each point's place and what it is."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            coordinates=place,
+            labels=index.labels[positions],
+            positions=positions,
+            keys=index.keys[positions],
+            classes=np.asarray(names),
+        )
 
 
 def project(
@@ -172,19 +178,24 @@ def snap(place: np.ndarray, columns: int, rows: int) -> np.ndarray:
     return cells
 
 
-def thumbnails_of(run: Run, split: str, positions: np.ndarray, side: int) -> np.ndarray:
-    """The pictures at ascending places of a split, small: uint8 [n, side, side, 3].
+def thumbnails_of(run: Run, index: Index, positions: np.ndarray, side: int) -> np.ndarray:
+    """The pictures at ascending places of an index, small: uint8 [n, side, side, 3].
 
     Raises:
-      UserError, DataError: the data set is no longer where it was.
+      UserError: the data set has changed since the index was built.
+      DataError: it is no longer where it was.
     """
     import tensorflow as tf
     from PIL import Image
 
+    from alexnet_tf.visualize import feature_index
     from pipelines import preprocess
 
     small = []
-    for example in run.open_source().pick(split, positions.tolist()):
+    for position, example in zip(
+        positions.tolist(), run.open_source().pick(index.split, positions.tolist()), strict=True
+    ):
+        feature_index.check_same(run, [index.key(position)], [example.key])
         crop = preprocess.evaluation_crop(tf.constant(example.image_bytes), run.data).numpy()
         small.append(np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.LANCZOS)))
     return np.stack(small)

@@ -18,7 +18,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -108,6 +108,15 @@ def open_index(run: Run, network: keras.Model, split: str = "train") -> Index:
             if not folder.exists():
                 _build(run, network, split, identity, folder)
     return _read(folder, split)
+
+
+def check_same(run: Run, indexed: Sequence[str], read: Sequence[str]) -> None:
+    """Raises UserError when pictures, by their keys, are not those that were indexed any more."""
+    if list(indexed) != list(read):
+        raise UserError(
+            f"{run.data.spec}: not the pictures that were indexed any more; "
+            f"remove {run.workdir / FOLDER} to index them anew"
+        )
 
 
 def squared_norms(features: np.ndarray) -> np.ndarray:

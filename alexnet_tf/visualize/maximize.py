@@ -146,12 +146,13 @@ def maximise(
     shares = np.exp(values - values.max(axis=-1, keepdims=True))
     shares /= shares.sum(axis=-1, keepdims=True)
     own = np.arange(len(units)), np.asarray(units)
+    down, across = ascent.window(network, inner).slices
     greys = np.clip((pixels - low) / (np.asarray(high) - low) * 255.0 + 0.5, 0, 255).astype(np.uint8)
     return Maximised(
         layer,
         own[1],
         _names(network, inner, units),
-        greys[(slice(None), *ascent.window(network, inner).slices)],
+        greys[:, down, across],
         pixels,
         values[own],
         shares[own] if layer == LOGITS else np.zeros(0, np.float32),

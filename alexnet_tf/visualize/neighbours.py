@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options
 from alexnet_tf.visualize.feature_index import squared_norms
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from alexnet_tf.visualize.pictures import Pictures
 
 ROWS, NEAREST = 5, 6
-PICTURE, LONGEST = 160, 21  # pixels on the page, and letters below a picture
+PICTURE, LONGEST = 160, 20  # pixels on the page, and letters below a picture
 SPLIT = "train"
 # Queries that are compared in one product, and rows whose distances are computed exactly at a time.
 QUERIES_AT_ONCE, ROWS_AT_ONCE = 64, 1024
@@ -219,11 +218,7 @@ def _load(run: Run, positions: Sequence[int], keys: Sequence[str]) -> Pictures:
     from alexnet_tf.visualize import feature_index, pictures
 
     loaded = pictures.from_places(run, SPLIT, positions)
-    if list(loaded.keys) != list(keys):
-        raise UserError(
-            f"{run.data.spec}: not the pictures that were indexed any more; "
-            f"remove {run.workdir / feature_index.FOLDER} to index them anew"
-        )
+    feature_index.check_same(run, keys, loaded.keys)
     return loaded
 
 

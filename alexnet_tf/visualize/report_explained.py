@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import report_charts
 from alexnet_tf.visualize.report_charts import Line
-from alexnet_tf.visualize.report_html import Html, command, element, figure, image, join, paragraph, table
+from alexnet_tf.visualize.report_html import (
+    Html,
+    clipped,
+    command,
+    element,
+    figure,
+    image,
+    join,
+    paragraph,
+    table,
+)
 from pipelines.config import DataError
 
 if TYPE_CHECKING:
@@ -185,5 +195,5 @@ def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
 
 
 def _neighbour(picture: Html, name: str, distance: str, class_: str | None) -> Html:
-    words = element("figcaption", element("b", name, title=name), element("span", distance))
+    words = element("figcaption", element("b", clipped(name)), element("span", distance))
     return element("figure", picture, words, class_=class_)

@@ -137,6 +137,11 @@ def code(text: str) -> Html:
     return element("code", text)
 
 
+def clipped(name: Any) -> Html:
+    """A name that may be long: two lines of it are shown, and all of it when pointed at."""
+    return element("span", name, class_="clip", title=name)
+
+
 def command(text: str) -> Html:
     """A command to type, whose lines end between words only."""
     words = [element("span", word) for word in text.split(" ")]

@@ -19,10 +19,15 @@ from alexnet_tf.run_record import Run
 
 
 class ClassErrors(NamedTuple):
-    """One class of an evaluation; errors are shares of its pictures, NaN where there are none."""
+    """One class of an evaluation; errors are shares of its pictures, NaN where there are none.
 
+    `identifier` is what the data call the class; `name` and `confused_with` are words, and two classes
+    may have the same.
+    """
+
+    identifier: str
     name: str
-    count: int
+    examples: int
     top1_error: float
     top5_error: float
     confused_with: str
@@ -46,7 +51,7 @@ class Evaluation(NamedTuple):
       folder: where it lies.
       summary: its summary.json.
       classes: per_class.csv, in the order of the labels.
-      pairs: how many pictures of class [0] were taken for class [1], by readable name, right ones too.
+      pairs: how many pictures of class [0] were taken for class [1], by identifier, right ones too.
       mistakes: the mistakes that the network was surest of, the surest first.
     """
 
@@ -79,6 +84,7 @@ def _read(run: Run, path: Path, most_mistakes: int) -> Evaluation:
     words = dict(zip(run.class_names, run.readable_names, strict=True))
     classes = tuple(
         ClassErrors(
+            row["class"],
             words.get(row["class"], row["class"]),
             int(row["count"]),
             _share(row["top1_error"]),
@@ -91,10 +97,11 @@ def _read(run: Run, path: Path, most_mistakes: int) -> Evaluation:
     pairs: collections.Counter[tuple[str, str]] = collections.Counter()
     mistakes = []
     for position, row in enumerate(_rows(path.with_name(PREDICTIONS_FILE))):
-        true, predicted = (words.get(row[name], row[name]) for name in ("label", "class1"))
-        pairs[true, predicted] += 1
-        if row["label"] != row["class1"]:
-            mistakes.append(Mistake(float(row["score1"]), position, row["key"], true, predicted))
+        pair = row["label"], row["class1"]
+        pairs[pair] += 1
+        if pair[0] != pair[1]:
+            names = (words.get(identifier, identifier) for identifier in pair)
+            mistakes.append(Mistake(float(row["score1"]), position, row["key"], *names))
     mistakes.sort(key=lambda mistake: (-mistake.probability, mistake.position))
     return Evaluation(path.parent, summary, classes, dict(pairs), tuple(mistakes[:most_mistakes]))
 

@@ -10,7 +10,7 @@ import numpy as np
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import filters
 from alexnet_tf.visualize.report_charts import percentage
-from alexnet_tf.visualize.report_html import Html, element, figure, image, paragraph, table
+from alexnet_tf.visualize.report_html import Html, clipped, element, figure, image, paragraph, table
 from alexnet_tf.visualize.report_numbers import Evaluation, Mistake
 from pipelines.config import DataError
 
@@ -67,7 +67,10 @@ def mistakes(run: Run, found: Sequence[Evaluation]) -> Html:
     )
     shown = _pictures_of(run, own) if own.summary["data"] == run.data.spec else None
     if shown is None:
-        rows = [(m.true_name, m.predicted_name, percentage(m.probability), m.key) for m in own.mistakes]
+        rows = [
+            (clipped(m.true_name), clipped(m.predicted_name), percentage(m.probability), m.key)
+            for m in own.mistakes
+        ]
         return table(("true class", "taken for", "probability", "picture"), rows, caption, numbers=(2,))
     cells = [_mistake(picture, mistake) for picture, mistake in zip(shown, own.mistakes, strict=True)]
     return figure(element("div", *cells, class_="mistakes"), caption)
@@ -92,8 +95,8 @@ def _mistake(picture: np.ndarray, mistake: Mistake) -> Html:
         image(picture, said),
         element(
             "figcaption",
-            element("b", mistake.true_name),
-            element("span", f"taken for {mistake.predicted_name}", class_="wrong"),
+            element("b", clipped(mistake.true_name)),
+            element("span", clipped(f"taken for {mistake.predicted_name}"), class_="wrong"),
             element("span", percentage(mistake.probability)),
             title=mistake.key,
         ),

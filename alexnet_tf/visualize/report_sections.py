@@ -11,6 +11,7 @@ from alexnet_tf.visualize import report_recipe
 from alexnet_tf.visualize.report_charts import percentage
 from alexnet_tf.visualize.report_html import (
     Html,
+    clipped,
     code,
     command,
     element,
@@ -111,8 +112,8 @@ def _class_table(classes: Sequence[ClassErrors], protocol: str) -> Html:
     largest = max((row.top1_error for row in shown if math.isfinite(row.top1_error)), default=0.0)
     rows = [
         (
-            row.name,
-            f"{row.count:,}",
+            clipped(row.name),
+            f"{row.examples:,}",
             _meter(row.top1_error, largest),
             percentage(row.top1_error),
             percentage(row.top5_error),
@@ -131,8 +132,8 @@ def _meter(share: float, largest: float) -> Html:
     return element("span", element("i", style=f"width:{width:.1f}%"), class_="meter", aria_hidden="true")
 
 
-def _confused(row: ClassErrors) -> str:
-    return f"{row.confused_with} ({row.confused_count})" if row.confused_count else "–"
+def _confused(row: ClassErrors) -> Html | str:
+    return clipped(f"{row.confused_with} ({row.confused_count})") if row.confused_count else "–"
 
 
 def confusion(run: Run, found: Sequence[Evaluation]) -> Html:
@@ -140,45 +141,45 @@ def confusion(run: Run, found: Sequence[Evaluation]) -> Html:
     if not found:
         return _not_evaluated(run)
     one = found[0]
-    totals = {row.name: row.count for row in one.classes}
+    rows = {row.identifier: row for row in one.classes}
     wrong = {pair: count for pair, count in one.pairs.items() if pair[0] != pair[1]}
-    order = sorted(wrong, key=lambda pair: (-wrong[pair] / max(totals.get(pair[0], 1), 1), pair))
-    if not order:
+    if not wrong:
         return paragraph("No class was taken for another.")
-    if len(totals) <= MOST_IN_MATRIX:
-        return _matrix(one, totals)
-    rows = [
+    if len(rows) <= MOST_IN_MATRIX:
+        return _matrix(one)
+    shares = {pair: count / rows[pair[0]].examples for pair, count in wrong.items()}
+    cells = [
         (
-            true,
-            predicted,
+            clipped(rows[true].name),
+            clipped(rows[predicted].name),
             f"{wrong[true, predicted]:,}",
-            percentage(wrong[true, predicted] / max(totals.get(true, 1), 1)),
+            percentage(shares[true, predicted]),
         )
-        for true, predicted in order[:MOST_PAIRS]
+        for true, predicted in sorted(wrong, key=lambda pair: (-shares[pair], -wrong[pair]))[:MOST_PAIRS]
     ]
     caption = f"The pairs most often confused, by share of the true class; {one.protocol}"
-    return table(("true class", "taken for", "pictures", "share"), rows, caption, numbers=(2, 3))
+    return table(("true class", "taken for", "pictures", "share"), cells, caption, numbers=(2, 3))
 
 
-def _matrix(one: Evaluation, totals: Mapping[str, int]) -> Html:
+def _matrix(one: Evaluation) -> Html:
     """The confusion matrix in per cent of the true class, darker the larger."""
 
-    def cell(true: str, predicted: str) -> Html:
-        share = one.pairs.get((true, predicted), 0) / max(totals[true], 1)
-        if not share:
+    def cell(true: ClassErrors, predicted: ClassErrors) -> Html:
+        count = one.pairs.get((true.identifier, predicted.identifier), 0)
+        if not count:
             return element("td")
-        kind = "right" if true == predicted else "wrong"
-        said = f"{true} taken for {predicted}: {percentage(share)}"
+        share = count / true.examples
+        kind = "right" if true is predicted else "wrong"
+        said = f"{true.name} taken for {predicted.name}: {percentage(share)}"
         tone = "strong" if share > 0.5 else None
         classes = f"{kind} {tone}" if tone else kind
         return element("td", f"{100 * share:.3g}", style=f"--share:{share:.3f}", class_=classes, title=said)
 
-    names = list(totals)
     corner = element("td", class_="corner")
-    head = [element("th", element("span", name), scope="col") for name in names]
+    head = [element("th", element("span", row.name), scope="col") for row in one.classes]
     body = [
-        element("tr", element("th", name, scope="row"), *(cell(name, other) for other in names))
-        for name in names
+        element("tr", element("th", row.name, scope="row"), *(cell(row, other) for other in one.classes))
+        for row in one.classes
     ]
     inner = element(
         "table", element("thead", element("tr", corner, *head)), element("tbody", *body), class_="matrix"

@@ -68,7 +68,7 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
         raise UserError(f"--pictures: 1 or more; received {pictures}")
     sanity_measures.check_data(run)
     count = min(pictures, run.open_source().count("val"))
-    shown = chosen.from_keys(run, "val", range(count))
+    shown = chosen.from_places(run, "val", range(count))
     masks = sanity_measures.masks(run, shown.keys)
     labels = np.array([run.readable_names.index(name) for name in shown.true_names])
     trained, warning = network.load(run)
@@ -81,18 +81,19 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
     line = (
         f"{right} of {count} pictures named correctly; Grad-CAM and LayerCAM of {layer}; {style.subject(run)}"
     )
-    page = figure(energy, left, shown, line, warning)
+    page = figure(energy["object"], left, shown, line, warning)
     files = [style.save(page, out / f"sanity.{form}") for form in ("png", "svg")]
     numbers = {
         "pictures": count,
         "right": right,
         "layer": layer,
-        "energy_on_object": energy._asdict(),
+        "energy": {region: found._asdict() for region, found in energy.items()},
         "randomised": {
             "pictures": min(count, RANDOMISED_PICTURES),
             "layers": list(left.layers),
             "rank_correlation": left.rank_correlation,
             "similarity": left.similarity,
+            "rank_correlation_of_different_pictures": left.others,
         },
     }
     files += [out / "sanity.json", out / "sanity.npz"]
@@ -139,30 +140,29 @@ def _draw_energy(axes: Axes, energy: Energy) -> None:
     axes.set_xticks(places, [NAMES[name] for name in energy.trained])
     axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")
-    axes.set_title("energy on the object, per cent", pad=26)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=3, fontsize=9, borderaxespad=0)
+    axes.set_title("energy on the object, per cent")
+    axes.legend(loc="upper right", ncols=3, fontsize=9, handlelength=1.4, columnspacing=1.2)
 
 
 def _draw_likeness(axes: Axes, left: Randomised) -> None:
-    """Lines: the rank correlation solid, the structural similarity dashed, over the layers."""
+    """Lines a kind over the layers: rank correlation, structural similarity, and what any two maps share."""
     from alexnet_tf.visualize import style
 
     places = range(len(left.layers))
     for name, colour in zip(left.maps, (style.FIRST, style.SECOND), strict=True):
-        kind = NAMES[name]
-        axes.plot(
-            places, _numbers(left.rank_correlation[name]), color=colour, marker="o", markersize=4,
-            label=f"{kind}, rank correlation",
-        )  # fmt: skip
-        axes.plot(
-            places, _numbers(left.similarity[name]), color=colour, linestyle=":", label=f"{kind}, similarity"
-        )
+        kind, ranks, likeness = NAMES[name], left.rank_correlation[name], left.similarity[name]
+        line: dict[str, Any] = {"color": colour, "linewidth": 1.6}
+        axes.plot(places, _numbers(ranks), **line, marker="o", ms=4, label=f"{kind}: rank correlation")
+        axes.plot(places, _numbers(likeness), **line, linestyle=":", label=f"{kind}: structural similarity")
+        shared = _numbers([left.others[name]] * len(places))
+        line["linewidth"] = 0.9
+        axes.plot(places, shared, **line, linestyle="--", label=f"{kind}: other pictures")
     axes.axhline(0, color=style.MUTED, linewidth=0.8)
     axes.set_xticks(places, ["none", *left.layers[1:]])
-    axes.set_ylim(min(-0.25, axes.get_ylim()[0]), 1.05)
-    axes.set_xlabel("weights random from fc8 down to", labelpad=6)
-    axes.set_title("likeness to the trained network's maps", pad=26)
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=4, fontsize=9, borderaxespad=0)
+    axes.set_ylim(-0.25, 1.05)
+    axes.set_xlabel("weights random from the last layer down to", labelpad=6)
+    axes.set_title("likeness to the trained network's maps")
+    axes.legend(loc="upper right", ncols=2, fontsize=9)
 
 
 def _draw_maps(page: Figure, left: Randomised, shown: Pictures, width: int, height: int) -> None:
@@ -194,5 +194,5 @@ def _draw_maps(page: Figure, left: Randomised, shown: Pictures, width: int, heig
 
 
 def _numbers(values: Iterable[float | None]) -> list[float]:
-    """nan for None, which no drawing shows."""
+    """None as nan, which no drawing shows."""
     return [math.nan if value is None else value for value in values]

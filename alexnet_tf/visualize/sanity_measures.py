@@ -1,9 +1,9 @@
 """Whether maps can be believed: do they lie on the object, do they hang on the weights?
 
-Two measures. The energy on the object: the share of a map's sum that lies on the object's mask, the
-energy-based pointing game (Wang and others 2020). And what is left of a map once weights are
-random, from the last layer down to the first: a map that stays explains the picture, not the network
-(Adebayo and others 2018, section 3).
+Two measures. The energy on the object: the share of a map's sum that lies on the object's mask, or in
+the box around it, which is the energy-based pointing game (Wang and others 2020). And what is left of a
+map once weights are random, from the last layer down to the first: a map that stays explains the picture,
+not the network (Adebayo and others 2018, section 3).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Explain = Callable[["keras.Model", np.ndarray, np.ndarray], np.ndarray]
 
 
 class Energy(NamedTuple):
-    """Mean shares of maps on the object; None where no map counts.
+    """Mean shares of maps' sums in a region, the object or its box; None where no map counts.
 
     Attributes:
       trained: of the trained network, pictures named correctly.
       untrained: of the network with random weights, all pictures.
-      uniform: of a map that is the same everywhere: the mask's share of the area, all pictures.
+      uniform: of a map that is the same everywhere: the region's share of the area, all pictures.
     """
 
     trained: dict[str, float | None]
@@ -50,12 +50,15 @@ class Randomised(NamedTuple):
       layers: `trained`, then names of layers.
       maps: by kind, float32 [layers, N, S, S].
       rank_correlation, similarity: by kind, the mean over pictures against `trained`, a value a layer.
+      others: by kind, the mean rank correlation of `trained` maps of different pictures: what maps have in
+        common whatever they explain, such as a dark margin.
     """
 
     layers: tuple[str, ...]
     maps: dict[str, np.ndarray]
     rank_correlation: dict[str, list[float | None]]
     similarity: dict[str, list[float | None]]
+    others: dict[str, float | None]
 
 
 def explainers(layer: str) -> dict[str, Explain]:
@@ -101,6 +104,16 @@ def masks(run: Run, keys: tuple[str, ...]) -> np.ndarray:
     return np.stack(found)
 
 
+def boxes(masks: np.ndarray) -> np.ndarray:
+    """The upright box around each mask bool [N, S, S], of the same shape; none around an empty one."""
+    found = np.zeros_like(masks)
+    for box, mask in zip(found, masks, strict=True):
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        if len(rows):
+            box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
+    return found
+
+
 def energy_on(masks: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """Share of each map's sum that lies on its mask; nan for a map of zeros.
 
@@ -125,8 +138,8 @@ def energies(
     labels: np.ndarray,
     masks: np.ndarray,
     layer: str = LAYER,
-) -> tuple[Energy, int]:
-    """Energy on the objects by kind of map, and how many pictures the trained network names correctly.
+) -> tuple[dict[str, Energy], int]:
+    """Energy by region and kind of map, and how many pictures the trained network names correctly.
 
     Args:
       trained, fresh: the network, and the same with random weights.
@@ -134,13 +147,22 @@ def energies(
       labels: int [N], the true classes, which the maps explain.
       masks: bool [N, S, S].
       layer: whose maps Grad-CAM and LayerCAM weigh.
+
+    Returns:
+      By region, `object` and `box`, the mean shares, and the number of pictures.
     """
     from alexnet_tf.visualize import saliency
 
     right = saliency.best_classes(trained, pixels) == labels
-    of_trained = _shares(trained, pixels[right], labels[right], masks[right], layer)
-    of_fresh = _shares(fresh, pixels, labels, masks, layer)
-    return Energy(of_trained, of_fresh, float(masks.mean())), int(right.sum())
+    regions = {"object": masks, "box": boxes(masks)}
+    of_right = {name: region[right] for name, region in regions.items()}
+    of_trained = _shares(trained, pixels[right], labels[right], of_right, layer)
+    of_fresh = _shares(fresh, pixels, labels, regions, layer)
+    found = {
+        name: Energy(of_trained[name], of_fresh[name], float(region.mean()))
+        for name, region in regions.items()
+    }
+    return found, int(right.sum())
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -194,7 +216,13 @@ def randomise(
         for name, of in explain.items():
             maps[name].append(of(trained, pixels, labels))
     stages = {name: np.stack(found) for name, found in maps.items()}
-    return Randomised(tuple(layers), stages, _alike(rank_correlation, stages), _alike(similarity, stages))
+    others = {
+        name: _mean(rank_correlation(found[0], np.roll(found[0], 1, axis=0))) if len(pixels) > 1 else None
+        for name, found in stages.items()
+    }
+    return Randomised(
+        tuple(layers), stages, _alike(rank_correlation, stages), _alike(similarity, stages), others
+    )
 
 
 def cascade(network: keras.Model, fresh: keras.Model) -> Iterator[str]:
@@ -220,13 +248,20 @@ def cascade(network: keras.Model, fresh: keras.Model) -> Iterator[str]:
 
 
 def _shares(
-    network: keras.Model, pixels: np.ndarray, labels: np.ndarray, masks: np.ndarray, layer: str
-) -> dict[str, float | None]:
-    """Mean energy on the objects by kind of map; None where no map counts."""
+    network: keras.Model,
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    regions: dict[str, np.ndarray],
+    layer: str,
+) -> dict[str, dict[str, float | None]]:
+    """By region, the mean energy by kind of map; None where no map counts."""
     if not len(pixels):
-        return dict.fromkeys(explainers(layer))
-    found = {name: explain(network, pixels, labels) for name, explain in explainers(layer).items()}
-    return {name: _mean(energy_on(masks, maps)) for name, maps in found.items()}
+        return {name: dict.fromkeys(explainers(layer)) for name in regions}
+    maps = {kind: explain(network, pixels, labels) for kind, explain in explainers(layer).items()}
+    return {
+        name: {kind: _mean(energy_on(region, found)) for kind, found in maps.items()}
+        for name, region in regions.items()
+    }
 
 
 def _alike(

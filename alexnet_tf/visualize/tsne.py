@@ -57,7 +57,7 @@ def tsne(points: np.ndarray, *, perplexity: float = 30.0, steps: int = 750, seed
         return np.pad(principal_components(points, 2), ((0, 0), (0, 2)))[:, :2]
     joint = affinities(points, min(perplexity, (n - 1) / 3)).astype(np.float32)
     start = principal_components(points, 2)
-    noise = np.random.default_rng(seed).normal(0.0, 0.01, (n, 2))
+    noise = np.random.default_rng(seed % 2**32).normal(0.0, 0.01, (n, 2))
     place = np.zeros((n, 2))
     place[:, : start.shape[1]] = start / max(float(start[:, 0].std()), 1e-12)
     place = (START * (place + noise)).astype(np.float32)
