@@ -105,7 +105,7 @@ def test_without_relu_and_normalisation_it_is_the_gradient_times_the_activation(
     x = keras.Input((16, 16, 3))
     y = layers.MaxPooling2D(3, 2)(layers.Conv2D(4, 3, kernel_initializer=initial)(x))
     y = TwoGroupConv2D(6, 3, padding=1, name="conv2", kernel_initializer=initial)(y)
-    model = keras.Model(x, layers.Dense(3, name="fc8")(layers.Flatten()(y)))
+    model = keras.Model(x, layers.Dense(3, name="fc8", kernel_initializer=initial)(layers.Flatten()(y)))
     pixels = tf.constant(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), tf.float32)
     for name, unit in (("conv2", 4), ("fc8", 1)):
         with tf.GradientTape() as tape:

@@ -125,6 +125,24 @@ def test_picked_kernels_of_conv1_are_in_colour():
     assert [text.get_text() for text in page.texts][2:] == ["kernel 4", "tower b", "kernel 1", "tower a"]
 
 
+def test_one_tower_s_conv1_is_in_colour_too(run, tmp_path, monkeypatch):
+    pixels = keras.Input((32, 32, 3))
+    initial = keras.initializers.RandomNormal(0, 1, 2)
+    maps = [layers.Conv2D(18, 11, name=f"conv1_{t}", kernel_initializer=initial)(pixels) for t in "ab"]
+    first = keras.Model(pixels, maps)
+    monkeypatch.setattr(network, "load", lambda run: (first, ""))
+    assert command.main(words(run, tmp_path, "--layer", "conv1_b")) == 0
+    own = np.asarray(first.get_layer("conv1_b").kernel)
+    with np.load(tmp_path / "out" / "filters.npz") as numbers:
+        np.testing.assert_array_equal(numbers["kernels"], own)
+        assert numbers["towers"].tolist() == ["tower b"]
+    sheet = filters.tile(filters.unit_kernels(own))
+    with Image.open(tmp_path / "out" / "filters.png") as picture:
+        page = np.asarray(picture.convert("RGB"))
+    shown = page[filters.TOP : filters.TOP + len(sheet), filters.LEFT : filters.LEFT + sheet.shape[1]]
+    np.testing.assert_array_equal(shown, sheet)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

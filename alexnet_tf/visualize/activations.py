@@ -216,7 +216,7 @@ def _block(grey: np.ndarray) -> tuple[np.ndarray, int, int]:
         block = np.kron(squares.reshape(-1, per_row), np.ones((side, side)))
         return _to_colours(block), side, per_row
     high, wide, count = grey.shape
-    times = max(1, round(MAP / max(high, wide)))
+    times = max(1, MAP // max(high, wide))
     pitch_y, pitch_x = high * times + GAP, wide * times + GAP
     per_row = max(1, min(PER_ROW, (WIDEST + GAP) // pitch_x))
     sheet = np.ones((-(-count // per_row) * pitch_y - GAP, min(count, per_row) * pitch_x - GAP), np.float32)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options, top_patches
 from alexnet_tf.visualize.deconv_network import project
@@ -102,17 +103,11 @@ def draw(
       UserError: no such layer or unit, too many units, or fewer than one picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.errors import UserError
     from alexnet_tf.progress import scan_progress
-    from alexnet_tf.visualize import graph, network, style
+    from alexnet_tf.visualize import network, style
 
     trained, warning = network.load(run)
-    width = sum(part.output.shape[-1] for part in graph.parts(trained, layer))
-    options.check_units(list(units), layer, width)
-    if len(units) > MOST_UNITS:
-        raise UserError(f"--units: a figure holds {MOST_UNITS}; received {len(units)}")
-    if pictures is not None and pictures < 1:
-        raise UserError(f"--pictures must be 1 or more; received {pictures}")
+    _check(trained, layer, units, pictures)
     found = top_patches.over_run(
         run, trained, layer, split, count=PICTURES, most=pictures, progress=scan_progress
     )
@@ -140,6 +135,18 @@ def draw(
         "never_fire": silent,
         "warning": warning,
     }
+
+
+def _check(trained: keras.Model, layer: str, units: Sequence[int], pictures: int | None) -> None:
+    """Raises UserError for what cannot be drawn, before the pictures are looked at."""
+    from alexnet_tf.visualize import graph
+
+    width = sum(part.output.shape[-1] for part in graph.parts(trained, layer))
+    options.check_units(list(units), layer, width)
+    if len(units) > MOST_UNITS:
+        raise UserError(f"--units: a figure holds {MOST_UNITS}; received {len(units)}")
+    if pictures is not None and pictures < 1:
+        raise UserError(f"--pictures must be 1 or more; received {pictures}")
 
 
 def spread(weakest: np.ndarray, count: int = SHOWN_UNITS) -> list[int]:

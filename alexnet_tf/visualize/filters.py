@@ -21,6 +21,7 @@ from alexnet_tf.visualize import options
 from pipelines.files import replacing
 
 if TYPE_CHECKING:
+    import keras
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
@@ -66,22 +67,10 @@ def draw(
     Raises:
       UserError: no such convolution or kernel, or more kernels than a page holds.
     """
-    from alexnet_tf import model
-    from alexnet_tf.visualize import kernel_slices, network, style
+    from alexnet_tf.visualize import network, style
 
     trained, warning = network.load(run)
-    labels = tower_labels(run.recipe.variant)
-    if layer == FIRST:
-        kernels, subject = model.conv1_kernels(trained), style.subject(run)
-        check_picked(units, layer, kernels.shape[-1])
-        page = figure(kernels, labels, subject, scaling=scaling, units=units, warning=warning)
-    else:
-        found = kernel_slices.banks(trained, layer, labels)
-        kernels, labels = np.concatenate([bank.kernels for bank in found], -1), tuple(b.tower for b in found)
-        check_picked(units, layer, kernels.shape[-1])
-        page = kernel_slices.figure(
-            layer, found, style.subject(run), scaling=scaling, units=units, warning=warning
-        )
+    page, kernels, labels = _page_of(run, trained, layer, units, scaling, warning)
     picture, numbers = style.save(page, out / "filters.png"), out / "filters.npz"
     with replacing(numbers) as temporary, open(temporary, "wb") as file:
         np.savez(file, kernels=kernels, towers=np.asarray(labels), scaling=np.asarray(scaling))
@@ -96,6 +85,30 @@ def draw(
     }
 
 
+def _page_of(
+    run: Run, trained: keras.Model, layer: str, units: Sequence[int], scaling: str, warning: str
+) -> tuple[Figure, np.ndarray, tuple[str, ...]]:
+    """The page, all kernels of the layer and the names of its towers."""
+    from alexnet_tf import model
+    from alexnet_tf.visualize import graph, kernel_slices, style
+
+    labels, subject = tower_labels(run.recipe.variant), style.subject(run)
+    shown: dict[str, Any] = {"scaling": scaling, "units": units, "warning": warning}
+    if layer in (FIRST, *(FIRST + tower for tower in graph.TOWERS)):
+        if layer == FIRST:
+            kernels = model.conv1_kernels(trained)
+        else:
+            kernels = np.asarray(graph.parts(trained, layer)[0].kernel)
+            labels = (f"tower {layer[-1]}",)
+        check_picked(units, layer, kernels.shape[-1])
+        return figure(kernels, labels, subject, layer=layer, **shown), kernels, labels
+    found = kernel_slices.banks(trained, layer, labels)
+    kernels = np.concatenate([bank.kernels for bank in found], axis=-1)
+    check_picked(units, layer, kernels.shape[-1])
+    page = kernel_slices.figure(layer, found, subject, **shown)
+    return page, kernels, tuple(bank.tower for bank in found)
+
+
 def check_picked(units: Sequence[int], layer: str, width: int) -> None:
     """Raises UserError for numbers of kernels that there are not, or more than a page holds."""
     options.check_units(list(units), layer, width)
@@ -108,6 +121,7 @@ def figure(
     labels: tuple[str, ...],
     line: str,
     *,
+    layer: str = FIRST,
     scaling: str = "joint",
     units: Sequence[int] = (),
     warning: str = "",
@@ -118,6 +132,7 @@ def figure(
       kernels: [11, 11, 3, n].
       labels: names of the towers, the kernels' equal shares in order.
       line: stands at the end of the line below the title.
+      layer: `conv1`, or one tower's.
       scaling: `joint` or `filter`.
       units: numbers of kernels; none shows all.
       warning: across the foot; empty for none.
@@ -129,14 +144,14 @@ def figure(
         share = len(scaled) // len(labels)
         cells = [grid.Cell(scaled[unit], (f"kernel {unit}", labels[unit // share])) for unit in units]
         rows = [cells[start : start + PICKED_IN_ROW] for start in range(0, len(cells), PICKED_IN_ROW)]
-        heading = f"{len(units)} of the {len(scaled)} kernels of conv1"
+        heading = f"{len(units)} of the {len(scaled)} kernels of {layer}"
         size = PICKED_MAGNIFICATION * kernels.shape[0]
         return grid.draw(
             rows, heading, _describe(kernels, line, scaling), size=size, warning=warning, smooth=False
         )
     with style.sheet(*_page(len(scaled), len(labels))) as page:
         _lay_out(page, scaled, labels)
-        heading = f"The {len(scaled)} kernels of conv1"
+        heading = f"The {len(scaled)} kernels of {layer}"
         style.title(page, heading, _describe(kernels, line, scaling), LEFT / _page(len(scaled), 1)[0])
         style.warn(page, warning)
     return page

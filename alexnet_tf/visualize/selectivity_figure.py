@@ -17,7 +17,7 @@ BINS = 20
 # Pixels: margins, a histogram, room between histograms, the kernels' rows and their places.
 LEFT, RIGHT, TOP, HISTOGRAM, BETWEEN, FOOT = 66, 30, 112, 230, 96, 44
 KERNELS_TOP, TOWER_NAME, MAGNIFICATION, COLUMNS = 62, 34, 4, 24
-HEADROOM = 1.4  # above the highest bar, for the legend
+HEADROOM = 1.5  # above the highest bar, for the legend
 TITLES = {
     "colour": "colour: share of energy off the grey axis",
     "orientation": "orientation: 1 − circular variance",
@@ -110,12 +110,13 @@ def _draw_histogram(axes: Axes, name: str, towers: dict[str, np.ndarray], summar
             selectivity.RANDOM_COLOUR, ymax=1 / HEADROOM, color=style.MUTED, linewidth=1, linestyle=":"
         )
         axes.text(
-            selectivity.RANDOM_COLOUR + 0.01,
-            highest * 0.98,
-            "random\nweights",
+            selectivity.RANDOM_COLOUR,
+            highest * 1.02,
+            "random weights",
             fontsize=9,
             color=style.MUTED,
-            va="top",
+            ha="center",
+            va="bottom",
         )
     axes.set(xlim=(0, 1), ylim=(0, highest * HEADROOM), ylabel="kernels")
     axes.set_xlabel(TITLES[name])
