@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_tf.visualize import filters, grid, options, panels, pictures
-from pipelines.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -83,8 +82,7 @@ def draw(
     files = [out / "activations.png", out / "activations.npz"]
     page = figure(found, names, layer, picture, style.subject(run), scaling, units, warning)
     style.save(page, files[0])
-    with replacing(files[1]) as temporary, open(temporary, "wb") as file:
-        np.savez(file, activations=found, layer=np.asarray(layer), key=np.asarray(shown.keys[0]))
+    style.save_arrays(files[1], {"activations": found, "layer": layer, "key": shown.keys[0]})
     return {
         "files": [str(path) for path in files],
         "layer": layer,

@@ -21,7 +21,6 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options, top_patches
 from alexnet_tf.visualize.deconv_network import project
-from pipelines.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -119,14 +118,9 @@ def draw(
     style.save(figure(shown, layer, style.subject(run), warning), files[0])
     rows = [_row(unit, found, layer) for unit in shown]
     write_text(files[1], json.dumps(rows, indent=2) + "\n")
-    with replacing(files[2]) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            units=np.asarray(numbers),
-            values=np.stack([unit.values for unit in shown]),
-            patches=np.stack([unit.patches for unit in shown]),
-            projections=np.stack([unit.projections for unit in shown]),
-        )
+    parts = ("values", "patches", "projections")
+    arrays = {name: np.stack([getattr(unit, name) for unit in shown]) for name in parts}
+    style.save_arrays(files[2], {"units": numbers, **arrays})
     silent = int(np.count_nonzero(found.values[:, 0] <= 0))
     return {
         "files": [str(path) for path in files],

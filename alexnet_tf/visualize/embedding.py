@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_tf.errors import UserError
-from pipelines.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,27 +101,21 @@ def draw(
     line = f"{of}, trustworthiness {trust:.3f}; {style.subject(run)}"
     labels = index.labels[positions]
     page = figure(place, labels, run.readable_names, thumbnails, shown, line, warning)
-    picture, numbers = style.save(page, out / "embedding.png"), out / "embedding.npz"
-    _save(numbers, place, index, positions, run.readable_names)
+    arrays = {
+        "coordinates": place,
+        "labels": labels,
+        "positions": positions,
+        "keys": index.keys[positions],
+        "classes": run.readable_names,
+    }
+    picture = style.save(page, out / "embedding.png")
+    numbers = style.save_arrays(out / "embedding.npz", arrays)
     return {
         "files": [str(picture), str(numbers)],
         "pictures": len(positions),
         "trustworthiness": trust,
         "warning": warning,
     }
-
-
-def _save(path: Path, place: np.ndarray, index: Index, positions: np.ndarray, names: Sequence[str]) -> None:
-    """Writes each point's place and what it is."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            coordinates=place,
-            labels=index.labels[positions],
-            positions=positions,
-            keys=index.keys[positions],
-            classes=np.asarray(names),
-        )
 
 
 def project(

@@ -18,7 +18,6 @@ import numpy as np
 from alexnet_tf import variants
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import options
-from pipelines.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -71,9 +70,9 @@ def draw(
 
     trained, warning = network.load(run)
     page, kernels, labels = _page_of(run, trained, layer, units, scaling, warning)
-    picture, numbers = style.save(page, out / "filters.png"), out / "filters.npz"
-    with replacing(numbers) as temporary, open(temporary, "wb") as file:
-        np.savez(file, kernels=kernels, towers=np.asarray(labels), scaling=np.asarray(scaling))
+    picture = style.save(page, out / "filters.png")
+    arrays = {"kernels": kernels, "towers": labels, "scaling": scaling}
+    numbers = style.save_arrays(out / "filters.npz", arrays)
     return {
         "files": [str(picture), str(numbers)],
         "layer": layer,

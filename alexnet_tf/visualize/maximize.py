@@ -15,7 +15,6 @@ import numpy as np
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import options
-from pipelines.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -103,9 +102,7 @@ def draw(
     found = maximise(trained, wanted, low, high, layer=layer, steps=steps, seed=seed)
     names = [run.readable_names[unit] for unit in wanted] if layer == LOGITS else []
     path = style.save(figure(found, style.subject(run), names, warning), out / "maximize.png")
-    numbers = out / "maximize.npz"
-    with replacing(numbers) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{**found._asdict(), "seed": np.asarray(seed)})
+    numbers = style.save_arrays(out / "maximize.npz", {**found._asdict(), "seed": seed})
     return {
         "files": [str(path), str(numbers)],
         "layer": layer,

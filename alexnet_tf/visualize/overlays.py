@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from alexnet_tf.visualize.pictures import Pictures
-from pipelines.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -94,6 +93,8 @@ def figure(
 
 def save(path: Path, explained: Explained, found: Mapping[str, np.ndarray], **more: np.ndarray) -> Path:
     """Writes maps by name, with keys, labels, names and probabilities, as .npz."""
+    from alexnet_tf.visualize import style
+
     about = {
         "keys": np.asarray(explained.shown.keys),
         "labels": explained.labels,
@@ -101,11 +102,4 @@ def save(path: Path, explained: Explained, found: Mapping[str, np.ndarray], **mo
         "probabilities": explained.probabilities,
     }
     maps = {name.replace("+", "p"): values for name, values in found.items()}
-    return save_arrays(path, {**about, **maps, **more})
-
-
-def save_arrays(path: Path, arrays: dict[str, Any]) -> Path:
-    """Writes arrays by name as .npz, whole or not at all."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
-    return path
+    return style.save_arrays(path, {**about, **maps, **more})

@@ -61,7 +61,7 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
       UserError: the run was not trained on the built-in data, fewer than one picture, or no such layer.
       DataError: the data set cannot be used.
     """
-    from alexnet_tf.visualize import graph, network, overlays, sanity_measures, style
+    from alexnet_tf.visualize import graph, network, sanity_measures, style
     from alexnet_tf.visualize import pictures as chosen
 
     if pictures < 1:
@@ -98,7 +98,7 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
     }
     files += [out / "sanity.json", out / "sanity.npz"]
     write_text(files[-2], json.dumps(numbers, indent=2) + "\n")
-    overlays.save_arrays(files[-1], {"keys": np.asarray(shown.keys), "masks": masks, **left.maps})
+    style.save_arrays(files[-1], {"keys": np.asarray(shown.keys), "masks": masks, **left.maps})
     return {"files": [str(path) for path in files], **numbers, "warning": warning}
 
 

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from alexnet_tf.run_record import write_text
-from pipelines.files import replacing
 
 if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
@@ -80,9 +79,7 @@ def draw(run: Run, out: Path) -> dict[str, Any]:
     summary = summarise(found, labels)
     page = selectivity_figure.figure(kernels, found, labels, style.subject(run), summary, warning)
     files = [style.save(page, out / f"selectivity.{form}") for form in ("png", "svg")]
-    numbers = out / "selectivity.npz"
-    with replacing(numbers) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **found._asdict(), towers=np.asarray(labels))
+    numbers = style.save_arrays(out / "selectivity.npz", {**found._asdict(), "towers": labels})
     words = out / "selectivity.json"
     write_text(words, json.dumps(summary, indent=2) + "\n")
     return {"files": [str(path) for path in (*files, numbers, words)], **summary, "warning": warning}

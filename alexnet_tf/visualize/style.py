@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from alexnet_tf.run_record import Run
@@ -68,6 +70,13 @@ def save(figure: Figure, path: Path) -> Path:
     form = path.suffix[1:]
     with _settings(), replacing(path) as temporary:
         figure.savefig(temporary, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
+    return path
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Writes the numbers behind a figure as .npz, compressed."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
     return path
 
 
