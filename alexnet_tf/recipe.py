@@ -257,8 +257,8 @@ QUICKSTART = dataclasses.replace(
     SMALL_DATA,
     name="quickstart",
     learning_rate=0.015,
-    # So few steps would keep all of the initial weights, and gradients would show their noise: with 0.0005 no
-    # more of a saliency map lies on the object than of an untrained network's. The error is about the same.
+    # So few steps keep most of the initial weights, and gradients show their noise: with 0.0005 no more of a
+    # saliency map lies on the object than of an untrained network's. It costs a per cent of error.
     weight_decay=0.05,
     clip_norm=8.0,
     freeze_conv1=0.5,
