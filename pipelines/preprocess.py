@@ -147,7 +147,8 @@ def to_pixels(
     if colour_shift is not None:
         pixels = _add_colour(pixels, colour_shift)
     divisor = config.pixel_divisor * (config.colour_divisor if training else 1.0)
-    return pixels if divisor == 1.0 else pixels / divisor
+    # A graph divides by a constant by multiplying by its inverse: thus numbers are the same everywhere.
+    return pixels if divisor == 1.0 else pixels * tf.constant(1.0 / divisor, tf.float32)
 
 
 def _add_colour(pixels: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:

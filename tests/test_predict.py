@@ -196,7 +196,8 @@ def test_file_names_that_are_no_text_can_be_shown(run, pictures, tmp_path, capsy
         (["--export", "{export}", "--top", "0"], "--top must be 1 or more; received 0"),
         (["--export", "{export}/none"], "no such folder"),
         (["--export", "{export}/notes"], "holds no exported version"),
-        (["--workdir", "{export}"], "not a run folder"),
+        (["--workdir", "{export}"], "an export, without recipe.json"),
+        (["--workdir", "{export}/none"], "not a run folder"),
     ],
 )
 def test_settings_that_cannot_be(export, pictures, capsys, arguments, words):

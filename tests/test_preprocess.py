@@ -236,6 +236,13 @@ class TestPixels:
         evaluated = preprocess.to_pixels(images, stats, config)
         np.testing.assert_allclose(evaluated[0, 0, 1], [99.5 / 2, 98.5 / 2, 97.5 / 2], rtol=1e-6)
 
+    def test_a_graph_gives_the_same_numbers_to_the_bit(self, stats):
+        """A pixel rounded otherwise may decide which of two equal maps is a maximum, and so a gradient."""
+        config = DataConfig(resize=4, crop=2, mean="channel", pixel_divisor=6.0)
+        images = np.random.default_rng(0).integers(0, 256, (200, 2, 2, 3), dtype=np.uint8)
+        graph = tf.function(lambda x: preprocess.to_pixels(x, stats, config))
+        np.testing.assert_array_equal(graph(images), preprocess.to_pixels(images, stats, config))
+
     def test_ten_crops_share_the_mean(self, stats):
         images = np.random.default_rng(0).integers(0, 256, (3, 10, 2, 2, 3), dtype=np.uint8)
         pixels = preprocess.to_pixels(images, stats, self.config)
