@@ -49,11 +49,13 @@ def protos(draw):
 
 
 def by_tensorflow(proto):
-    """TensorFlow's reading, or None when it refuses."""
+    """TensorFlow's reading as an array, or None when it refuses."""
     try:
-        return tf.io.parse_tensor(proto.SerializeToString(), tf.dtypes.as_dtype(proto.dtype)).numpy()
+        read = tf.io.parse_tensor(proto.SerializeToString(), tf.dtypes.as_dtype(proto.dtype)).numpy()
     except tf.errors.InvalidArgumentError:
         return None
+    # A single string comes as bytes, of which an array of NumPy's own strings would drop zeros at the end.
+    return np.asarray(read, object if isinstance(read, bytes) else None)
 
 
 @settings(max_examples=600, deadline=None)
@@ -66,7 +68,6 @@ def test_reads_what_tensorflow_reads(proto):
         assert failure.value.code == Code.INVALID_ARGUMENT
         return
     found = to_array(proto, "x")
-    expected = np.asarray(expected)
     assert found.shape == expected.shape
     if found.dtype == object:
         assert found.tolist() == expected.tolist()
@@ -86,7 +87,7 @@ def test_strings_in_tensor_content_are_read_as_tensorflow_does(content, shape):
         with pytest.raises(ServingError):
             to_array(proto, "x")
     else:
-        assert to_array(proto, "x").tolist() == np.asarray(expected).tolist()
+        assert to_array(proto, "x").tolist() == expected.tolist()
 
 
 ARRAYS = [

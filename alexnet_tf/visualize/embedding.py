@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
     from alexnet_tf.visualize.feature_index import Index
 
-PROJECTIONS = ("tsne", "pca")
+PROJECTIONS = {"tsne": "t-SNE", "pca": "first two principal components"}
 SPLITS = {"val": "validation", "train": "training"}
 COMPONENTS = 50  # that t-SNE sees
 MOST, MOST_EXACT = 1500, 5000
@@ -94,10 +94,8 @@ def draw(
     place = project(features, projection, perplexity=perplexity, seed=seed)
     trust = tsne.trustworthiness(features, place)
     shown = spread(len(positions), most_cells())
-    cell = cell_side(len(shown))
-    thumbnails = thumbnails_of(run, index, positions[shown], cell - 2 * FRAME)
-    name = "t-SNE" if projection == "tsne" else "first two principal components"
-    of = f"{name} of {len(positions)} {SPLITS[split]} pictures"
+    thumbnails = thumbnails_of(run, index, positions[shown], cell_side(len(shown)) - 2 * FRAME)
+    of = f"{PROJECTIONS[projection]} of {len(positions)} {SPLITS[split]} pictures"
     line = f"{of}, trustworthiness {trust:.3f}; {style.subject(run)}"
     labels = index.labels[positions]
     page = figure(place, labels, run.readable_names, thumbnails, shown, line, warning)
