@@ -29,6 +29,7 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 PATIENCE = 20.0
+START_PATIENCE = 60.0  # beside a busy test run
 
 
 class WebSocket:
@@ -229,7 +230,7 @@ def browser(folder):
 
 
 def _page_address(port_file, running):
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + START_PATIENCE
     while time.monotonic() < ends and running.poll() is None:
         with contextlib.suppress(OSError, ValueError, IndexError):
             port = int(port_file.read_text().splitlines()[0])

@@ -76,6 +76,19 @@ def test_reads_what_tensorflow_reads(proto):
         assert found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.parametrize("content", [b"\0\1", b"\0\2", b"\xff\1"])
+def test_truths_are_zeros_and_ones(content):
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_BOOL, tensor_content=content)
+    proto.tensor_shape.dim.add(size=2)
+    expected = by_tensorflow(proto)
+    assert (expected is None) == (max(content) > 1)
+    if expected is None:
+        with pytest.raises(ServingError, match=r"^tensor parsing error: x$"):
+            to_array(proto, "x")
+    else:
+        assert to_array(proto, "x").tolist() == expected.tolist() == [False, True]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=40), st.lists(st.integers(0, 3), max_size=2))
 def test_strings_in_tensor_content_are_read_as_tensorflow_does(content, shape):
