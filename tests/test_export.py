@@ -233,6 +233,19 @@ def test_other_formats_go_through_the_same_decoder(exported, kind):
     np.testing.assert_allclose(answer[0], answer[1], rtol=0, atol=2e-3 if kind == "gray JPEG" else CLOSE)
 
 
+def test_saliency_is_the_gradient_of_the_best_class(exported):
+    pictures = [photograph(1), photograph(8)]
+    answer = ask(exported, "saliency", *pictures)
+    # All at once, as the graph does: rounded otherwise, another of two nearly equal maps is the maximum.
+    pixels = tf.Variable(np.concatenate([pixels_of(exported.run, picture) for picture in pictures]))
+    with tf.GradientTape() as tape:
+        best = tf.reduce_max(exported.network(pixels, training=False), axis=1)
+    size = np.abs(tape.gradient(best, pixels).numpy()).max(axis=-1)
+    np.testing.assert_allclose(
+        answer["heatmap"], size / size.max(axis=(1, 2), keepdims=True), rtol=0, atol=1e-3
+    )
+
+
 def test_saliency_is_the_map_in_process(exported):
     pictures = [photograph(1), photograph(8)]
     answer = ask(exported, "saliency", *pictures)

@@ -139,7 +139,7 @@ def test_bodies_that_mean_nothing_are_400_and_nothing_grows(server, gigabyte):
     before = resident()
     for _ in range(3):
         all_of_them()
-    assert resident() - before < 150 * MEGABYTE
+    assert resident() - before < 50 * MEGABYTE
 
 
 def test_unknown_keys_and_fields_are_passed_over(server):
