@@ -233,7 +233,7 @@ def test_other_formats_go_through_the_same_decoder(exported, kind):
     np.testing.assert_allclose(answer[0], answer[1], rtol=0, atol=2e-3 if kind == "gray JPEG" else CLOSE)
 
 
-def test_saliency_is_the_gradient_of_the_best_class(exported):
+def test_saliency_is_the_gradient_of_the_best_class_and_the_map_in_process(exported):
     pictures = [photograph(1), photograph(8)]
     answer = ask(exported, "saliency", *pictures)
     # All at once, as the graph does: rounded otherwise, another of two nearly equal maps is the maximum.
@@ -241,16 +241,8 @@ def test_saliency_is_the_gradient_of_the_best_class(exported):
     with tf.GradientTape() as tape:
         best = tf.reduce_max(exported.network(pixels, training=False), axis=1)
     size = np.abs(tape.gradient(best, pixels).numpy()).max(axis=-1)
-    np.testing.assert_allclose(
-        answer["heatmap"], size / size.max(axis=(1, 2), keepdims=True), rtol=0, atol=1e-3
-    )
-
-
-def test_saliency_is_the_map_in_process(exported):
-    pictures = [photograph(1), photograph(8)]
-    answer = ask(exported, "saliency", *pictures)
-    pixels = np.concatenate([pixels_of(exported.run, picture) for picture in pictures])
-    maps = saliency.vanilla(exported.network, pixels)
+    np.testing.assert_allclose(answer["heatmap"], heat.to_unit(size), rtol=0, atol=1e-3)
+    maps = saliency.vanilla(exported.network, pixels.numpy())
     np.testing.assert_allclose(answer["heatmap"], heat.to_unit(maps), rtol=0, atol=1e-5)
     assert answer["heatmap"].max(axis=(1, 2)).tolist() == [1.0, 1.0]
     for png in answer["overlay_bytes"]:
@@ -263,17 +255,12 @@ def test_a_broken_picture_fails_its_request(exported, broken):
         ask(exported, "serving_default", photograph(), broken)
 
 
-@pytest.mark.parametrize("name", ["serving_default", "probabilities", "ten_crop", "features", "saliency"])
+@pytest.mark.parametrize("name", signatures.FORMS)
 def test_a_request_without_pictures_is_told_so(exported, name):
+    words, pixels = tf.constant([], tf.string), tf.zeros((0, 224, 224, 3))
+    nothing = {"classify": {"inputs": words}, "pixels": {"pixels": pixels}}.get(name, {"image_bytes": words})
     with pytest.raises(tf.errors.InvalidArgumentError, match="at least one picture"):
-        exported.signatures[name](image_bytes=tf.constant([], tf.string))
-
-
-def test_empty_classify_and_pixels_are_told_so(exported):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one picture"):
-        exported.signatures["classify"](inputs=tf.constant([], tf.string))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="at least one picture"):
-        exported.signatures["pixels"](pixels=tf.zeros((0, 224, 224, 3)))
+        exported.signatures[name](**nothing)
 
 
 def test_warmup_requests_are_answered(exported):

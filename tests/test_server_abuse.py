@@ -1,7 +1,6 @@
 """What a hostile or broken client sends to a whole server, and that the next good request is answered."""
 
 import contextlib
-import gc
 import http.client
 import json
 import os
@@ -21,6 +20,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from pipelines import preprocess
 from pipelines.config import DataConfig
+from serving import process_memory
 from serving.server import create_server
 from serving.tensors import to_proto
 
@@ -99,7 +99,8 @@ def gigabyte():
 
 
 def resident():
-    gc.collect()
+    """Bytes of this process that are in use: what was freed and only kept for later goes back first."""
+    process_memory.give_back()
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
