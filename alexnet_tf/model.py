@@ -6,7 +6,7 @@ A tower is two of everything: plain convolutions whose maps meet at conv3, fc6, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -246,11 +246,3 @@ def multiply_adds(network: keras.Model) -> dict[str, int]:
             places = int(np.prod(layer.output.shape[1:-1], dtype=int))
             counts[layer.name] = places * int(np.prod(kernel.shape))
     return counts
-
-
-def check_layer(network: keras.Model, name: str) -> Any:
-    """The layer called `name`; raises UserError listing the layers that exist."""
-    names: Sequence[str] = [layer.name for layer in network.layers]
-    if name not in names:
-        raise UserError(f"no layer {name!r} in {network.name}; legal: {', '.join(names)}")
-    return network.get_layer(name)

@@ -289,10 +289,3 @@ def test_wrong_settings_are_named(setting: dict) -> None:
     ((name, value),) = setting.items()
     with pytest.raises(UserError, match=rf"`{name}` must be .*received '?{value}"):
         model.build(**setting)
-
-
-def test_an_unknown_layer_lists_the_others(slim) -> None:
-    network = slim("half")
-    assert model.check_layer(network, "conv5") is network.get_layer("conv5")
-    with pytest.raises(UserError, match=r"no layer 'conv7' in alexnet_half; legal: pixels, pad, conv1"):
-        model.check_layer(network, "conv7")
