@@ -139,6 +139,7 @@ def test_the_method_writes_its_page_and_its_numbers(small, tmp_path, monkeypatch
     energy = numbers["energy"]["object"]
     assert energy["uniform"] == pytest.approx(masks.mean())
     assert numbers["energy"]["box"]["uniform"] > energy["uniform"]
+    assert energy["uniform"] < energy["seen"] < 1
     shown = pictures.from_places(small, "val", range(4))
     labels = np.array([NAMES.index(name) for name in shown.true_names])
     net = small_towers.network(12, 1, 32)

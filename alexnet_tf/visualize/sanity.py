@@ -2,8 +2,10 @@
 
 On the left, the share of a map's sum on the object's mask, of the trained network for correctly named
 pictures and of an untrained one for all, each for the true class. A map that is the same everywhere has
-the mask's share of the area. On the right, how alike maps are to the trained network's once the weights
-are random from the last layer down to the one named; below, the maps themselves.
+the mask's share of the area, and one in which every unit of the layer tells how much of what it sees is
+object has what is drawn across the layer's bars: the object out of focus. On the right, how alike maps are
+to the trained network's once the weights are random from the last layer down to the one named; below, the
+maps themselves.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 PICTURES = 36
 NAMES = {"gradcam": "Grad-CAM", "layercam": "LayerCAM", "vanilla": "vanilla", "smooth": "SmoothGrad"}
+LAYERS_OWN = ("gradcam", "layercam")  # made of a layer's maps
 # Pixels: a map, and the page's margins and parts.
 TILE, GAP, SIDE, TOP, CHART, BETWEEN, FOOT, ROW_NAME = 108, 8, 40, 130, 300, 96, 40, 30
 
@@ -81,7 +84,7 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
     line = (
         f"{right} of {count} pictures named correctly; Grad-CAM and LayerCAM of {layer}; {style.subject(run)}"
     )
-    page = figure(energy["object"], left, shown, line, warning)
+    page = figure(energy["object"], left, shown, layer, line, warning)
     files = [style.save(page, out / f"sanity.{form}") for form in ("png", "svg")]
     numbers = {
         "pictures": count,
@@ -102,8 +105,19 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
     return {"files": [str(path) for path in files], **numbers, "warning": warning}
 
 
-def figure(energy: Energy, left: Randomised, shown: Pictures, line: str, warning: str = "") -> Figure:
-    """The shares of energy, the likeness of maps a layer, and the maps of the first picture."""
+def figure(
+    energy: Energy, left: Randomised, shown: Pictures, layer: str, line: str, warning: str = ""
+) -> Figure:
+    """The shares of energy, the likeness of maps a layer, and the maps of the first picture.
+
+    Args:
+      energy: on the object.
+      left: what random weights leave.
+      shown: the pictures.
+      layer: whose maps Grad-CAM and LayerCAM weigh.
+      line: below the title.
+      warning: across the foot; empty for none.
+    """
     from alexnet_tf.visualize import style
 
     columns = 1 + len(left.layers)
@@ -112,7 +126,7 @@ def figure(energy: Energy, left: Randomised, shown: Pictures, line: str, warning
     with style.sheet(width, height) as page:
         style.title(page, "Can the maps be believed?", line, SIDE / width)
         bottom, share = (height - TOP - CHART) / height, CHART / height
-        _draw_energy(page.add_axes((64 / width, bottom, 0.33, share)), energy)
+        _draw_energy(page.add_axes((64 / width, bottom, 0.33, share)), energy, layer)
         start = 0.33 + 150 / width
         _draw_likeness(page.add_axes((start, bottom, 1 - SIDE / width - start, share)), left)
         _draw_maps(page, left, shown, width, height)
@@ -120,8 +134,8 @@ def figure(energy: Energy, left: Randomised, shown: Pictures, line: str, warning
     return page
 
 
-def _draw_energy(axes: Axes, energy: Energy) -> None:
-    """Bars: two a kind of map, and a line at what a uniform map has."""
+def _draw_energy(axes: Axes, energy: Energy, layer: str) -> None:
+    """Bars: two a kind of map, and lines at what a uniform map and the object out of focus have."""
     from alexnet_tf.visualize import style
 
     places = np.arange(len(energy.trained))
@@ -133,15 +147,22 @@ def _draw_energy(axes: Axes, energy: Energy) -> None:
         axes.bar(places + shift, np.nan_to_num(heights), width=0.38, color=colour, label=label)
         for place, value in zip(places + shift, heights, strict=True):
             if math.isfinite(value):
-                axes.text(place, value + 1, f"{value:.0f}", ha="center", fontsize=9, color=style.MUTED)
+                own: dict[str, Any] = {"facecolor": style.PAGE, "edgecolor": "none", "pad": 0.5}
+                text = f"{value:.0f}"
+                axes.text(place, value + 1.5, text, ha="center", fontsize=9, color=style.MUTED, bbox=own)
     axes.axhline(
         100 * energy.uniform, color=style.INK, linewidth=1, linestyle="--", label="the object's area"
     )
+    of_layer = [place for place, name in enumerate(energy.trained) if name in LAYERS_OWN]
+    if energy.seen is not None:
+        ends = (min(of_layer) - 0.45, max(of_layer) + 0.45)
+        label = f"the object as {layer} sees it"
+        axes.hlines(100 * energy.seen, *ends, color=style.INK, linewidth=1, linestyle=":", label=label)
     axes.set_xticks(places, [NAMES[name] for name in energy.trained])
     axes.set_ylim(0, 100)
     axes.grid(visible=False, axis="x")
     axes.set_title("energy on the object, per cent")
-    axes.legend(loc="upper right", ncols=3, fontsize=9, handlelength=1.4, columnspacing=1.2)
+    axes.legend(loc="upper right", ncols=2, fontsize=9, handlelength=1.4, columnspacing=1.2)
 
 
 def _draw_likeness(axes: Axes, left: Randomised) -> None:

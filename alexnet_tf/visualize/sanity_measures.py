@@ -36,11 +36,13 @@ class Energy(NamedTuple):
       trained: of the trained network, pictures named correctly.
       untrained: of the network with random weights, all pictures.
       uniform: of a map that is the same everywhere: the region's share of the area, all pictures.
+      seen: of the object as the layer's units see it (`effective_field`), all pictures.
     """
 
     trained: dict[str, float | None]
     untrained: dict[str, float | None]
     uniform: float
+    seen: float | None
 
 
 class Randomised(NamedTuple):
@@ -151,15 +153,16 @@ def energies(
     Returns:
       By region, `object` and `box`, the mean shares, and the number of pictures.
     """
-    from alexnet_tf.visualize import saliency
+    from alexnet_tf.visualize import effective_field, saliency
 
     right = saliency.best_classes(trained, pixels) == labels
     regions = {"object": masks, "box": boxes(masks)}
     of_right = {name: region[right] for name, region in regions.items()}
     of_trained = _shares(trained, pixels[right], labels[right], of_right, layer)
     of_fresh = _shares(fresh, pixels, labels, regions, layer)
+    seen = effective_field.seen(trained, pixels, masks, layer)
     found = {
-        name: Energy(of_trained[name], of_fresh[name], float(region.mean()))
+        name: Energy(of_trained[name], of_fresh[name], float(region.mean()), _mean(energy_on(region, seen)))
         for name, region in regions.items()
     }
     return found, int(right.sum())
