@@ -248,12 +248,11 @@ def test_json_is_the_last_line(run, out, capsys):
     assert figures["files"][0] == str(out / "new" / "folder" / "curves.png")
 
 
-def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys):
+@pytest.mark.parametrize("below", ["", "figures"])
+def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys, below):
     (tmp_path / "file").touch()
-    assert command.main(words("curves", run, tmp_path / "file" / "figures")) == 2
-    complaint = capsys.readouterr().err
-    assert complaint.startswith(f"error: {tmp_path / 'file'}")
-    assert complaint.count("\n") == 1
+    assert command.main(words("curves", run, tmp_path / "file" / below)) == 2
+    assert capsys.readouterr().err == f"error: --out takes a folder: {tmp_path / 'file'} is none\n"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alexnet_tf import cli
+from alexnet_tf.errors import UserError
 
 # Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`, which
 # writes into an existing folder and returns its `files` and figures.
@@ -100,8 +101,16 @@ def _staging(out: Path) -> Iterator[_Stage]:
 
     A folder that cannot be written is so found before anything is computed, and a method that fails
     half-way leaves nothing, and the files of an earlier run as they were.
+
+    Raises:
+      UserError: `out`, or what should be a folder above it, is none.
+      OSError: it cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        other = next(path for path in (out, *out.parents) if path.exists() and not path.is_dir())
+        raise UserError(f"--out takes a folder: {other} is none") from None
     folder = Path(tempfile.mkdtemp(prefix=".drawing-", dir=out))
     try:
         yield _Stage(folder, out)
