@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from alexnet_tf.placement import Placement, Shard
 from alexnet_tf.progress import TrainingProgress
 from alexnet_tf.run_record import Run
 from alexnet_tf.schedule import Rates
+from alexnet_tf.stop_requests import stop_requests
 from alexnet_tf.train_state import TrainState
 from alexnet_tf.train_step import Answer
 from alexnet_tf.visualize import placement as placement_figure
@@ -89,7 +89,7 @@ class _Trainer:
             self.placement.strategy,
         )
         with (
-            _stop_requests() as stop,
+            stop_requests() as stop,
             CheckpointWriter(self.checkpoints, self.placement.unbroken) as self.writer,
             Board(self.run.workdir, active=self.placement.is_chief) as self.board,
             self._progress() as self.progress,
@@ -179,7 +179,7 @@ class _Trainer:
     def _evaluate(self) -> bool:
         """Measures the validation split and writes its row; returns whether it is the best so far."""
         state = self.state
-        result = self.evaluator.evaluate(self.placement.distribute(self._validation_batches))
+        result = self.evaluator.evaluate(self._validation)
         row = {
             "step": state.step,
             "epoch": state.step / self.steps_per_epoch,
@@ -203,8 +203,7 @@ class _Trainer:
 
     def _record(self, row: dict[str, float], count: int) -> None:
         """Adds what only the chief measures, and writes and shows the row of an evaluation."""
-        first = next(iter(self._validation_batches((0, 1))))["image"]
-        dead = self.dead_units.measure(preprocess.to_pixels(first, self.stats, self.run.data))
+        dead = self.dead_units.measure(preprocess.to_pixels(self._first_images, self.stats, self.run.data))
         row = {**row, **dead}
         self.run.append_metrics(row)
         self.board.scalars(
@@ -230,6 +229,17 @@ class _Trainer:
             shard=shard,
             service=self.service,
         )
+
+    # Building these traces every function of the stream: half a second, at each evaluation.
+    @functools.cached_property
+    def _validation(self) -> Any:
+        """The validation split as the devices share it, to be gone through as often as wanted."""
+        return self.placement.distribute(self._validation_batches)
+
+    @functools.cached_property
+    def _first_images(self) -> tf.Tensor:
+        """The validation split's first batch, uint8, by which dead units are told."""
+        return next(iter(self._validation_batches((0, 1))))["image"]
 
     def _validation_batches(self, shard: Shard) -> tf.data.Dataset:
         return dataset.build(
@@ -277,23 +287,3 @@ class _Trainer:
 
 def _directly(call: Callable[[], Answer]) -> Answer:
     return call()
-
-
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM: the first lets the step finish, a second SIGINT stops at once."""
-    received: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    try:
-        old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever runs it there has its own way to stop it
-        old = {}
-    try:
-        yield received
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -37,19 +37,34 @@ def life(words):
 def status(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
+def newest(folder):
+    try:
+        return max(name for name in os.listdir(os.path.join(folder, "checkpoints")) if name.endswith(".npz"))
+    except (OSError, ValueError):
+        return ""
+
+def goes_on(child):
+    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
 words, whole, parts = {words!r}, {whole!r}, {parts!r}
-started, first = time.monotonic(), os.path.join(whole, "checkpoints", "step-00000001.npz")
+started = time.monotonic()
 child = life([*words, "--workdir", whole])
-while not os.path.exists(first):
+while not newest(whole):
     time.sleep(0.01)
 start_up = time.monotonic() - started
 assert status(child) == 0
+training = time.monotonic() - started - start_up
 rng, kills, lives = random.Random(0), 0, 0
 while True:
-    child = life([*words, "--workdir", parts])
+    child, before = life([*words, "--workdir", parts]), newest(parts)
     lives += 1
-    if kills < {kills}:
-        time.sleep(rng.uniform(0.0, 1.5 * start_up))
+    if kills < {kills} and lives % 2:  # while it starts, or soon after
+        time.sleep(rng.uniform(0.0, 1.2 * start_up))
+        os.kill(child, signal.SIGKILL)
+    elif kills < {kills}:  # while it trains
+        while newest(parts) == before and goes_on(child):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0.0, training / {kills}))
         os.kill(child, signal.SIGKILL)
     code = status(child)
     assert code in (0, -signal.SIGKILL), code
