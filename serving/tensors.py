@@ -134,8 +134,8 @@ def _from_content(proto: tensor_pb2.TensorProto, shape: tuple[int, ...], alias: 
     dtype = np.dtype(dtypes.as_dtype(proto.dtype).as_numpy_dtype)
     if len(proto.tensor_content) != math.prod(shape) * dtype.itemsize:
         raise _unparsable(alias)
-    if dtype == np.bool_ and np.frombuffer(proto.tensor_content, np.uint8).max() > 1:  # TensorFlow refuses those
-        raise _unparsable(alias)
+    if dtype == np.bool_ and np.frombuffer(proto.tensor_content, np.uint8).max() > 1:
+        raise _unparsable(alias)  # TensorFlow refuses such truths
     return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
 
 
