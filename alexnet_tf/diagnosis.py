@@ -101,7 +101,7 @@ class DeadUnits:
         self.names = [layer.name for layer in relus]
         watched = keras.Model(network.inputs, [layer.output for layer in relus])
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False, reduce_retracing=True)
         def active(pixels: tf.Tensor) -> list[tf.Tensor]:
             return [
                 tf.reduce_any(maps > 0, axis=list(range(len(maps.shape) - 1)))

@@ -126,9 +126,9 @@ class Evaluator:
             raise ValueError(f"`crops` must be 1 or 10; received {crops}")
         self._network, self._to_pixels, self._crops = network, to_pixels, crops
         self._classes = int(network.output_shape[-1])
-        self._compiled_predict = tf.function(self._log_probabilities, reduce_retracing=True)
+        self._compiled_predict = tf.function(self._log_probabilities, autograph=False, reduce_retracing=True)
         self._strategy = strategy or tf.distribute.get_strategy()
-        self._compiled_sums = tf.function(self._total_sums, reduce_retracing=True)
+        self._compiled_sums = tf.function(self._total_sums, autograph=False, reduce_retracing=True)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Runs over batches of `pipelines.dataset.build(training=False)` once.

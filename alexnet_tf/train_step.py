@@ -74,6 +74,7 @@ def build(
     every = network.trainable_variables
     without_conv1 = [v for v in every if "conv1" not in v.path]
 
+    @tf.autograph.experimental.do_not_convert
     def replica_step(batch: Batch, colour: tf.Tensor, conv1_frozen: bool) -> tf.Tensor:
         variables = without_conv1 if conv1_frozen else every
         gradients, sums = pass_over.gradients(batch, colour, variables)

@@ -108,6 +108,7 @@ def _training_batches(
     per_epoch = steps_per_epoch(source, batch_size) * batch_size
     own = slice(index, None, shards)
 
+    @tf.autograph.experimental.do_not_convert
     def augmented(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         windows = tf.nest.map_structure(lambda part: part[own], _draw_windows(config, step, batch_size))
         shifts = augment.colour_shifts(config, stats, _seed(config, _COLOUR_STREAM, step), batch_size)
@@ -172,6 +173,7 @@ def _evaluation_batches(
         raise DataError(f"the {split} split is empty ({source.description})")
     function = preprocess.ten_crops if crops == 10 else preprocess.evaluation_crop
 
+    @tf.autograph.experimental.do_not_convert
     def cropped(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return _elements(function(example["image_bytes"], config), example, config)
 

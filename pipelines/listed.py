@@ -90,6 +90,7 @@ class ListedSource(Source):
         order = self._fixed_order(split)[places]
         load = self._loader(split)
 
+        @tf.autograph.experimental.do_not_convert
         def load_numbered(position: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"position": position, **load(index)}
 
@@ -135,6 +136,7 @@ class ListedSource(Source):
         keys, labels = self._tensors[split]
         read = self.reader(split)
 
+        @tf.autograph.experimental.do_not_convert
         def load(index: tf.Tensor) -> dict[str, tf.Tensor]:
             key = tf.gather(keys, index)  # half the time of keys[index]
             return {"image_bytes": read(key), "label": tf.gather(labels, index), "key": key}

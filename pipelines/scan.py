@@ -181,10 +181,12 @@ def checked(
       order of positions.
     """
 
+    @tf.autograph.experimental.do_not_convert
     def attempt(element: Elements) -> Elements:
         kept = {name: element[name] for name in ("position", "label", "key")}
         return kept | transform(element)
 
+    @tf.autograph.experimental.do_not_convert
     def attempt_block(block: Elements) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(block).map(attempt).ignore_errors()
 
