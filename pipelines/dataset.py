@@ -108,6 +108,7 @@ def _training_batches(
     per_epoch = steps_per_epoch(source, batch_size) * batch_size
     own = slice(index, None, shards)
 
+    # Nothing in the streams is Python's control flow, and looking for it is most of their tracing.
     @tf.autograph.experimental.do_not_convert
     def augmented(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         windows = tf.nest.map_structure(lambda part: part[own], _draw_windows(config, step, batch_size))
