@@ -1,7 +1,7 @@
 """Method `selectivity`: how much each kernel of conv1 asks for colour and for an orientation, by tower.
 
-Section 6.1 of the paper: the kernels of one GPU "are largely color-agnostic, while the kernels on GPU 2
-are largely color-specific", in every run. Here that is a number a kernel, a histogram a tower and a test.
+Section 6.1 of the paper: in every run one GPU's kernels hardly minded colour and the other's mostly did.
+Here that is a number a kernel, a histogram a tower and a test.
 
 Colour: the share of a kernel's energy (sum of squared weights) that is off the grey axis, where red, green
 and blue are equal. 0 for a kernel that sees brightness alone, 1 for one that is blind to it, and 2/3 on
