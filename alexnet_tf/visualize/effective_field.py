@@ -1,9 +1,10 @@
-"""What a layer's units see of an object: no map of that layer shows it much more sharply.
+"""What a layer's units see of an object: a yardstick for the maps that are made of them.
 
 A unit does not look at its whole receptive field alike: the middle counts most (Luo, Li, Urtasun and Zemel
 2016, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks"). A map in which
-every unit tells the share of what it sees that lies on the object is the object out of focus, and how much
-of that map still lies on the object is what can be asked of a class activation map.
+every unit tells the share of what it sees that lies on the object is the object out of focus. How much of
+that map still lies on the object says how blurred the layer is; units that answer out of proportion to what
+they see can be sharper.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PICTURES = 36
 NAMES = {"gradcam": "Grad-CAM", "layercam": "LayerCAM", "vanilla": "vanilla", "smooth": "SmoothGrad"}
-LAYERS_OWN = ("gradcam", "layercam")  # made of a layer's maps
+OF_LAYER = ("gradcam", "layercam")  # made of a layer's maps
 # Pixels: a map, and the page's margins and parts.
 TILE, GAP, SIDE, TOP, CHART, BETWEEN, FOOT, ROW_NAME = 108, 8, 40, 130, 300, 96, 40, 30
 
@@ -147,15 +147,15 @@ def _draw_energy(axes: Axes, energy: Energy, layer: str) -> None:
         axes.bar(places + shift, np.nan_to_num(heights), width=0.38, color=colour, label=label)
         for place, value in zip(places + shift, heights, strict=True):
             if math.isfinite(value):
-                own: dict[str, Any] = {"facecolor": style.PAGE, "edgecolor": "none", "pad": 0.5}
+                ground: dict[str, Any] = {"facecolor": style.PAGE, "edgecolor": "none", "pad": 0.5}
                 text = f"{value:.0f}"
-                axes.text(place, value + 1.5, text, ha="center", fontsize=9, color=style.MUTED, bbox=own)
+                axes.text(place, value + 1.5, text, ha="center", fontsize=9, color=style.MUTED, bbox=ground)
     axes.axhline(
         100 * energy.uniform, color=style.INK, linewidth=1, linestyle="--", label="the object's area"
     )
-    of_layer = [place for place, name in enumerate(energy.trained) if name in LAYERS_OWN]
+    own = [place for place, name in enumerate(energy.trained) if name in OF_LAYER]
     if energy.seen is not None:
-        ends = (min(of_layer) - 0.45, max(of_layer) + 0.45)
+        ends = (min(own) - 0.45, max(own) + 0.45)
         label = f"the object as {layer} sees it"
         axes.hlines(100 * energy.seen, *ends, color=style.INK, linewidth=1, linestyle=":", label=label)
     axes.set_xticks(places, [NAMES[name] for name in energy.trained])
