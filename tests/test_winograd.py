@@ -1,4 +1,4 @@
-"""3 x 3 convolutions by Winograd's algorithm, and the dense layer's gradient, against sums taken one by one."""
+"""3 x 3 convolutions by Winograd, and the dense layer of training, against sums taken one by one."""
 
 import keras
 import numpy as np
