@@ -136,13 +136,17 @@ class Recipe:
     pad: int = 0
     mirror: bool = True
     share_crops: int = 1
+    edge_crops: bool = False
     colour_noise: str = "eigenvalue"
     colour_std: float = 0.1
     colour_statistics: str = "training_set"
+    colour_rescale: bool = False
     colour_divisor: float = 1.0
     mean: str = "image"
+    mean_follows_crop: bool = True
     pixel_divisor: float = 1.0
     shuffle: bool = True
+    partial_batch: bool = False
     evaluate_every: float = 1.0
     log_every: int = 20
     checkpoint_every: int = 1000
@@ -222,10 +226,13 @@ ORIGINAL = Recipe(
     bias_rate=2.0,  # row 7
     schedule="logged",
     share_crops=32,  # row 10 [S convdata_jpeg.py]
+    edge_crops=True,  # row 10
+    mean_follows_crop=False,  # row 10
     colour_noise="deviation",  # row 9 [S convdata_jpeg.py]
     colour_statistics="published",  # row 9 [C make-data/input_meta]
-    colour_divisor=1.1,  # row 9
+    colour_rescale=True,  # row 9: by 1.1, until the noise ends
     shuffle=False,  # row 13: batch files cycle in a fixed order
+    partial_batch=True,  # row 13
 )
 
 # Some ten thousand pictures, from scratch, on a CPU within an hour. All numbers ours: the published
@@ -246,6 +253,7 @@ SMALL_DATA = Recipe(
     warmup_steps=100,
     resize=224,
     pad=16,
+    edge_crops=True,
     colour_noise="none",
     mean="channel",
     pixel_divisor=30.0,

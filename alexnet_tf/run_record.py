@@ -43,6 +43,8 @@ CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"
 STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metrics.csv"
 # How often a run reports and saves may change between its parts; what it computes may not.
 CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
+# What runs did whose recipe.json says nothing of these fields, which are younger.
+BEFORE = {"edge_crops": True, "colour_rescale": False, "mean_follows_crop": False, "partial_batch": False}
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "alexnet-tf")
 
 
@@ -111,7 +113,7 @@ class Run:
             raise UserError(f"{workdir}: {reason}; give the --workdir of a training run")
         record = _read_json(path)
         try:
-            recipe = Recipe(**record["recipe"])
+            recipe = Recipe(**{**BEFORE, **record["recipe"]})
             names, readable = (_read_lines(workdir / name) for name in (CLASSES_FILE, LABELS_FILE))
             if len(names) != len(readable):
                 raise ValueError(f"{CLASSES_FILE} and {LABELS_FILE} differ in length")

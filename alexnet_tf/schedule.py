@@ -33,7 +33,7 @@ class Schedule:
 
     Args:
       recipe: its `schedule`, rates and epochs.
-      steps_per_epoch: whole batches in one pass over the training set.
+      steps_per_epoch: batches in one pass over the training set.
     """
 
     def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:

@@ -59,7 +59,8 @@ class _Trainer:
     def __init__(self, run: Run, source: Source, placement: Placement, service: Sequence[str]) -> None:
         self.run, self.source, self.placement, self.service = run, source, placement, service
         self.recipe, self.stats = run.recipe, run.stats
-        self.steps_per_epoch = dataset.steps_per_epoch(source, self.recipe.batch_size)
+        batch_size, partial = self.recipe.batch_size, self.recipe.partial_batch
+        self.steps_per_epoch = dataset.steps_per_epoch(source, batch_size, partial=partial)
         network, optimizer = placement.build(self.recipe, len(run.class_names))
         self.state = TrainState(network, optimizer, schedule.Schedule(self.recipe, self.steps_per_epoch))
         self.checkpoints = Checkpoints(run.checkpoint_dir, self.recipe.keep_checkpoints)
@@ -274,7 +275,9 @@ class _Trainer:
         rows = self.run.read_metrics()
         kept = ("val_top1_error", "val_top5_error", "val_loss", "train_loss", "train_top1_error")
         final = {name: rows[-1][name] for name in kept if rows and np.isfinite(rows[-1][name])}
-        seconds, pictures = self.state.seconds, self.state.step * self.recipe.batch_size
+        seconds = self.state.seconds
+        batch_size, partial = self.recipe.batch_size, self.recipe.partial_batch
+        pictures = dataset.pictures_until(self.state.step, self.source, batch_size, partial=partial)
         return {
             "workdir": str(self.run.workdir),
             "steps": self.state.step,

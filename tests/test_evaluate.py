@@ -76,9 +76,14 @@ def probabilities(run, network, example: sources.Example, crops: int = 1) -> np.
         images = preprocess.ten_crops(example.image_bytes, run.data).numpy()
     else:
         images = preprocess.evaluation_crop(example.image_bytes, run.data).numpy()[np.newaxis]
-    mean = run.stats.mean_image[16:240, 16:240]
+    whole = run.stats.mean_image
+    means = [whole[16:240, 16:240]]
+    if crops == 10:  # the mean is subtracted before the crop [P 2]
+        corners = [(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)]
+        means = [whole[top : top + 224, left : left + 224] for top, left in corners]
+        means += [mean[:, ::-1] for mean in means]
     total = np.zeros(len(run.class_names))
-    for image in images:
+    for image, mean in zip(images, means, strict=True):
         pixels = (image.astype(np.float32) - mean) / run.data.pixel_divisor
         powers = np.exp(network(pixels[np.newaxis]).numpy()[0].astype(np.float64))
         total += powers / powers.sum()

@@ -56,6 +56,21 @@ def test_a_run_is_found_as_it_was_written(tmp_path: Path) -> None:
     assert environment["processors"] == os.cpu_count()
 
 
+def test_a_run_of_an_earlier_version_opens_with_what_it_was_trained_with(tmp_path: Path) -> None:
+    """Its recipe.json lacks the younger fields, in which both conventions followed the source by halves."""
+    _create(tmp_path)
+    path = tmp_path / "recipe.json"
+    record = json.loads(path.read_text())
+    for field in ("edge_crops", "mean_follows_crop", "colour_rescale", "partial_batch"):
+        del record["recipe"][field]
+    record["recipe"] |= {"name": "paper", "variant": "paper", "schedule": "plateau", "colour_divisor": 1.1}
+    path.write_text(json.dumps(record))
+    opened = Run.open(tmp_path)
+    assert (opened.data.crop_places, opened.data.mean_moves) == (33, False)
+    assert (opened.data.colour_divisor, opened.data.colour_rescale) == (1.1, False)
+    assert not opened.data.partial_batch
+
+
 def test_readable_names_are_the_identifiers_where_nothing_else_is_said(tmp_path: Path) -> None:
     Run.create(tmp_path, recipe.get("original"), "folder:pictures", CLASSES, _stats())
     assert Run.open(tmp_path).readable_names == CLASSES

@@ -1,0 +1,138 @@
+"""A partial last batch, as in 2012: the update is that of its own pictures' mean, however it is spread."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_network import tiny_network
+
+from alexnet_tf import checkpoint, model, train
+from alexnet_tf.run_record import Run
+
+# Eleven pictures in batches of eight: the second step of an epoch has three, none of them on the second
+# replica and none in the last two of four parts.
+WAYS = """
+import json, sys
+sys.path.insert(0, {tests!r})
+import numpy as np
+import tensorflow as tf
+from alexnet_tf import model, placement, recipe, train_step
+from alexnet_tf.schedule import Rates
+from pipelines import dataset
+from pipelines.image_stats import ImageStats
+from test_dataset import source_of
+from tiny_network import tiny_network
+model.build = tiny_network
+
+mirrored = placement.place("mirrored:2")
+one = placement.place("one")
+BATCH, STEPS, CLASSES = 8, 6, 3
+FIXED = {{"batch_size": str(BATCH), "dropout_rate": "0", "pixel_divisor": "60"}}
+RECIPE = recipe.get("original").replace(FIXED)
+source = source_of(11)
+mean = np.random.default_rng(0).uniform(60, 180, (256, 256, 3)).astype(np.float32)
+stats = ImageStats(np.ones(3, np.float32), np.eye(3, dtype=np.float32), mean, mean.mean(axis=(0, 1)), 1)
+# The noise ends before the last epoch.
+rates = [Rates(0.05, 0.1, 0.02, 1.0)] * 4 + [Rates(0.005, 0.1, 0.002, 0.0)] * 2
+
+def stream(chosen, shard):
+    return dataset.build(source, chosen.data_config("synthetic"), "train", BATCH, training=True, shard=shard)
+
+def trained(here, calls=(1,) * STEPS, **settings):
+    chosen = RECIPE.replace(settings)
+    network, optimizer = here.build(chosen, CLASSES)
+    data = chosen.data_config("synthetic")
+    steps = train_step.build(network, optimizer, chosen, data, stats, here.strategy)
+    batches = iter(here.distribute(lambda shard: stream(chosen, shard)))
+    sums, done = [], 0
+    for count in calls:
+        sums += steps(batches, rates[done : done + count], False, (0.0,)).sums
+        done += count
+    return {{"weights": [np.asarray(w).tolist() for w in network.weights], "sums": sums}}
+
+def by_hand():
+    '''src/weights.cu: inc = mom inc + eps mean(grad) - wc eps w, for the pictures that there are.'''
+    network = tiny_network(classes=CLASSES, dropout_rate=0.0)
+    weights = [np.asarray(v, np.float64) for v in network.trainable_variables]
+    moves, sums = [np.zeros_like(w) for w in weights], []
+    for batch, rate in zip(stream(RECIPE, (0, 1)).take(STEPS).as_numpy_iterator(), rates):
+        real = batch["mask"] > 0
+        pixels = batch["image"][real].astype(np.float64) - mean[16:240, 16:240]
+        if rate.colour > 0:
+            pixels = (pixels + batch["colour_shift"][real][:, None, None]) / 1.1
+        for variable, w in zip(network.trainable_variables, weights):
+            variable.assign(w.astype(np.float32))
+        with tf.GradientTape() as tape:
+            logits = network(tf.constant(pixels / 60, tf.float32))
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(batch["label"][real], logits)
+            mean_loss = tf.reduce_mean(losses)
+        sums.append([float(tf.reduce_sum(losses)), float(real.sum())])
+        gradients = tape.gradient(mean_loss, network.trainable_variables)
+        for k, (variable, gradient) in enumerate(zip(network.trainable_variables, gradients)):
+            bias, conv1 = variable.name == "bias", "conv1" in variable.path
+            eps = (rate.biases if bias else rate.weights) * (rate.conv1 / rate.weights if conv1 else 1.0)
+            decay = 0.0 if bias else 0.0005
+            moves[k] = 0.9 * moves[k] - eps * gradient.numpy() - decay * eps * weights[k]
+            weights[k] = weights[k] + moves[k]
+    return {{"weights": [w.tolist() for w in weights], "sums": sums}}
+
+print(json.dumps({{
+    "by hand": by_hand(),
+    "one": trained(one),
+    "calls": trained(one, calls=(4, 2)),
+    "mirrored": trained(mirrored),
+    "parts": trained(one, accumulation_steps="4"),
+    "mirrored parts": trained(mirrored, accumulation_steps="2"),
+    "xla": trained(one, xla="true"),
+}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def ways():
+    code = WAYS.format(tests=str(Path(__file__).parent))
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("way", ["one", "calls", "mirrored", "parts", "mirrored parts", "xla"])
+def test_the_update_is_the_source_s_rule_over_a_batch_s_own_pictures(ways, way):
+    hand = ways["by hand"]
+    for expected, found in zip(hand["weights"], ways[way]["weights"], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    sums = [[loss, examples] for loss, _, _, examples in ways[way]["sums"]]
+    np.testing.assert_allclose(sums, hand["sums"], rtol=1e-4)
+    assert [examples for _, examples in sums] == [8, 3] * 3
+
+
+def words(workdir):
+    settings = {"batch_size": "8", "epochs": "2", "checkpoint_every": "1", "keep_checkpoints": "9"}
+    sets = [word for field, value in settings.items() for word in ("--set", f"{field}={value}")]
+    fixed = ["--recipe", "original", "--data", "synthetic:22,12", "--workdir", str(workdir)]
+    return [*fixed, *sets, "--set", "log_every=1"]
+
+
+def test_a_run_with_partial_batches_counts_its_steps_and_goes_on_exactly(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "build", tiny_network)
+    assert train.main(words(tmp_path / "whole")) == 0
+    run = Run.open(tmp_path / "whole")
+    assert [(row["step"], row["epoch"]) for row in run.read_metrics()] == [(3, 1), (6, 2)]
+    # Into the middle of an epoch, so that the partial batch is the second one after the resume.
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    parts = Run.open(tmp_path / "parts").checkpoint_dir
+    for path in parts.glob("*.npz"):
+        if path.name != "step-00000004.npz":
+            path.unlink()
+    assert train.main(words(tmp_path / "parts")) == 0
+    ends = [checkpoint.read(folder / "step-00000006.npz")[0] for folder in (run.checkpoint_dir, parts)]
+    for name, array in ends[0].items():
+        np.testing.assert_array_equal(array, ends[1][name], err_msg=name)
