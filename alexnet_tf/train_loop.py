@@ -258,6 +258,8 @@ class _Trainer:
             self.state.restore(*found, str(self.run.checkpoint_dir))
             if self.placement.is_chief:
                 print(f"going on from step {self.state.step} of {self.total}", flush=True)
+        if self.placement.is_chief:
+            self.run.drop_metrics_after(self.state.step)
         self.placement.check_same("the step of the newest checkpoint", self.state.step)
 
     def _explain_non_finite(self, loss: float) -> Exception:

@@ -151,6 +151,47 @@ def test_metrics_are_appended_and_repeated_steps_replaced(tmp_path: Path) -> Non
         assert [row["step"] for row in csv.DictReader(file)] == ["10", "20"]
 
 
+def test_long_runs_keep_their_steps_and_their_first_digits(tmp_path: Path) -> None:
+    run = _create(tmp_path)
+    steps = (1_000_899, 1_000_900, 1_000_901)
+    for number, step in enumerate(steps):
+        run.append_metrics({"step": step, "seconds": 4_000_000.0 + number, "val_loss": 1 / 3})
+    run.append_metrics({"step": 1_000_901.0, "seconds": 9e9, "val_loss": 1e-7})
+    assert run.metrics_path.read_text().splitlines()[1:] == [
+        "1000899,4000000,0.333333",
+        "1000900,4000001,0.333333",
+        "1000901,9000000000,1e-07",
+    ]
+    assert [row["step"] for row in run.read_metrics()] == list(steps)
+
+
+def test_a_resume_takes_back_the_rows_of_steps_that_it_runs_again(tmp_path: Path) -> None:
+    run = _create(tmp_path)
+    run.drop_metrics_after(0)
+    assert not run.metrics_path.exists()
+    for step in (10, 20, 30):
+        run.append_metrics({"step": step, "val_loss": 0.5})
+    run.drop_metrics_after(30)
+    assert len(run.read_metrics()) == 3
+    run.drop_metrics_after(25)
+    assert run.metrics_path.read_text() == "step,val_loss\n10,0.5\n20,0.5\n"
+    run.drop_metrics_after(5)
+    assert run.read_metrics() == []
+    run.append_metrics({"step": 6, "val_loss": 0.25})
+    assert run.metrics_path.read_text() == "step,val_loss\n6,0.25\n"
+
+
+def test_metrics_of_an_earlier_version_are_read_and_kept(tmp_path: Path) -> None:
+    """It wrote steps over a million with six digits; its columns are not lost where others came since."""
+    run = _create(tmp_path)
+    run.metrics_path.write_text("step,epoch,val_loss\n990891,99,0.125\n1.0009e+06,100,\n")
+    assert [row["step"] for row in run.read_metrics()] == [990891, 1000900]
+    run.append_metrics({"step": 1_010_909, "val_loss": 0.25, "dead_fc7": 0.5})
+    assert run.metrics_path.read_text() == (
+        "step,val_loss,dead_fc7,epoch\n990891,0.125,,99\n1.0009e+06,,,100\n1010909,0.25,0.5,\n"
+    )
+
+
 @pytest.mark.parametrize(
     "text", ["step,val_loss\n10,abc\n", "step\n10,2,3\n", "val_loss\n0.5\n", "step\n1\xff"]
 )

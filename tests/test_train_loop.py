@@ -188,6 +188,23 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     assert "going on from step 3" in printed.out
 
 
+def test_rows_of_steps_that_are_run_again_go_when_the_run_goes_on(tmp_path, monkeypatch):
+    train.main(arguments(tmp_path / "w"))
+    run = Run.open(tmp_path / "w")
+    (run.checkpoint_dir / "step-00000006.npz").unlink()
+    found = []
+    loop = train_loop._Trainer._loop
+
+    def look(self, stop):
+        found.extend(row["step"] for row in run.read_metrics())
+        loop(self, stop)
+
+    monkeypatch.setattr(train_loop._Trainer, "_loop", look)
+    assert train.main(arguments(tmp_path / "w")) == 0
+    assert found == [3]
+    assert [row["step"] for row in run.read_metrics()] == [3, 6]
+
+
 def test_a_workdir_of_another_recipe_is_refused(tmp_path, capsys):
     train.main(arguments(tmp_path / "w"))
     assert train.main(arguments(tmp_path / "w", "--set", "learning_rate=0.5")) == 2
