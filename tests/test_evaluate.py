@@ -11,7 +11,7 @@ import small_runs
 import tensorflow as tf
 from PIL import Image
 
-from alexnet_tf import evaluate, evaluation
+from alexnet_tf import checkpoint, evaluate, evaluation
 from alexnet_tf.visualize import confusion, mistakes
 from pipelines import preprocess, scan, sources
 
@@ -34,7 +34,7 @@ def networks(monkeypatch):
         key = run.workdir.name
         if key not in made:
             made[key] = small_runs.network(len(run.class_names), seed=run.recipe.seed + len(key))
-        return made[key]
+        return checkpoint.Trained(made[key], 7)
 
     monkeypatch.setattr(evaluation, "load_network", load)
     # Drawing takes longer than everything else: one test has it done.
@@ -189,6 +189,7 @@ def test_an_ensemble_averages_runs_each_with_its_own_preparation(tmp_path, data,
     two = small_runs.create(tmp_path / "second", spec, CLASSES, seed=3, pixel_divisor="20")
     found = figures(capsys, "--workdir", one.workdir, two.workdir, "--crops", 10, "--batch-size", 20)
     assert (found["runs"], found["count"]) == (2, len(CLASSES))
+    assert (found["steps"], [member["step"] for member in found["members"]]) == ([7, 7], [7, 7])
     assert found["out"] == str(one.workdir / "evaluation-ensemble-ten-crop")
     rows = {row["key"]: row for row in read(f"{found['out']}/predictions.csv")}
     for example in held_out(one):

@@ -34,7 +34,7 @@ def small_network(classes=3, side=224):
 def run(tmp_path, monkeypatch):
     """A run folder whose network is a small one."""
     network = small_network()
-    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: network)
+    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: checkpoint.Trained(network, 7))
     return small_runs.create(tmp_path / "run", "synthetic", NAMES)
 
 
@@ -71,7 +71,7 @@ def test_a_version_that_cannot_be_is_one_line(run, tmp_path, capsys, version, me
 def test_an_export_that_answers_otherwise_does_not_appear(run, tmp_path, monkeypatch, capsys):
     # The check compares with the network in this process; here it finds another one there.
     write = export._write
-    monkeypatch.setattr(export, "_write", lambda folder, run, network: write(folder, run, other))
+    monkeypatch.setattr(export, "_write", lambda folder, run, _, step: write(folder, run, other, step))
     other = small_network()
     for variable in other.weights:
         variable.assign(2.0 * variable)
@@ -124,7 +124,7 @@ def test_a_run_without_checkpoint_is_one_line(tmp_path):
 def test_every_convention_reaches_the_graph(tmp_path, monkeypatch, settings):
     run = small_runs.create(tmp_path / "run", "synthetic", NAMES, **settings)
     network = small_network(side=run.data.crop)
-    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: network)
+    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: checkpoint.Trained(network, 7))
     loaded = tf.saved_model.load(str(export.export(run, tmp_path / "export")))
     picture = picture_at_hand = textured(256, 256, seed=2)
     answer = loaded.signatures["probabilities"](image_bytes=tf.constant([encoded(picture, "PNG")]))

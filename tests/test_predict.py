@@ -10,7 +10,7 @@ import pytest
 import small_runs
 import tensorflow as tf
 
-from alexnet_tf import namers, predict
+from alexnet_tf import checkpoint, namers, predict
 from alexnet_tf.errors import UserError
 from pipelines import preprocess
 
@@ -29,7 +29,7 @@ def network():
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch, network):
-    monkeypatch.setattr(namers, "load_network", lambda run: network)
+    monkeypatch.setattr(namers, "load_network", lambda run: checkpoint.Trained(network, 7))
 
 
 @pytest.fixture(scope="module")

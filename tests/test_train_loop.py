@@ -287,7 +287,8 @@ def test_the_best_network_is_kept(tmp_path):
     rows = run.read_metrics()
     best = min(rows, key=lambda row: row["val_top1_error"])
     assert state["step"] == best["step"]
-    network = checkpoint.load_network(run)
+    network, step = checkpoint.load_network(run)
+    assert step == best["step"]
     np.testing.assert_array_equal(
         np.asarray(network.get_layer("conv1").kernel), arrays["network/conv1/kernel"]
     )
