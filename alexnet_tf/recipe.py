@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from alexnet_tf import variants
+from alexnet_tf import variants, void_settings
 from alexnet_tf.errors import UserError
 from pipelines.config import DataConfig
 
@@ -194,8 +194,8 @@ class Recipe:
         """This recipe with some fields set from text, as `--set field=value` gives them.
 
         Raises:
-          UserError: for a field that does not exist (the message lists those that do) or a value that
-            does not fit its type.
+          UserError: for a field that does not exist (the message lists those that do), a value that
+            does not fit its type, or a setting that another one makes void.
         """
         kinds = typing.get_type_hints(Recipe)
         values: dict[str, Any] = {}
@@ -204,7 +204,9 @@ class Recipe:
                 legal = ", ".join(sorted(set(kinds) - {"name"}))
                 raise UserError(f"--set {field}: no such field; legal: {legal}")
             values[field] = _parse(field, text, kinds[field])
-        return dataclasses.replace(self, **values)
+        changed = dataclasses.replace(self, **values)
+        void_settings.check(self, changed, settings)
+        return changed
 
 
 def _parse(field: str, text: str, kind: type) -> Any:

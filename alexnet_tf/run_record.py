@@ -29,6 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alexnet_tf import void_settings
 from alexnet_tf.errors import UserError
 from alexnet_tf.recipe import Recipe
 from pipelines.config import DataConfig
@@ -146,10 +147,9 @@ class Run:
     def check_same(self, recipe: Recipe, spec: str) -> None:
         """Raises UserError when a run of this folder is asked to go on with other settings."""
         ours, theirs = dataclasses.asdict(self.recipe), dataclasses.asdict(recipe)
+        free = CADENCE | (void_settings.fields(self.recipe) & void_settings.fields(recipe))
         differences = [
-            f"{k}={ours[k]} there, {theirs[k]} here"
-            for k in ours
-            if k not in CADENCE and ours[k] != theirs[k]
+            f"{k}={ours[k]} there, {theirs[k]} here" for k in ours if k not in free and ours[k] != theirs[k]
         ]
         if self.data.spec != spec:
             differences.insert(0, f"data={self.data.spec} there, {spec} here")
