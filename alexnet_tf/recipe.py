@@ -12,7 +12,7 @@ import math
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from alexnet_tf import variants, void_settings
 from alexnet_tf.errors import UserError
@@ -48,28 +48,6 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
 PIXEL_STD = 60.0
 
 
-class LoggedRates(NamedTuple):
-    """Learning rates and colour noise from the start of `epoch` (counted from 1) on."""
-
-    epoch: int
-    weights: float
-    biases: float
-    conv1: float
-    colour: float  # share of `colour_std` that is left
-
-
-# The diary of the 2012 run [S layer-params-145.cfg]. Row 7: biases keep 0.02 while the weights fall,
-# conv1 slows down at epoch 67 and stops at 72. Row 8: the colour noise ends at epoch 67.
-LOGGED_2012 = (
-    LoggedRates(1, 0.01, 0.02, 0.01, 1.0),
-    LoggedRates(25, 0.001, 0.02, 0.001, 1.0),
-    LoggedRates(51, 0.0001, 0.02, 0.0001, 1.0),
-    LoggedRates(67, 0.0001, 0.02, 0.00001, 0.0),
-    LoggedRates(72, 0.0001, 0.02, 0.0, 0.0),
-    LoggedRates(79, 0.00001, 0.02, 0.0, 0.0),
-)
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """A training run. Defaults are the paper's text; see `get` for the named recipes.
@@ -91,7 +69,7 @@ class Recipe:
       clip_norm: length beyond which a step's whole gradient is scaled down to it; 0 for never (2012).
       label_smoothing: share of each target spread over all classes (0 in 2012).
       epochs: passes over the training set; may be a fraction.
-      schedule: `plateau` [P 5], `logged` (LOGGED_2012), or `cosine` to zero.
+      schedule: `plateau` [P 5], `logged` (`schedule.LOGGED_2012`), or `cosine` to zero.
       freeze_conv1: share of the run after which conv1 is frozen, reached by a cosine of its own; 1 for
         never. With `schedule=cosine` only: `logged` freezes it at epoch 72 (row 7).
       warmup_steps: steps over which the rate rises from 0.

@@ -105,7 +105,7 @@ class _Trainer:
         while self.state.step < self.total:
             # A process alone need not wait for the next vote.
             stopped = self._call(batches, bool(stop)) or (self.placement.cluster is None and bool(stop))
-            if self._evaluation_due(self.state.step):
+            if self.state.schedule.evaluation_due(self.state.step):
                 self._save(best=self._evaluate())
             elif stopped or self._checkpoint_due(self.state.step):
                 self._save()
@@ -156,7 +156,7 @@ class _Trainer:
         for step in range(self.state.step + 1, self.state.step + min(wanted, train_step.MOST_STEPS)):
             following = self.state.schedule.rates(step)
             another_program = (following.conv1 == 0.0) != (rates[0].conv1 == 0.0)
-            if another_program or self._evaluation_due(step) or self._checkpoint_due(step):
+            if another_program or self.state.schedule.evaluation_due(step) or self._checkpoint_due(step):
                 break
             rates.append(following)
         return rates
@@ -169,10 +169,6 @@ class _Trainer:
         advice = self.stuck.add(step, loss)
         if advice:
             self.progress.say(f"warning: {advice}")
-
-    def _evaluation_due(self, step: int) -> bool:
-        interval = self.recipe.evaluate_every * self.steps_per_epoch  # not always a whole number of steps
-        return step // interval > (step - 1) // interval or step == self.total
 
     def _checkpoint_due(self, step: int) -> bool:
         return bool(self.recipe.checkpoint_every) and step % self.recipe.checkpoint_every == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,10 +11,83 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_dataset import SMALL, MemorySource, assert_equal_batches, collected, source_of
+from test_dataset import train as stream
 from tiny_network import tiny_network
 
 from alexnet_tf import checkpoint, model, train
 from alexnet_tf.run_record import Run
+from pipelines import dataset, epochs
+from pipelines.config import DataError
+
+
+class TestStream:
+    """22 pictures in batches of 8: three steps an epoch, of 8, 8 and 6 pictures."""
+
+    source = source_of(22)
+    config = dataclasses.replace(SMALL, partial_batch=True, shuffle=False)
+
+    def test_every_picture_of_an_epoch_is_seen_once(self):
+        batches = collected(stream(self.source, 8, self.config), 6)
+        for epoch in (0, 1):
+            own = batches[3 * epoch : 3 * epoch + 3]
+            assert [batch["mask"].sum() for batch in own] == [8, 8, 6]
+            keys = np.concatenate([batch["key"][batch["mask"] > 0] for batch in own])
+            order = epochs.permutation(22, 9, epoch).numpy()
+            np.testing.assert_array_equal(keys.astype(int), order)
+        assert all(len(part) == 8 for batch in batches for part in batch.values())
+
+    def test_weights_make_a_sum_over_the_batch_size_a_mean_over_its_own(self):
+        for batch in collected(stream(self.source, 8, self.config), 3):
+            values = np.arange(8.0)
+            own = values[batch["mask"] > 0]
+            assert np.sum(values * batch["weight"]) / 8 == pytest.approx(own.mean(), rel=1e-6)
+        assert "weight" not in stream(self.source, 8).element_spec
+
+    @pytest.mark.parametrize("start", [1, 2, 3, 5, 8])
+    def test_any_step_can_be_the_first(self, start):
+        whole = collected(stream(self.source, 8, self.config), 10)
+        rest = collected(stream(self.source, 8, self.config, start_step=start), 10 - start)
+        for left, right in zip(whole[start:], rest, strict=True):
+            assert_equal_batches(left, right)
+
+    @pytest.mark.parametrize("shards", [2, 8])
+    def test_shards_together_are_the_global_batch(self, shards):
+        source = source_of(11)  # of the second batch three pictures are real: some shards have none
+        whole = collected(stream(source, 8, self.config), 4)
+        parts = [collected(stream(source, 8, self.config, shard=(i, shards)), 4) for i in range(shards)]
+        for step, batch in enumerate(whole):
+            for index in range(shards):
+                assert_equal_batches(
+                    {name: part[index::shards] for name, part in batch.items()}, parts[index][step]
+                )
+        assert whole[1]["mask"].sum() == 3
+
+    def test_a_set_smaller_than_a_batch_is_one_step(self):
+        source = source_of(3)
+        assert dataset.steps_per_epoch(source, 8, partial=True) == 1
+        (batch,) = collected(stream(source, 8, self.config), 1)
+        np.testing.assert_array_equal(batch["mask"], np.arange(8) < 3)
+        np.testing.assert_allclose(batch["weight"], batch["mask"] * 8 / 3, rtol=1e-6)
+
+    def test_whole_batches_alone_are_as_without(self):
+        source = source_of(16)
+        plain = dataclasses.replace(self.config, partial_batch=False)
+        ways = (collected(stream(source, 8, config), 5) for config in (self.config, plain))
+        for left, right in zip(*ways, strict=True):
+            np.testing.assert_array_equal(left.pop("weight"), np.ones(8))
+            assert_equal_batches(left, right)
+
+    def test_arithmetic_of_steps_and_pictures(self):
+        source = source_of(22)
+        assert [dataset.steps_per_epoch(source, 8, partial=p) for p in (False, True)] == [2, 3]
+        assert [dataset.steps_per_epoch(source, 11, partial=p) for p in (False, True)] == [2, 2]
+        seen = [dataset.pictures_until(step, source, 8, partial=True) for step in range(7)]
+        assert seen == [0, 8, 16, 22, 30, 38, 44]
+        assert dataset.pictures_until(5, source, 8) == 40
+        with pytest.raises(DataError, match="holds 0 pictures"):
+            dataset.steps_per_epoch(MemorySource([]), 8, partial=True)
+
 
 # Eleven pictures in batches of eight: the second step of an epoch has three, none of them on the second
 # replica and none in the last two of four parts.
@@ -27,6 +101,8 @@ from alexnet_tf.schedule import Rates
 from pipelines import dataset
 from pipelines.image_stats import ImageStats
 from test_dataset import source_of
+from test_dataset import SMALL, MemorySource, assert_equal_batches, collected, source_of
+from test_dataset import train as stream
 from tiny_network import tiny_network
 model.build = tiny_network
 

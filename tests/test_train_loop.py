@@ -79,12 +79,6 @@ def test_a_run_leaves_its_record(tmp_path, capsys):
     assert run.environment["packages"]["keras"] == keras.__version__
 
 
-def test_evaluations_fall_on_fractions_of_an_epoch(tmp_path):
-    train.main(arguments(tmp_path / "w", "--set", "evaluate_every=0.8"))
-    rows = Run.open(tmp_path / "w").read_metrics()
-    assert [row["step"] for row in rows] == [3, 5, 6]  # past 2.4 and 4.8 of 6 steps, and at the end
-
-
 def test_the_recipe_is_written_before_step_one(tmp_path, monkeypatch):
     seen = []
     build = train_step.build
@@ -186,23 +180,6 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "step-00000006.npz: damaged or cut short" in printed.err
     assert "going on from step 3" in printed.out
-
-
-def test_rows_of_steps_that_are_run_again_go_when_the_run_goes_on(tmp_path, monkeypatch):
-    train.main(arguments(tmp_path / "w"))
-    run = Run.open(tmp_path / "w")
-    (run.checkpoint_dir / "step-00000006.npz").unlink()
-    found = []
-    loop = train_loop._Trainer._loop
-
-    def look(self, stop):
-        found.extend(row["step"] for row in run.read_metrics())
-        loop(self, stop)
-
-    monkeypatch.setattr(train_loop._Trainer, "_loop", look)
-    assert train.main(arguments(tmp_path / "w")) == 0
-    assert found == [3]
-    assert [row["step"] for row in run.read_metrics()] == [3, 6]
 
 
 def test_a_workdir_of_another_recipe_is_refused(tmp_path, capsys):
