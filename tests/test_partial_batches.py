@@ -17,7 +17,7 @@ from tiny_network import tiny_network
 
 from alexnet_tf import checkpoint, model, train
 from alexnet_tf.run_record import Run
-from pipelines import dataset, epochs
+from pipelines import data_service, dataset, epochs
 from pipelines.config import DataError
 
 
@@ -62,6 +62,13 @@ class TestStream:
                     {name: part[index::shards] for name, part in batch.items()}, parts[index][step]
                 )
         assert whole[1]["mask"].sum() == 3
+
+    def test_services_make_the_same_batches(self):
+        local = collected(stream(self.source, 8, self.config, start_step=1), 4)
+        with data_service.serve() as one, data_service.serve() as two:
+            batches = stream(self.source, 8, self.config, start_step=1, service=(one, two))
+            for left, right in zip(local, batches.take(4).as_numpy_iterator(), strict=True):
+                assert_equal_batches(left, right)
 
     def test_a_set_smaller_than_a_batch_is_one_step(self):
         source = source_of(3)
