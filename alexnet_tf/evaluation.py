@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from alexnet_tf import metrics, validation
-from alexnet_tf.checkpoint import load_network, loaded_step
+from alexnet_tf.checkpoint import load_network
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation_report import Report
 from alexnet_tf.run_record import Run
@@ -61,8 +61,7 @@ def evaluate(
         alone = [Tally(source.class_names, keep=0) for _ in runs] if len(runs) > 1 else []
         out.mkdir(parents=True, exist_ok=True)
         with Report(out, source.class_names) as report:
-            _run_over(runs, source, config, tally, alone, report, crops, batch_size, checkpoint)
-            steps = [loaded_step(run, checkpoint) for run in runs]
+            steps = _run_over(runs, source, config, tally, alone, report, crops, batch_size, checkpoint)
             summary = {
                 "workdirs": [str(run.workdir) for run in runs],
                 "data": config.spec,
@@ -93,7 +92,7 @@ def _figures(result: metrics.Evaluation) -> dict[str, Any]:
     return {**dataclasses.asdict(result), **wrong}
 
 
-def _members(runs: list[Run], steps: list[int | None], results: list[metrics.Evaluation]) -> dict[str, Any]:
+def _members(runs: list[Run], steps: list[int], results: list[metrics.Evaluation]) -> dict[str, Any]:
     """What each run does by itself, and the mean of that, as the tables of section 6 have it."""
     rows = [
         {"workdir": str(run.workdir), "step": step, **_figures(result)}
@@ -116,9 +115,14 @@ def _run_over(
     crops: int,
     batch_size: int,
     checkpoint: str,
-) -> None:
-    """Lets every network see every batch, side by side, so that no score has to be kept."""
+) -> list[int]:
+    """Lets every network see every batch, side by side, so that no score has to be kept.
+
+    Returns:
+      The step that each run's weights are of.
+    """
     networks: list[tuple[metrics.Evaluator, DataConfig]] = []
+    steps = []
     for run in runs:
         # The picture's preparation is the run's own; which pictures, and in which order, is common.
         own = dataclasses.replace(
@@ -132,7 +136,9 @@ def _run_over(
         def to_pixels(images: Any, stats: Any = run.stats, own: DataConfig = own) -> Any:
             return preprocess.to_pixels(images, stats, own)
 
-        networks.append((metrics.Evaluator(load_network(run, checkpoint), to_pixels, crops=crops), own))
+        trained = load_network(run, checkpoint)
+        networks.append((metrics.Evaluator(trained.network, to_pixels, crops=crops), own))
+        steps.append(trained.step)
     # Runs that prepare pictures alike share them: members of a sweep do.
     streams = {
         own: dataset.build(source, own, "val", max(1, batch_size // crops), training=False, crops=crops)
@@ -155,6 +161,7 @@ def _run_over(
                 file=sys.stderr,
                 flush=True,
             )
+    return steps
 
 
 def _add_alone(run: Run, tally: Tally, predictions: metrics.Predictions) -> None:

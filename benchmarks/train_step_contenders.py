@@ -75,6 +75,7 @@ def ours_at(here: Placement, chosen: Recipe, *, summed: bool = True) -> tuple[St
         "label": tf.constant(labels[index::count]),
         "mask": tf.ones([len(labels[index::count])]),
         "colour_shift": tf.zeros([len(labels[index::count]), 3]),
+        "window": tf.zeros([len(labels[index::count]), 3], tf.int32),
     }
     batches = iter(here.distribute(lambda _: tf.data.Dataset.from_tensors(given).repeat()))
     rates = [Rates(LEARNING_RATE, LEARNING_RATE, LEARNING_RATE, 1.0)]

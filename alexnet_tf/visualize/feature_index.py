@@ -4,7 +4,7 @@ W/features/<split>-<digest>/ holds
 
     features.npy    float32 [n, units], in the split's fixed order; read by memory mapping
     examples.npz    key, label and squared length of each row
-    index.json      what the digest stands for: layer, weights, step and data
+    index.json      what the digest stands for: layer, weights and data
 
 The folder takes its name only when all of it is written. Until then it ends in `.building`, from where a
 computation that was killed goes on. Other weights or other data have another digest: what was computed
@@ -135,7 +135,6 @@ def _read(folder: Path, split: str) -> Index:
 
 def _identity(run: Run, network: keras.Model, split: str) -> dict[str, Any]:
     """Everything that decides an index, as JSON can hold it."""
-    from alexnet_tf import checkpoint
     from alexnet_tf.signatures import LAST_HIDDEN
 
     skipped = run.workdir / SKIPPED_FILE
@@ -143,7 +142,6 @@ def _identity(run: Run, network: keras.Model, split: str) -> dict[str, Any]:
         "split": split,
         "layer": LAST_HIDDEN,
         "units": int(_hidden(network).output.shape[-1]),
-        "step": checkpoint.loaded_step(run),
         "weights": fingerprint(network),
         "data": {name: getattr(run.data, name) for name in PREPARATION},
         "left_out": hashlib.sha256(skipped.read_bytes()).hexdigest() if skipped.exists() else "",
