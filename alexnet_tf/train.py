@@ -133,7 +133,7 @@ def _train_all(
     cli.quiet_tensorflow(errors=found is None)
     import tensorflow as tf
 
-    from alexnet_tf import placement, run_folder, sweep, train_loop
+    from alexnet_tf import placement, precision, run_folder, sweep, train_loop
 
     if args.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -143,11 +143,15 @@ def _train_all(
         place = dataclasses.replace(place, unbroken=together.unbroken)
     if args.seeds is not None and place.is_chief:
         sweep.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
+    settled = precision.settle(next(iter(runs.values())).precision, list(runs), place)
+    if settled.line and place.is_chief:
+        print(settled.line, flush=True)
     figures = []
     for workdir, wanted in runs.items():
+        wanted = dataclasses.replace(wanted, precision=settled.name)
         if len(runs) > 1 and place.is_chief:
             print(f"{workdir}:", flush=True)
-        with run_folder.opened(workdir, wanted, args.data, place) as run:
+        with run_folder.opened(workdir, wanted, args.data, place, settled.environment()) as run:
             figures.append(train_loop.train(run, run.open_source(), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 
