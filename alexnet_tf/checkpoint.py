@@ -23,6 +23,7 @@ import numpy as np
 
 from alexnet_tf import towers_arrays
 from alexnet_tf.errors import UserError
+from pipelines import progress
 from pipelines.files import replacing
 
 if TYPE_CHECKING:
@@ -228,6 +229,9 @@ def loaded_step(run: Run, which: str = "best") -> int | None:
 def load_network(run: Run, which: str = "best") -> keras.Model:
     """Builds a run's network in float32, without devices or compiled parts, with its weights.
 
+    Whatever it was trained in: where bfloat16 is emulated it would take ten times as long, and what a
+    network answers should not hang on the machine.
+
     Args:
       run: the run folder.
       which: `best` (lowest validation error; the newest where there was no evaluation) or `newest`.
@@ -235,6 +239,11 @@ def load_network(run: Run, which: str = "best") -> keras.Model:
     Raises:
       UserError: the run has no checkpoint, or a damaged one.
     """
+    with progress.phase("loading the network"):
+        return _load_network(run, which)
+
+
+def _load_network(run: Run, which: str) -> keras.Model:
     from alexnet_tf import model
 
     best = run.checkpoint_dir / BEST

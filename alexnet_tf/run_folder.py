@@ -12,7 +12,6 @@ from typing import Any
 from alexnet_tf import sweep
 from alexnet_tf.errors import UserError
 from alexnet_tf.placement import Placement
-from alexnet_tf.progress import scan_progress
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.run_record import RECIPE_FILE, SKIPPED_FILE, Run
 from pipelines import files, scan, sources
@@ -76,7 +75,7 @@ def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, A
     config = recipe.data_config(spec)
     source = sources.open_source(config)
     print(source.description, flush=True)
-    found = _of_sibling(workdir, config) or scan.scan(source, config, progress=scan_progress)
+    found = _of_sibling(workdir, config) or scan.scan(source, config)
     if found.skipped:
         path = workdir / SKIPPED_FILE
         scan.write_skipped(path, found.skipped)
