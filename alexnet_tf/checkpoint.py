@@ -22,6 +22,7 @@ import numpy as np
 
 from alexnet_tf import towers_arrays
 from alexnet_tf.errors import UserError
+from pipelines import progress
 from pipelines.files import replacing
 
 if TYPE_CHECKING:
@@ -226,6 +227,9 @@ def load_network(run: Run, which: str = "best") -> Trained:
 
     Weights and step come from one reading of one file: a training may save others at any moment.
 
+    Whatever it was trained in: where bfloat16 is emulated it would take ten times as long, and what a
+    network answers should not hang on the machine.
+
     Args:
       run: the run folder.
       which: `best` (lowest validation error; the newest where there was no evaluation) or `newest`.
@@ -233,6 +237,11 @@ def load_network(run: Run, which: str = "best") -> Trained:
     Raises:
       UserError: the run has no checkpoint, or a damaged one.
     """
+    with progress.phase("loading the network"):
+        return _load_network(run, which)
+
+
+def _load_network(run: Run, which: str) -> Trained:
     from alexnet_tf import model
 
     best = run.checkpoint_dir / BEST

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,9 @@ from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation_report import Report
 from alexnet_tf.run_record import Run
 from alexnet_tf.tally import Tally
-from pipelines import dataset, preprocess, records
+from pipelines import dataset, preprocess, progress, records
 from pipelines.config import DataConfig
 from pipelines.sources import Source
-
-SHOW_EVERY_SECONDS = 0.2
 
 
 def evaluate(
@@ -77,7 +74,8 @@ def evaluate(
                 "seconds": round(time.monotonic() - began, 1),
                 "out": str(out),
             }
-            report.finish(summary, tally, source, config)
+            with progress.phase("writing the report"):
+                report.finish(summary, tally, source, config)
     except tf.errors.OpError as error:
         raise UserError(records.describe(error, config)) from None
     return summary
@@ -144,23 +142,15 @@ def _run_over(
         own: dataset.build(source, own, "val", max(1, batch_size // crops), training=False, crops=crops)
         for own in dict.fromkeys(own for _, own in networks)
     }
-    total, done, shown = source.count("val"), 0, 0.0
-    for batches in zip(*streams.values(), strict=True):
-        prepared = dict(zip(streams, batches, strict=True))
-        parts = [next(evaluator.predict([prepared[own]])) for evaluator, own in networks]
-        for run, member, part in zip(runs, alone, parts, strict=False):
-            _add_alone(run, member, part)
-        answers = tally.add(metrics.average_predictions(parts))
-        report.add(answers)
-        done += len(answers)
-        if sys.stderr.isatty() and (done == total or time.monotonic() - shown > SHOW_EVERY_SECONDS):
-            shown = time.monotonic()
-            print(
-                f"\revaluated {done} of {total}",
-                end="\n" if done == total else "",
-                file=sys.stderr,
-                flush=True,
-            )
+    with progress.phase("evaluating", source.count("val")) as evaluated:
+        for batches in zip(*streams.values(), strict=True):
+            prepared = dict(zip(streams, batches, strict=True))
+            parts = [next(evaluator.predict([prepared[own]])) for evaluator, own in networks]
+            for run, member, part in zip(runs, alone, parts, strict=False):
+                _add_alone(run, member, part)
+            answers = tally.add(metrics.average_predictions(parts))
+            report.add(answers)
+            evaluated.reached(evaluated.done + len(answers))
     return steps
 
 

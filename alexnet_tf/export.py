@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import cli
 from alexnet_tf.errors import UserError
+from pipelines import progress
 
 if TYPE_CHECKING:
     import keras
@@ -97,9 +98,10 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
     Raises:
       UserError: the version exists, the run has no checkpoint, or the files cannot be written.
     """
-    import tensorflow as tf
+    with progress.phase("loading Keras"):
+        import tensorflow as tf
 
-    from alexnet_tf import checkpoint as checkpoints
+        from alexnet_tf import checkpoint as checkpoints
 
     number = _free_version(export_dir, version)
     with tf.device("CPU:0"):
@@ -107,9 +109,10 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
     with _appearing(export_dir / str(number)) as folder:
         try:
             # Outside any device: one that is noted in the graph would bind every server to it.
-            _write(folder, run, network, step)
+            with progress.phase("writing the SavedModel"):
+                _write(folder, run, network, step)
             # On the CPU, where float32 is float32; GPUs round the factors of convolutions.
-            with tf.device("CPU:0"):
+            with progress.phase("comparing its answers with the network's"), tf.device("CPU:0"):
                 _check(folder, run, network)
         except tf.errors.OpError as error:
             raise UserError(

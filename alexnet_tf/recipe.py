@@ -19,7 +19,7 @@ from alexnet_tf.errors import UserError
 from pipelines.config import DataConfig
 
 SCHEDULES = ("plateau", "logged", "cosine")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("auto", "float32", "bfloat16")
 CHOICES = {
     "initializer": variants.INITIALIZERS,
     "schedule": SCHEDULES,
@@ -57,7 +57,8 @@ class Recipe:
       variant: network, a name in `variants.VARIANTS`.
       initializer: one of `variants.INITIALIZERS` (see `model.build`).
       dropout_rate: share of hidden units dropped [P 4.2].
-      precision: `float32` or `bfloat16` (matrix work only; weights stay float32).
+      precision: `float32`, `bfloat16` (matrix work only; weights stay float32), or `auto`: bfloat16 where
+        that is measured to be faster, else float32. A run's own recipe never says `auto`.
       xla: whether forward and backward pass are compiled as one program (the update always is).
       batch_size: pictures a step, over all devices [P 5].
       accumulation_steps: parts that go through the network one after another before the weights are
@@ -220,7 +221,7 @@ ORIGINAL = Recipe(
 SMALL_DATA = Recipe(
     name="small_data",
     initializer="he",
-    precision="bfloat16",
+    precision="auto",
     batch_size=64,
     learning_rate=0.02,
     reference_batch_size=64,
@@ -261,7 +262,14 @@ QUICKSTART = dataclasses.replace(
 
 # Does every part run? A few steps; the network learns nothing.
 SMOKE = dataclasses.replace(
-    QUICKSTART, name="smoke", epochs=1.0, evaluate_every=1.0, batch_size=8, warmup_steps=2, log_every=1
+    QUICKSTART,
+    name="smoke",
+    precision="float32",  # to measure would take longer than the steps
+    epochs=1.0,
+    evaluate_every=1.0,
+    batch_size=8,
+    warmup_steps=2,
+    log_every=1,
 )
 
 RECIPES = types.MappingProxyType({r.name: r for r in (PAPER, ORIGINAL, QUICKSTART, SMALL_DATA, SMOKE)})

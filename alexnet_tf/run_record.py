@@ -24,7 +24,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,15 +131,26 @@ class Run:
         class_names: Sequence[str],
         stats: ImageStats,
         readable_names: Sequence[str] | None = None,
+        environment: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Writes a new run folder; `recipe.json` comes last, so that a folder that has one is whole."""
+        """Writes a new run folder; `recipe.json` comes last, so that a folder that has one is whole.
+
+        Args:
+          workdir: the folder.
+          recipe: the resolved recipe: its precision is no longer `auto`.
+          spec, class_names, readable_names, stats: the data set.
+          environment: entries of environment.json beside those of `describe_environment`.
+        """
+        if recipe.precision == "auto":
+            raise ValueError("`recipe.precision` must be settled (precision.settle); received auto")
         names, readable = tuple(class_names), tuple(readable_names or class_names)
         run = cls(Path(workdir), recipe, recipe.data_config(spec), names, readable)
         run.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         stats.save(run.workdir / STATS_FILE)
         for file, lines in ((CLASSES_FILE, names), (LABELS_FILE, readable)):
             write_text(run.workdir / file, "".join(f"{line}\n" for line in lines))
-        write_text(run.workdir / ENVIRONMENT_FILE, json.dumps(describe_environment(), indent=2) + "\n")
+        described = {**describe_environment(), **(environment or {})}
+        write_text(run.workdir / ENVIRONMENT_FILE, json.dumps(described, indent=2) + "\n")
         record = {"recipe": dataclasses.asdict(recipe), "data": spec}
         write_text(run.workdir / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
         return run

@@ -144,9 +144,10 @@ def _report(taken: dict[str, list[turns.Cost]], batch: int) -> dict[str, Any]:
 
 def _shares(dtype: str, costs: dict[str, turns.Cost], batch: int) -> dict[str, float]:
     """Prints and returns how near our step comes to its kernels alone and to the rate of one product."""
-    whole, figures = costs.get(f"ours_{dtype}"), {}
+    figures: dict[str, float] = {}
+    whole = costs.get(f"ours_{dtype}")
     if whole is None:
-        return {}
+        return figures
     if kernels := costs.get(f"kernels_{dtype}"):
         by_clock, by_processor = kernels.wall / whole.wall, kernels.processor / whole.processor
         print(

@@ -48,7 +48,7 @@ def make_product(dtype: str, batch: int) -> Step:
 
 
 def step_operations(batch: int) -> float:
-    """Multiplications and additions of a step by the definition of the layers: forward, by input, by weights."""
+    """Multiplications and additions of a step, forward and backward, as the layers are defined."""
     from alexnet_tf import model
 
     counts = model.multiply_adds(_network("float32"))

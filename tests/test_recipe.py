@@ -30,6 +30,16 @@ def test_the_papers_numbers() -> None:
     assert (data.crop_places**2 * 2, data.mean_moves) == (2048, True)  # "by a factor of 2048" [P 4.1]
 
 
+def test_only_2012_and_the_smoke_test_name_their_precision() -> None:
+    asked = {name: recipe.get(name).precision for name in recipe.RECIPES}
+    assert {name for name, precision in asked.items() if precision == "float32"} == {
+        "paper",
+        "original",
+        "smoke",
+    }
+    assert {name for name, precision in asked.items() if precision == "auto"} == {"quickstart", "small_data"}
+
+
 def test_the_source_departs_from_the_text_in_rows_2_to_13() -> None:
     ours, theirs = (dataclasses.asdict(recipe.get(name)) for name in ("original", "paper"))
     assert {field: value for field, value in ours.items() if value != theirs[field]} == {
@@ -113,7 +123,7 @@ def test_an_unknown_field_lists_all_fields(field: str) -> None:
         ("batch_size=", r"--set batch_size: must be of type int; received ''"),
         ("mirror=yes", r"--set mirror: must be true or false; received 'yes'"),
         ("schedule=step", r"`schedule` must be one of plateau, logged, cosine; received 'step'"),
-        ("precision=float16", r"`precision` must be one of float32, bfloat16; received 'float16'"),
+        ("precision=float16", r"`precision` must be one of auto, float32, bfloat16; received 'float16'"),
         ("variant=vgg", r"`variant` must be one of paper, original, .*; received 'vgg'"),
         ("initializer=xavier", r"`initializer` must be one of published, he; received 'xavier'"),
         ("batch_size=0", r"`batch_size` must be positive; received 0"),

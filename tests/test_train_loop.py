@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny_network import tiny_network
 
-from alexnet_tf import checkpoint, model, train, train_loop, train_step
+from alexnet_tf import checkpoint, model, pace, precision, train, train_loop, train_step
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import RECIPE_FILE, Run
 
@@ -276,6 +276,20 @@ def test_a_run_too_short_for_its_warm_up_is_told(tmp_path, capsys):
     assert "warning: 2 steps end before the rate has risen (warmup_steps=2): raise epochs (now 0.5)" in (
         capsys.readouterr().out
     )
+
+
+def test_a_long_run_is_told_at_once_with_what_would_help(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pace, "LONG", 0.0)
+    monkeypatch.setattr(precision, "measure", lambda: precision.Speeds(1.7, 1.0))
+    assert train.main(arguments(tmp_path / "w")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (said,) = (line for line in lines if "at this pace" in line)
+    assert lines[lines.index(said) - 1].startswith("step 3/6 ")  # the first compiles, the next two are a pace
+    assert "are left (3 steps of " in said
+    assert "in a new --workdir: precision=bfloat16 (1.7 times as fast" in said
+    assert "fewer epochs (now 2)" in said
+    assert " left" not in next(line for line in lines if line.startswith("step 1/"))
+    assert next(line for line in lines if line.startswith("step 2/")).endswith(" left")
 
 
 def test_conv1_rests_once_it_is_frozen(tmp_path):

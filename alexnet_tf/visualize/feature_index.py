@@ -173,8 +173,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     import tensorflow as tf
 
     from alexnet_tf import validation
-    from alexnet_tf.progress import show_count
-    from pipelines import records
+    from pipelines import progress, records
 
     source, _ = validation.open_pictures([run], run.data)
     total = source.count(split)
@@ -188,12 +187,13 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     with open(building / FEATURES_FILE, "ab") as rows, open(building / LINES_FILE, "ab") as lines:
         done = _go_on(rows, lines, (total, identity["units"]))
         try:
-            for features, examples in _batches(run, network, source, split, done):
-                done += len(features)
-                _append(rows, features.tobytes())
-                # A line says that its row is there, so it comes after it.
-                _append(lines, "".join(json.dumps(example) + "\n" for example in examples).encode())
-                show_count(f"features of the {split} pictures", done, total)
+            with progress.phase(f"features of the {split} pictures", total, done=done) as told:
+                for features, examples in _batches(run, network, source, split, done):
+                    done += len(features)
+                    _append(rows, features.tobytes())
+                    # A line says that its row is there, so it comes after it.
+                    _append(lines, "".join(json.dumps(example) + "\n" for example in examples).encode())
+                    told.reached(done)
         except tf.errors.OpError as error:
             raise UserError(records.describe(error, run.data)) from None
     if done != total:
