@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import attacks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,8 +18,16 @@ from pipelines.sources import open_source
 JPEG = encoded(textured(20, 30), "JPEG")
 BROKEN = {
     "empty.jpg": (b"", "empty file"),
-    "text.jpg": (b"hello, I am no picture", "not a JPEG, PNG, GIF or BMP file"),
-    "webp.jpg": (b"RIFF\x24\0\0\0WEBPVP8 ", "not a JPEG, PNG, GIF or BMP file; received WebP"),
+    "text.jpg": (b"hello, I am no picture", "not a JPEG, PNG, GIF, BMP, WebP or PPM file"),
+    "phone.jpg": (
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        "this is a HEIC file; JPEG, PNG, GIF, BMP, WebP and PPM are read",
+    ),
+    "large.png": (
+        attacks.png(20_000, 20_000),
+        "PNG file of 20000 x 20000 pixels; a picture may hold at most 67108864 pixels",
+    ),
+    "cut.webp": (encoded(textured(20, 30), "WEBP")[:60], "damaged or truncated WebP file"),
     "cut.jpg": (JPEG[: len(JPEG) // 2], "damaged or truncated JPEG file"),
     "cut.png": (encoded(textured(20, 30), "PNG")[:200], "damaged or truncated PNG file"),
     "cut.gif": (encoded(textured(20, 30), "GIF")[:40], "damaged or truncated GIF file"),
@@ -44,6 +53,7 @@ UNUSUAL = {
         save_all=True,
         append_images=[Image.fromarray(textured(20, 30, 1))],
     ),
+    "still.webp": encoded(textured(20, 30), "WEBP"),
     "one_pixel.bmp": encoded(textured(1, 1), "BMP"),
 }
 
