@@ -13,9 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from pipelines import last_words
 from pipelines.config import DataError
 
 EXIT_USER_ERROR = 2
+# Of TF_CPP_MIN_LOG_LEVEL: everything, and warnings.
+_LEVELS_OF_NOTICES = ("0", "1")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -30,19 +33,23 @@ def quiet_tensorflow(*, errors: bool = True) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
-    are shown after all when the import fails.
+    are shown after all when the import fails. What it and the libraries in it write to stderr later is
+    shown when the process crashes (see `last_words`). TF_CPP_MIN_LOG_LEVEL=0 or 1 asks for all of it.
 
     Args:
-      errors: whether TensorFlow's own lines about errors are shown later.
+      errors: whether TensorFlow's own lines about errors are among what is shown.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if "tensorflow" in sys.modules:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2" if errors else "3"
+    asked = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
+    if asked in _LEVELS_OF_NOTICES:
+        return
     with _native_stderr_held():
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for GPUs has its notices too
+    last_words.keep()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ complain of.
 
 from __future__ import annotations
 
+import struct
+
 import tensorflow as tf
 
 from pipelines import formats
@@ -14,6 +16,11 @@ from pipelines import formats
 # Each can unpack to 8 MB, which libpng keeps; photographs carry one or two.
 MAX_PNG_TEXTS = 16
 _PNG_TEXTS = (b"zTXt", b"iTXt")
+# libjpeg's limit.
+JPEG_SIDE = 65500
+# Markers that begin a frame.
+_JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+_JPEG_RARE_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7)  # the last one: JPEG-LS
 _BMP_HEADERS = (40, 52, 56, 108, 124)
 _BMP_FILE_HEADER = 14
 _BMP_DEPTHS = (8, 24, 32)
@@ -35,6 +42,21 @@ def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ]
     )
     return complaint, image_bytes
+
+
+def jpeg_form(image_bytes: bytes) -> str:
+    """What is unusual about a JPEG that cannot be decoded although it may be whole; empty when nothing is."""
+    at = 2
+    while len(image_bytes) >= at + 9 and image_bytes[at] == 0xFF:
+        marker, length, bits, height, width = struct.unpack_from(">BHBHH", image_bytes, at + 1)
+        if marker in _JPEG_RARE_FRAMES:
+            return "lossless or hierarchical JPEG file; baseline and progressive ones are read"
+        if marker in _JPEG_FRAMES and max(height, width) > JPEG_SIDE:
+            return f"JPEG file of {width} x {height} pixels; a side may have at most {JPEG_SIDE}"
+        if marker in _JPEG_FRAMES:
+            return f"JPEG file of {bits} bits a colour; 8 are read" if bits > 8 else ""
+        at += 2 + length
+    return ""
 
 
 def bmp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -14,15 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import formats, preprocess
+from pipelines import formats, headers, preprocess
 from pipelines.config import DataConfig, DataError
-from pipelines.decode import complaint, decode, name_of
+from pipelines.decode import JPEG, complaint, decode, name_of
 from pipelines.files import replacing
 from pipelines.image_stats import ImageStats, StatsAccumulator
 from pipelines.sources import SPLITS, BrokenPicture, Source
 
 # Pictures decoded one after another by one thread; their errors are caught together.
 BLOCK = 64
+
+# What is said of a picture with which nothing is wrong when it is looked at again.
+READABLE = "could not be read at first, but can be now"
 
 Progress = Callable[[int, int], None]
 Elements = dict[str, tf.Tensor]
@@ -225,8 +228,9 @@ def reason(image_bytes: bytes) -> str:
             return bytes(refused).decode()
         decode(tf.constant(image_bytes))
     except tf.errors.OpError:
-        return formats.DAMAGED.format(name)
-    return "could not be read at first, but can be now"
+        unusual = headers.jpeg_form(image_bytes) if name == JPEG else ""
+        return unusual or formats.DAMAGED.format(name)
+    return READABLE
 
 
 def write_skipped(path: str | os.PathLike[str], skipped: Iterable[Skipped]) -> None:

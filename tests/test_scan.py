@@ -198,3 +198,35 @@ def test_other_files_are_no_list(tmp_path, content):
 
 def test_reason_of_a_picture_that_is_whole():
     assert scan.reason(JPEG) == "could not be read at first, but can be now"
+
+
+USUAL = "baseline and progressive ones are read"
+
+
+def rewritten(**parts):
+    """A JPEG whose frame header says something else."""
+    data = bytearray(JPEG)
+    at = data.index(b"\xff\xc0")
+    places = {"marker": (1, 1), "bits": (4, 1), "height": (5, 2), "width": (7, 2)}
+    for name, value in parts.items():
+        place, size = places[name]
+        data[at + place : at + place + size] = value.to_bytes(size, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("image_bytes", "words"),
+    [
+        (rewritten(width=65501), "JPEG file of 65501 x 20 pixels; a side may have at most 65500"),
+        (rewritten(bits=12), "JPEG file of 12 bits a colour; 8 are read"),
+        (
+            rewritten(marker=0xC3),
+            "lossless or hierarchical JPEG file; baseline and progressive ones are read",
+        ),
+        (rewritten(height=20)[:300], "damaged or truncated JPEG file"),
+        (JPEG[:8], "damaged or truncated JPEG file"),
+        (JPEG[:2] + b"\xff", "damaged or truncated JPEG file"),
+    ],
+)
+def test_whole_jpegs_of_rare_kinds_are_not_called_damaged(image_bytes, words):
+    assert scan.reason(image_bytes) == words
