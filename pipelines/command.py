@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines import last_words
+from pipelines import last_words, progress
 from pipelines.config import DataError
 
 EXIT_USER_ERROR = 2
@@ -29,7 +29,7 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def quiet_tensorflow(*, errors: bool = True) -> None:
+def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
@@ -38,18 +38,20 @@ def quiet_tensorflow(*, errors: bool = True) -> None:
 
     Args:
       errors: whether TensorFlow's own lines about errors are among what is shown.
+      told: whether a log, too, says at once that this goes on, which takes a slow disk long.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "tensorflow" in sys.modules:
         return
-    asked = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
-    if asked in _LEVELS_OF_NOTICES:
-        return
-    with _native_stderr_held():
+    asked = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3") in _LEVELS_OF_NOTICES
+    held = contextlib.nullcontext() if asked else _native_stderr_held()
+    at_once = told or sys.stderr.isatty()
+    with held, progress.phase("loading TensorFlow", at_once=at_once):
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for GPUs has its notices too
-    last_words.keep()
+    if not asked:
+        last_words.keep()
 
 
 @contextlib.contextmanager
@@ -57,10 +59,11 @@ def _native_stderr_held() -> Iterator[None]:
     """Keeps what is written to file descriptor 2; shows it when the block raises."""
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
+    with tempfile.TemporaryFile() as notices, open(os.dup(stderr), "w", encoding="utf-8") as shown:
         os.dup2(notices.fileno(), 2)
         try:
-            yield
+            with progress.REPORTER.to(shown):
+                yield
         except BaseException:
             notices.seek(0)
             os.write(stderr, notices.read())
@@ -88,10 +91,11 @@ def run(
     Returns:
       The exit status: 0, 2 for a user's error (or its attribute `exit_status`), 130 after Ctrl-C.
     """
-    if tensorflow:
-        quiet_tensorflow()
     try:
-        figures = body()
+        with progress.shown():
+            if tensorflow:
+                quiet_tensorflow()
+            figures = body()
     except user_errors as error:
         return _fail(str(error), getattr(error, "exit_status", EXIT_USER_ERROR))
     except OSError as error:

@@ -6,8 +6,30 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import progress
+
 # Before anything imports TensorFlow: its notices would bury the tests' own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True)
+def _silent(monkeypatch):
+    """No word of progress among the lines that tests look at, however slow the machine is."""
+    monkeypatch.setattr(progress, "SILENCE", 1e9)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What is told of counted work, as (what, done, total)."""
+    calls = []
+    reached = progress.Phase.reached
+
+    def note(self, done, total=None):
+        reached(self, done, total)
+        calls.append((self.what, self.done, self.total))
+
+    monkeypatch.setattr(progress.Phase, "reached", note)
+    return calls
 
 
 def write_class_folders(root, counts):

@@ -87,7 +87,7 @@ def test_train_evaluate_predict_and_visualize(broken, tmp_path):
     trained = run("-m", "tiny_train", "--recipe", "quickstart", "--data", f"folder:{broken}",
                   "--workdir", str(workdir), *SETTINGS, TF_CPP_MIN_LOG_LEVEL="2")  # fmt: skip
     assert trained.returncode == 0
-    assert trained.stderr == ""
+    assert foreign(trained.stderr) == []
     assert "broken pictures" in trained.stdout
     code = f"""
 import sys
@@ -105,7 +105,9 @@ assert visualize.main(["saliency", "--workdir", workdir, "--out", out, "--image"
     done = run("-c", code)
     assert done.returncode == 0, done.stderr
     reason = "short.jpg: damaged or truncated JPEG file"
-    assert done.stderr.splitlines() == [f"error: {broken}/cat/{reason}", f"error: {reason}"]
+    assert foreign(done.stderr) == []
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert errors == [f"error: {broken}/cat/{reason}", f"error: {reason}"]
 
 
 def test_a_crash_has_the_last_word():
