@@ -261,7 +261,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys, below
     ("images", "message"),
     [
         (["x.jpg"] * 9, "holds 8 pictures; received 9"),
-        (["broken.jpg"], "broken.jpg: not a JPEG, PNG, GIF or BMP file"),
+        (["broken.jpg"], "broken.jpg: not a JPEG, PNG, GIF, BMP, WebP or PPM file"),
         (["missing.jpg"], "missing.jpg: No such file or directory"),
     ],
 )
