@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import errno
 import json
@@ -11,12 +12,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO, cast
 
 from pipelines.config import DataError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +71,7 @@ def run(
     as_json: bool = False,
     user_errors: tuple[type[Exception], ...] = (DataError,),
     tensorflow: bool = True,
+    outlives_reader: bool = False,
 ) -> int:
     """Runs a command's body and turns what a user can cause into one line on stderr.
 
@@ -77,24 +80,98 @@ def run(
       as_json: prints the figures as the last line of stdout.
       user_errors: exceptions whose text is a message for the user.
       tensorflow: whether the body uses TensorFlow, which is then imported quietly first.
+      outlives_reader: goes on when nobody reads what is printed any more, and ends as it otherwise would;
+        for a body whose work is worth more than its printing.
 
     Returns:
-      The exit status: 0, 2 for a user's error (or its attribute `exit_status`), 130 after Ctrl-C.
+      The exit status: 0, 2 for a user's error (or its attribute `exit_status`), 130 after Ctrl-C, 141 when
+      nobody reads what it prints any more, as after `| head`.
     """
-    if tensorflow:
-        quiet_tensorflow()
+    try:
+        if tensorflow:
+            quiet_tensorflow()
+        with _read_or_not() if outlives_reader else contextlib.nullcontext():
+            return _run(body, as_json, user_errors, outlives_reader)
+    except BrokenPipeError:
+        drop_unread()
+        return EXIT_BROKEN_PIPE
+
+
+def _run(
+    body: Callable[[], dict[str, Any]],
+    as_json: bool,
+    user_errors: tuple[type[Exception], ...],
+    outlives_reader: bool,
+) -> int:
+    """As `run`, but that a reader that leaves is a BrokenPipeError, unless it is outlived."""
     try:
         figures = body()
     except user_errors as error:
         return _fail(str(error), getattr(error, "exit_status", EXIT_USER_ERROR))
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and not outlives_reader:
+            raise  # the reader's; of one that is outlived it can only be a connection's
         return _fail(describe_os_error(error))
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     if as_json:
-        print(json.dumps(figures, default=float), flush=True)
+        print(json.dumps(figures, default=float))
+    sys.stdout.flush()
     return 0
+
+
+@atexit.register  # --help and a usage error end the program before `run`
+def drop_unread() -> None:
+    """Sends what stdout and stderr still hold nowhere if nobody reads it; Python's end would complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _drop(stream)
+        except (AttributeError, ValueError):  # there is none, or it is closed
+            pass
+
+
+def _drop(stream: TextIO) -> None:
+    """Has a stream write to nowhere from now on, what it still holds too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class _Unread:
+    """A stream that takes what is printed whether or not somebody reads it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._reader_may_leave():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._reader_may_leave():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _reader_may_leave(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            _drop(self._stream)
+
+
+@contextlib.contextmanager
+def _read_or_not() -> Iterator[None]:
+    """While the block runs, a reader that leaves is no error."""
+    out, err = (cast("TextIO", _Unread(stream)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
 
 
 def describe_os_error(error: OSError) -> str:
