@@ -31,7 +31,7 @@ def test_the_weights_are_those_of_local_decoding(tmp_path):
 
 
 def test_a_service_that_goes_ends_the_run_which_goes_on_without_it(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(service_client, "PATIENCE", 1.0)
+    monkeypatch.setattr(service_client, "PATIENCE", 2.0)
     call = train_loop._Trainer._call
     service = data_service.serve()
     address = service.__enter__()
