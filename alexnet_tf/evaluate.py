@@ -13,6 +13,7 @@ from typing import Any
 
 from alexnet_tf import cli
 from alexnet_tf.errors import UserError
+from pipelines import progress
 
 CHECKPOINTS = ("best", "newest")
 
@@ -70,7 +71,8 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     runs = [Run.open(workdir) for workdir in workdirs]
 
     # After the folders are known to be runs: TensorFlow takes seconds to import.
-    from alexnet_tf import evaluation
+    with progress.phase("loading Keras"):
+        from alexnet_tf import evaluation
 
     first = Path(args.workdir[0])
     ensemble = len(runs) > 1 or workdirs[0] != first

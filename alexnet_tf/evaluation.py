@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,14 @@ from typing import Any
 import tensorflow as tf
 
 from alexnet_tf import metrics, validation
-from alexnet_tf.checkpoint import load_network, loaded_step
+from alexnet_tf.checkpoint import load_network
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation_report import Report
 from alexnet_tf.run_record import Run
 from alexnet_tf.tally import Tally
-from pipelines import dataset, preprocess, records
+from pipelines import dataset, preprocess, progress, records
 from pipelines.config import DataConfig
 from pipelines.sources import Source
-
-SHOW_EVERY_SECONDS = 0.2
 
 
 def evaluate(
@@ -61,8 +58,7 @@ def evaluate(
         alone = [Tally(source.class_names, keep=0) for _ in runs] if len(runs) > 1 else []
         out.mkdir(parents=True, exist_ok=True)
         with Report(out, source.class_names) as report:
-            _run_over(runs, source, config, tally, alone, report, crops, batch_size, checkpoint)
-            steps = [loaded_step(run, checkpoint) for run in runs]
+            steps = _run_over(runs, source, config, tally, alone, report, crops, batch_size, checkpoint)
             summary = {
                 "workdirs": [str(run.workdir) for run in runs],
                 "data": config.spec,
@@ -78,7 +74,8 @@ def evaluate(
                 "seconds": round(time.monotonic() - began, 1),
                 "out": str(out),
             }
-            report.finish(summary, tally, source, config)
+            with progress.phase("writing the report"):
+                report.finish(summary, tally, source, config)
     except tf.errors.OpError as error:
         raise UserError(records.describe(error, config)) from None
     return summary
@@ -93,7 +90,7 @@ def _figures(result: metrics.Evaluation) -> dict[str, Any]:
     return {**dataclasses.asdict(result), **wrong}
 
 
-def _members(runs: list[Run], steps: list[int | None], results: list[metrics.Evaluation]) -> dict[str, Any]:
+def _members(runs: list[Run], steps: list[int], results: list[metrics.Evaluation]) -> dict[str, Any]:
     """What each run does by itself, and the mean of that, as the tables of section 6 have it."""
     rows = [
         {"workdir": str(run.workdir), "step": step, **_figures(result)}
@@ -116,9 +113,14 @@ def _run_over(
     crops: int,
     batch_size: int,
     checkpoint: str,
-) -> None:
-    """Lets every network see every batch, side by side, so that no score has to be kept."""
+) -> list[int]:
+    """Lets every network see every batch, side by side, so that no score has to be kept.
+
+    Returns:
+      The step that each run's weights are of.
+    """
     networks: list[tuple[metrics.Evaluator, DataConfig]] = []
+    steps = []
     for run in runs:
         # The picture's preparation is the run's own; which pictures, and in which order, is common.
         own = dataclasses.replace(
@@ -132,29 +134,24 @@ def _run_over(
         def to_pixels(images: Any, stats: Any = run.stats, own: DataConfig = own) -> Any:
             return preprocess.to_pixels(images, stats, own)
 
-        networks.append((metrics.Evaluator(load_network(run, checkpoint), to_pixels, crops=crops), own))
+        trained = load_network(run, checkpoint)
+        networks.append((metrics.Evaluator(trained.network, to_pixels, crops=crops), own))
+        steps.append(trained.step)
     # Runs that prepare pictures alike share them: members of a sweep do.
     streams = {
         own: dataset.build(source, own, "val", max(1, batch_size // crops), training=False, crops=crops)
         for own in dict.fromkeys(own for _, own in networks)
     }
-    total, done, shown = source.count("val"), 0, 0.0
-    for batches in zip(*streams.values(), strict=True):
-        prepared = dict(zip(streams, batches, strict=True))
-        parts = [next(evaluator.predict([prepared[own]])) for evaluator, own in networks]
-        for run, member, part in zip(runs, alone, parts, strict=False):
-            _add_alone(run, member, part)
-        answers = tally.add(metrics.average_predictions(parts))
-        report.add(answers)
-        done += len(answers)
-        if sys.stderr.isatty() and (done == total or time.monotonic() - shown > SHOW_EVERY_SECONDS):
-            shown = time.monotonic()
-            print(
-                f"\revaluated {done} of {total}",
-                end="\n" if done == total else "",
-                file=sys.stderr,
-                flush=True,
-            )
+    with progress.phase("evaluating", source.count("val")) as evaluated:
+        for batches in zip(*streams.values(), strict=True):
+            prepared = dict(zip(streams, batches, strict=True))
+            parts = [next(evaluator.predict([prepared[own]])) for evaluator, own in networks]
+            for run, member, part in zip(runs, alone, parts, strict=False):
+                _add_alone(run, member, part)
+            answers = tally.add(metrics.average_predictions(parts))
+            report.add(answers)
+            evaluated.reached(evaluated.done + len(answers))
+    return steps
 
 
 def _add_alone(run: Run, tally: Tally, predictions: metrics.Predictions) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import cli
 from alexnet_tf.errors import UserError
-from pipelines import files
+from pipelines import files, progress
 
 if TYPE_CHECKING:
     import keras
@@ -95,20 +95,22 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
     Raises:
       UserError: the version exists, the run has no checkpoint, or the files cannot be written.
     """
-    import tensorflow as tf
+    with progress.phase("loading Keras"):
+        import tensorflow as tf
 
-    from alexnet_tf import checkpoint as checkpoints
+        from alexnet_tf import checkpoint as checkpoints
 
     number = _free_version(export_dir, version)
     with tf.device("CPU:0"):
-        network = checkpoints.load_network(run, checkpoint)
+        network, step = checkpoints.load_network(run, checkpoint)
     # Its name is no number until then, so that a server watching the parent passes it over.
     with files.appearing(export_dir / str(number)) as folder:
         try:
             # Outside any device: one that is noted in the graph would bind every server to it.
-            _write(folder, run, network)
+            with progress.phase("writing the SavedModel"):
+                _write(folder, run, network, step)
             # On the CPU, where float32 is float32; GPUs round the factors of convolutions.
-            with tf.device("CPU:0"):
+            with progress.phase("comparing its answers with the network's"), tf.device("CPU:0"):
                 _check(folder, run, network)
         except tf.errors.OpError as error:
             raise UserError(
@@ -118,7 +120,7 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
     return export_dir / str(number)
 
 
-def _write(folder: Path, run: Run, network: keras.Model) -> None:
+def _write(folder: Path, run: Run, network: keras.Model, step: int) -> None:
     import tensorflow as tf
 
     from alexnet_tf import model_card, run_record, signatures, warmup
@@ -136,7 +138,8 @@ def _write(folder: Path, run: Run, network: keras.Model) -> None:
     warmup.write(extra / warmup.WARMUP_FILE, MODEL_NAME, signatures.IMAGE_BYTES)
     for name in (run_record.LABELS_FILE, run_record.CLASSES_FILE):
         shutil.copyfile(run.workdir / name, extra / name)
-    card = model_card.text(run, signatures.FORMS, parameters=network.count_params(), model_name=MODEL_NAME)
+    described = {"parameters": network.count_params(), "step": step}
+    card = model_card.text(run, signatures.FORMS, model_name=MODEL_NAME, **described)
     (extra / CARD_FILE).write_text(card, encoding="utf-8")
 
 

@@ -106,8 +106,8 @@ class Evaluator:
 
     Args:
       network: pixels float32 [N, side, side, 3] -> logits float32 [N, classes].
-      to_pixels: images uint8 [N, side, side, 3] -> pixels; `pipelines.preprocess.to_pixels` with the
-        statistics and settings that the network was trained with.
+      to_pixels: images as in a batch -> pixels of the same shape; `pipelines.preprocess.to_pixels` with
+        the statistics and settings that the network was trained with.
       crops: 1, or 10 for batches whose `image` is [N, 10, side, side, 3]: the ten go through the
         network as so many pictures, and their probabilities are averaged [S src/layer.cu,
         LogregCostLayer: errors and loss are those of the average].
@@ -167,8 +167,9 @@ class Evaluator:
 
     def _log_probabilities(self, images: tf.Tensor) -> tf.Tensor:
         """Float32 [N, classes]; logarithms, so that a probability of 1e-50 still has a loss."""
-        flat = tf.reshape(images, [-1, *images.shape[-3:]])
-        logits: Any = self._network(self._to_pixels(flat), training=False)
+        pixels = self._to_pixels(images)  # before ten crops lose their order: each has its own mean
+        pixels = tf.reshape(pixels, [-1, *images.shape[-3:]])
+        logits: Any = self._network(pixels, training=False)
         each = tf.nn.log_softmax(tf.cast(logits, tf.float32))
         if self._crops == 1:
             return each

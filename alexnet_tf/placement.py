@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -20,7 +20,7 @@ from alexnet_tf.recipe import Recipe
 DEVICES = ("one", "mirrored", "multi-worker", "towers")
 DTYPE_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 # What the step reads of a batch; the pictures' names stay behind, as strings have no place on a GPU.
-FEATURES = ("image", "label", "mask", "colour_shift")
+FEATURES = ("image", "label", "mask", "weight", "colour_shift", "window")
 
 Shard = tuple[int, int]
 
@@ -68,6 +68,10 @@ class Placement:
             raise UserError(
                 f"`batch_size` must be a multiple of the {self.replicas} replicas{parts}; "
                 f"received {recipe.batch_size}"
+            )
+        if recipe.precision not in DTYPE_POLICIES:
+            raise ValueError(
+                f"`precision` must be settled first (precision.settle); received {recipe.precision}"
             )
         if self.tower_devices and recipe.xla:
             raise UserError("--devices towers: one XLA program has one device; leave out xla=true")
@@ -124,19 +128,24 @@ class Placement:
         Raises:
           UserError: one of them has another.
         """
+        mean, square = self.mean((value, value * value))
+        if mean != value or square != value * value:
+            raise UserError(
+                f"the workers differ in {what} (here {value:g}): --workdir must be one folder that all see"
+            )
+
+    def mean(self, numbers: Sequence[float]) -> list[float]:
+        """Waits for all processes; each of their numbers averaged over all replicas, in order."""
         if self.cluster is None:
-            return
+            return list(numbers)
 
         @tf.function
         def mean_of(numbers: tf.Tensor) -> tf.Tensor:
             own = self.strategy.run(tf.identity, args=(numbers,))
             return self.strategy.reduce(tf.distribute.ReduceOp.MEAN, own, axis=None)
 
-        mean, square = mean_of(tf.constant([value, value * value], tf.float64)).numpy()
-        if mean != value or square != value * value:
-            raise UserError(
-                f"the workers differ in {what} (here {value:g}): --workdir must be one folder that all see"
-            )
+        averages: list[float] = mean_of(tf.constant(numbers, tf.float64)).numpy().tolist()
+        return averages
 
 
 def _features(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

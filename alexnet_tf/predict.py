@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import cli
 from alexnet_tf.errors import UserError
+from pipelines import progress
 
 if TYPE_CHECKING:
     from alexnet_tf.namers import Named
@@ -43,14 +44,18 @@ def main(argv: list[str] | None = None) -> int:
 def _predict(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, Any]:
     if args.top < 1:
         raise UserError(f"--top must be 1 or more; received {args.top}")
-    from alexnet_tf import namers
+    with progress.phase("loading Keras"):
+        from alexnet_tf import namers
 
     if args.workdir is not None:
         namer = namers.load_run(args.workdir, args.top, args.crops)
     else:
-        namer = namers.load_export(args.export, args.top, args.crops)
+        with progress.phase("loading the export"):
+            namer = namers.load_export(args.export, args.top, args.crops)
     pictures = []
-    for path, answer in namers.name_files(namer, args.images, max(1, BATCH // args.crops)):
+    answers = namers.name_files(namer, args.images, max(1, BATCH // args.crops))
+    for path, answer in progress.counted("naming pictures", answers, len(args.images)):
+        progress.clear()
         if isinstance(answer, namers.Named):
             pictures.append({"file": _printable(path), **answer._asdict()})
             _show(path, answer)

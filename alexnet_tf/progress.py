@@ -1,13 +1,17 @@
-"""What a person sees while a run goes on: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
+
+from pipelines import progress
+from pipelines.progress import clock_text
 
 WIDE_TERMINAL = 100  # columns
 
@@ -15,68 +19,82 @@ WIDE_TERMINAL = 100  # columns
 class TrainingProgress:
     """Shows images/s, loss, top-1 error, rate and time left.
 
+    A log gets a line after the first two steps, every so many from there, and whenever nothing was said
+    for some seconds.
+
     Args:
       total: steps of the whole run.
       done: steps that are behind already.
       every: steps between two lines where there is no terminal.
+      left: gives the seconds that are left; None as long as nobody knows.
       shown: False for a process that leaves it to another.
+      clock: seconds.
     """
 
-    def __init__(self, total: int, done: int, every: int, *, shown: bool = True) -> None:
-        self.total, self.every, self.shown = total, every, shown
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        every: int,
+        *,
+        left: Callable[[int], float | None] = lambda step: None,
+        shown: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total, self.first, self.every, self.shown = total, done, every, shown
         self.console = Console(stderr=False, highlight=False)
-        self.started, self.first = time.perf_counter(), done
+        self._left, self._clock, self._said_at = left, clock, clock()
         # The figures matter more than the bar: a terminal of 80 columns has room for them alone.
         bar = [BarColumn(bar_width=None)] if self.console.width >= WIDE_TERMINAL else []
         self.bar = Progress(
             TextColumn("step {task.completed}/{task.total}"),
             *bar,
             TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=self.console,
             disable=not (shown and self.console.is_terminal),
             expand=True,
         )
-        self.task = self.bar.add_task("train", total=total, completed=done, text="")
+        self.task = self.bar.add_task("train", total=total, completed=done, text="", left="")
+        self._phases = contextlib.ExitStack()
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
+        if not self.bar.disable:
+            self._phases.enter_context(progress.REPORTER.to_bar(self._show_phase))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._phases.close()
         self.bar.stop()
 
     def step(self, step: int, images_per_second: float, loss: float, top1_error: float, rate: float) -> None:
         """Shows the state after `step` steps."""
         text = f"{images_per_second:.0f} images/s  loss {loss:.3f}  top-1 error {top1_error:.1%}"
         text = f"{text}  rate {rate:.2g}"
-        self.bar.update(self.task, completed=step, text=text)
-        if not self.console.is_terminal and (step % self.every == 0 or step == self.total):
-            self.say(f"step {step}/{self.total}  {text}  {self._left(step)} left")
+        seconds = self._left(step)
+        left = "" if seconds is None else clock_text(seconds)
+        self.bar.update(self.task, completed=step, text=text, left=left)
+        if not self.console.is_terminal and self._line_due(step):
+            self.say(f"step {step}/{self.total}  {text}" + (f"  {left} left" if left else ""))
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
         if not self.shown:
             return
+        self._said_at = self._clock()
+        progress.spoke()
         if self.console.is_terminal:
             self.bar.console.print(line, markup=False)
         else:
             print(line, flush=True)
 
-    def _left(self, step: int) -> str:
-        seconds = (time.perf_counter() - self.started) / max(1, step - self.first) * (self.total - step)
-        return f"{int(seconds) // 3600}:{int(seconds) % 3600 // 60:02d}:{int(seconds) % 60:02d}"
+    def _line_due(self, step: int) -> bool:
+        opening = step - self.first <= 2  # the first shows that it runs, the second how long it will
+        silent = self._clock() - self._said_at >= progress.SILENCE
+        return opening or silent or step % self.every == 0 or step == self.total
 
-
-def scan_progress(seen: int, total: int) -> None:
-    """Shows how far the first pass over the pictures is, on a terminal only."""
-    show_count("looking at the pictures", seen, total)
-
-
-def show_count(what: str, done: int, total: int) -> None:
-    """Shows how far some work is on a line that overwrites itself, on a terminal only."""
-    if sys.stderr.isatty():
-        end = "\n" if done >= total else ""
-        print(f"\r{what}: {done}/{total}", end=end, file=sys.stderr, flush=True)
+    def _show_phase(self, text: str) -> None:
+        self.bar.update(self.task, text=text)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alexnet_tf import sweep
 from alexnet_tf.errors import UserError
 from alexnet_tf.placement import Placement
-from alexnet_tf.progress import scan_progress
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.run_record import RECIPE_FILE, SKIPPED_FILE, Run
 from pipelines import files, scan, sources
@@ -21,7 +21,13 @@ LOCK_FILE = "training.lock"
 
 
 @contextmanager
-def opened(workdir: str | os.PathLike[str], recipe: Recipe, spec: str, placement: Placement) -> Iterator[Run]:
+def opened(
+    workdir: str | os.PathLike[str],
+    recipe: Recipe,
+    spec: str,
+    placement: Placement,
+    environment: Mapping[str, Any] | None = None,
+) -> Iterator[Run]:
     """The run of a folder that is to be trained with these settings.
 
     The chief looks at every picture once and writes a new folder; the other processes wait for it. While
@@ -31,6 +37,7 @@ def opened(workdir: str | os.PathLike[str], recipe: Recipe, spec: str, placement
       workdir: the folder, which all processes see.
       recipe, spec: settings and data set of the run.
       placement: tells the chief from the others.
+      environment: what a new run's environment.json says besides the machine.
 
     Raises:
       UserError: the folder belongs to a run with other settings, is being trained in, or is not seen by
@@ -52,7 +59,7 @@ def opened(workdir: str | os.PathLike[str], recipe: Recipe, spec: str, placement
         files.remove_parts(workdir)
         files.remove_parts(workdir / "checkpoints")
         new = not (workdir / RECIPE_FILE).exists()
-        run = _start(workdir, recipe, spec) if new else _open(workdir, recipe, spec)
+        run = _start(workdir, recipe, spec, environment) if new else _open(workdir, recipe, spec)
         placement.wait_for_all()
         yield run
 
@@ -63,12 +70,12 @@ def _open(workdir: Path, recipe: Recipe, spec: str) -> Run:
     return dataclasses.replace(run, recipe=recipe)  # its cadence may be another
 
 
-def _start(workdir: Path, recipe: Recipe, spec: str) -> Run:
+def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None) -> Run:
     """Looks at every picture once and writes the run folder."""
     config = recipe.data_config(spec)
     source = sources.open_source(config)
     print(source.description, flush=True)
-    found = _of_sibling(workdir, config) or scan.scan(source, config, progress=scan_progress)
+    found = _of_sibling(workdir, config) or scan.scan(source, config)
     if found.skipped:
         path = workdir / SKIPPED_FILE
         scan.write_skipped(path, found.skipped)
@@ -76,7 +83,9 @@ def _start(workdir: Path, recipe: Recipe, spec: str) -> Run:
         print(
             f"left out {len(found.skipped)} broken pictures, such as {first.key} ({first.reason}); see {path}"
         )
-    return Run.create(workdir, recipe, spec, source.class_names, found.stats, source.readable_names)
+    return Run.create(
+        workdir, recipe, spec, source.class_names, found.stats, source.readable_names, environment
+    )
 
 
 def _of_sibling(workdir: Path, config: DataConfig) -> scan.Scan | None:

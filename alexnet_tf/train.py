@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import cli, recipe
 from alexnet_tf.errors import UserError
+from pipelines import progress
 from pipelines.config import DataError
 
 if TYPE_CHECKING:
@@ -118,7 +119,11 @@ def _train_together(
         "--seeds": args.seeds,
         "--deterministic": args.deterministic,
     }
-    with peers.rendezvous(found, settings, timeout=args.peer_timeout) as together:
+    with contextlib.ExitStack() as meeting:
+        with progress.phase(f"waiting for the other {found.count - 1} workers", at_once=True):
+            together = meeting.enter_context(peers.rendezvous(found, settings, timeout=args.peer_timeout))
+        if not found.is_chief:
+            progress.mute()  # the chief tells
         return _train_all(args, runs, service, found, together)
 
 
@@ -131,24 +136,33 @@ def _train_all(
 ) -> dict[str, Any]:
     """Trains each of the runs; several processes train every one of them together."""
     # Where one worker goes, TensorFlow's own errors would bury the line that says which.
-    cli.quiet_tensorflow(errors=found is None)
-    import tensorflow as tf
+    cli.quiet_tensorflow(errors=found is None, told=True)
+    with progress.phase("loading Keras"):
+        import tensorflow as tf
 
-    from alexnet_tf import placement, run_folder, sweep, train_loop
+        from alexnet_tf import placement, precision, run_folder, sweep, train_loop
 
     if args.deterministic:
         tf.config.experimental.enable_op_determinism()
-    with together.starting() if together else contextlib.nullcontext():
+    with contextlib.ExitStack() as starting:
+        if together:
+            starting.enter_context(progress.phase("connecting the workers", at_once=True))
+            starting.enter_context(together.starting())
         place = placement.place(args.devices, cluster=found)
     if together:
         place = dataclasses.replace(place, unbroken=together.unbroken)
     if args.seeds is not None and place.is_chief:
         sweep.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
+    with progress.phase("timing float32 and bfloat16"):
+        settled = precision.settle(next(iter(runs.values())).precision, list(runs), place)
+    if settled.line and place.is_chief:
+        print(settled.line, flush=True)
     figures = []
     for workdir, wanted in runs.items():
+        wanted = dataclasses.replace(wanted, precision=settled.name)
         if len(runs) > 1 and place.is_chief:
             print(f"{workdir}:", flush=True)
-        with run_folder.opened(workdir, wanted, args.data, place) as run:
+        with run_folder.opened(workdir, wanted, args.data, place, settled.environment()) as run:
             figures.append(train_loop.train(run, run.open_source(), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 

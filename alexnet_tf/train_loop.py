@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf import diagnosis, metrics, model, schedule, towers_trace, train_step
+from alexnet_tf import diagnosis, metrics, model, pace, precision, schedule, towers_trace, train_step
 from alexnet_tf.board import Board
 from alexnet_tf.checkpoint import Checkpoints
 from alexnet_tf.checkpoint_writer import CheckpointWriter
+from alexnet_tf.errors import UserError
 from alexnet_tf.placement import Placement, Shard
 from alexnet_tf.progress import TrainingProgress
 from alexnet_tf.run_record import Run
@@ -24,7 +25,7 @@ from alexnet_tf.stop_requests import stop_requests
 from alexnet_tf.train_state import TrainState
 from alexnet_tf.train_step import Answer
 from alexnet_tf.visualize import placement as placement_figure
-from pipelines import dataset, preprocess, service_client
+from pipelines import dataset, preprocess, progress, service_client
 from pipelines.sources import Source
 
 SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C waits for the end of a call
@@ -59,8 +60,10 @@ class _Trainer:
     def __init__(self, run: Run, source: Source, placement: Placement, service: Sequence[str]) -> None:
         self.run, self.source, self.placement, self.service = run, source, placement, service
         self.recipe, self.stats = run.recipe, run.stats
-        self.steps_per_epoch = dataset.steps_per_epoch(source, self.recipe.batch_size)
-        network, optimizer = placement.build(self.recipe, len(run.class_names))
+        batch_size, partial = self.recipe.batch_size, self.recipe.partial_batch
+        self.steps_per_epoch = dataset.steps_per_epoch(source, batch_size, partial=partial)
+        with progress.phase("building the network"):
+            network, optimizer = placement.build(self.recipe, len(run.class_names))
         self.state = TrainState(network, optimizer, schedule.Schedule(self.recipe, self.steps_per_epoch))
         self.checkpoints = Checkpoints(run.checkpoint_dir, self.recipe.keep_checkpoints)
         self.total = self.state.schedule.total_steps
@@ -70,10 +73,12 @@ class _Trainer:
             lambda image: preprocess.to_pixels(image, self.stats, run.data),
             strategy=placement.strategy,
         )
+        self.told_long = False
         self.stuck = diagnosis.StuckLoss(len(run.class_names), self.recipe)
         self.watched = service_client.Watch(service).call if service else _directly
         # Seconds a step, as this process measured it and as all of them agreed on.
         self.pace = self.agreed_pace = SECONDS_A_CALL
+        self.time = pace.Pace(self.total, self.recipe.evaluate_every * self.steps_per_epoch)
         self._restore()
 
     def train(self) -> dict[str, Any]:
@@ -100,16 +105,18 @@ class _Trainer:
     def _loop(self, stop: list[int]) -> None:
         if self.total <= self.recipe.warmup_steps:
             self.progress.say(f"warning: {diagnosis.explain_short_run(self.total, self.recipe)}")
-        batches = iter(self.placement.distribute(self._training_batches))
+        with progress.phase("opening the training pictures", at_once=True):
+            batches = iter(self.placement.distribute(self._training_batches))
         while self.state.step < self.total:
             # A process alone need not wait for the next vote.
             stopped = self._call(batches, bool(stop)) or (self.placement.cluster is None and bool(stop))
-            if self._evaluation_due(self.state.step):
+            if self.state.schedule.evaluation_due(self.state.step):
                 self._save(best=self._evaluate())
             elif stopped or self._checkpoint_due(self.state.step):
                 self._save()
             if stopped and self.state.step < self.total:
-                self.writer.wait()
+                with progress.phase("writing the checkpoint"):
+                    self.writer.wait()
                 done = "saved" if self.placement.is_chief else "stopped"
                 raise Interrupted(
                     f"{done} at step {self.state.step} of {self.total}; the same command goes on from there"
@@ -122,22 +129,49 @@ class _Trainer:
         pace, by which the number of steps is chosen, are voted on.
         """
         rates = self._rates_of_call()
-        started = time.perf_counter()
         votes = (float(stop), self.pace)
-        answer = self.watched(
-            lambda: self._traced(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
-        )
+        first = self.state.step == self.state.first_step
+        what = f"step {self.state.step + len(rates)} of {self.total}" + ", which compiles the network" * first
+        with progress.phase(what, at_once=first):
+            started = time.perf_counter()
+            answer = self.watched(
+                lambda: self._traced(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
+            )
         # With the wait for the batches, without evaluations.
         seconds = (time.perf_counter() - started) / len(rates)
         stops, self.agreed_pace = (vote / self.placement.replicas for vote in answer.votes)
         if self.state.step > self.state.first_step:  # the first call compiles: its pace says nothing
             self.pace = seconds
+        self.time.stepped(seconds)
         for sums, rate in zip(answer.sums, rates, strict=True):
             self.state.advance(sums, seconds)
             if not math.isfinite(sums.loss / sums.examples):
                 raise self._explain_non_finite(sums.loss / sums.examples)
             self._report(sums.loss / sums.examples, rate.weights)
+        self._tell_long_run()
         return stops > 0
+
+    def _tell_long_run(self) -> None:
+        """Says once, as soon as the pace is known, that the run will take long, and what would help."""
+        if self.told_long or not self.time.known:
+            return
+        self.told_long = True
+        left = self.time.left(self.state.step)
+        if left is None or left < pace.LONG or not self.placement.is_chief:
+            return
+        # Where the recipe has left it open this was asked already, of all workers.
+        asked = None
+        with contextlib.suppress(UserError):  # a run goes on without its environment.json
+            asked = self.run.environment.get("precision", {}).get("asked")
+        found = pace.cures(
+            self.recipe,
+            self.run.data.kind,
+            gpus=len(tf.config.list_logical_devices("GPU")),
+            replicas=self.placement.replicas,
+            speeds=None if asked == "auto" and self.recipe.precision == "float32" else precision.measure(),
+        )
+        steps = self.total - self.state.step
+        self.progress.say(pace.explain(left, self.time.seconds_a_step, steps, found))
 
     def _traced(self, call: Callable[[], Answer]) -> Answer:
         """Runs a call; of the first one on two towers' devices it draws what crosses between them."""
@@ -155,7 +189,7 @@ class _Trainer:
         for step in range(self.state.step + 1, self.state.step + min(wanted, train_step.MOST_STEPS)):
             following = self.state.schedule.rates(step)
             another_program = (following.conv1 == 0.0) != (rates[0].conv1 == 0.0)
-            if another_program or self._evaluation_due(step) or self._checkpoint_due(step):
+            if another_program or self.state.schedule.evaluation_due(step) or self._checkpoint_due(step):
                 break
             rates.append(following)
         return rates
@@ -169,17 +203,17 @@ class _Trainer:
         if advice:
             self.progress.say(f"warning: {advice}")
 
-    def _evaluation_due(self, step: int) -> bool:
-        interval = self.recipe.evaluate_every * self.steps_per_epoch  # not always a whole number of steps
-        return step // interval > (step - 1) // interval or step == self.total
-
     def _checkpoint_due(self, step: int) -> bool:
         return bool(self.recipe.checkpoint_every) and step % self.recipe.checkpoint_every == 0
 
     def _evaluate(self) -> bool:
         """Measures the validation split and writes its row; returns whether it is the best so far."""
         state = self.state
-        result = self.evaluator.evaluate(self._validation)
+        started = time.perf_counter()
+        with progress.phase("opening the validation pictures"):
+            batches = self._validation
+        count, each = self.source.count("val"), self.recipe.batch_size
+        result = self.evaluator.evaluate(progress.counted("validating", batches, count, each=each))
         row = {
             "step": state.step,
             "epoch": state.step / self.steps_per_epoch,
@@ -193,6 +227,7 @@ class _Trainer:
         }
         if self.placement.is_chief:
             self._record(row, result.count)
+        self.time.evaluated(time.perf_counter() - started)
         if state.schedule.evaluated(result.top1_error):
             self.progress.say(
                 f"the validation error has stopped improving: rate divided by 10 ({state.schedule.drops})"
@@ -248,15 +283,19 @@ class _Trainer:
 
     def _save(self, *, best: bool = False) -> None:
         if self.placement.is_chief:
-            self.writer.wait()  # the memory of the copy before is used again
+            with progress.phase("writing the checkpoint before"):
+                self.writer.wait()  # the memory of the copy before is used again
             self.writer.save(self.state.step, *self.state.capture(), best=best)
 
     def _restore(self) -> None:
-        found = self.checkpoints.load_newest()
-        if found is not None:
-            self.state.restore(*found, str(self.run.checkpoint_dir))
-            if self.placement.is_chief:
-                print(f"going on from step {self.state.step} of {self.total}", flush=True)
+        with progress.phase("reading the checkpoint"):
+            found = self.checkpoints.load_newest()
+            if found is not None:
+                self.state.restore(*found, str(self.run.checkpoint_dir))
+        if found is not None and self.placement.is_chief:
+            print(f"going on from step {self.state.step} of {self.total}", flush=True)
+        if self.placement.is_chief:
+            self.run.drop_metrics_after(self.state.step)
         self.placement.check_same("the step of the newest checkpoint", self.state.step)
 
     def _explain_non_finite(self, loss: float) -> Exception:
@@ -268,13 +307,17 @@ class _Trainer:
 
     def _progress(self) -> TrainingProgress:
         shown = self.placement.is_chief
-        return TrainingProgress(self.total, self.state.step, self.recipe.log_every, shown=shown)
+        return TrainingProgress(
+            self.total, self.state.step, self.recipe.log_every, left=self.time.left, shown=shown
+        )
 
     def _figures(self) -> dict[str, Any]:
         rows = self.run.read_metrics()
         kept = ("val_top1_error", "val_top5_error", "val_loss", "train_loss", "train_top1_error")
         final = {name: rows[-1][name] for name in kept if rows and np.isfinite(rows[-1][name])}
-        seconds, pictures = self.state.seconds, self.state.step * self.recipe.batch_size
+        seconds = self.state.seconds
+        batch_size, partial = self.recipe.batch_size, self.recipe.partial_batch
+        pictures = dataset.pictures_until(self.state.step, self.source, batch_size, partial=partial)
         return {
             "workdir": str(self.run.workdir),
             "steps": self.state.step,

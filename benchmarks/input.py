@@ -64,7 +64,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for encoding in records.ENCODINGS:
             folders[encoding] = stored = Path(temporary) / encoding
             began = time.perf_counter()
-            record_writer.write(source, config, stored, encoding=encoding, progress=lambda *_: None)
+            record_writer.write(source, config, stored, encoding=encoding)
             prepared[encoding] = source.count("train") / (time.perf_counter() - began)
         stats = image_stats.ImageStats.load(stored / records.STATS_NAME)
         paths = [str(path) for path in sorted(photographs.rglob("*.*"))]
@@ -76,7 +76,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
         def to_float(batch: dict[str, tf.Tensor]) -> tf.Tensor:
             shift = batch["colour_shift"]
-            return preprocess.to_pixels(batch["image"], stats, config, training=True, colour_shift=shift)
+            where = {"colour_shift": shift, "windows": batch.get("window")}
+            return preprocess.to_pixels(batch["image"], stats, config, training=True, **where)
 
         turns = _take_turns(
             {

@@ -31,6 +31,7 @@ from pipelines.config import DataError
 
 TIMES = ("seconds", "images_per_second")  # columns of metrics.csv
 SETTINGS = {"batch_size": "16", "epochs": "20", "evaluate_every": "4", "checkpoint_every": "3"}
+PRECISION = "bfloat16"
 DATA = "synthetic:192,24"  # 12 steps an epoch
 LONGEST_LIFE = 1.6  # times as long as to the first save
 SAVES = 3
@@ -90,7 +91,8 @@ def _kill(kills: int, seed: int, devices: str) -> dict[str, Any]:
 
 
 def _start(workdir: Path, devices: str) -> subprocess.Popen[bytes]:
-    sets = [word for field, value in SETTINGS.items() for word in ("--set", f"{field}={value}")]
+    settings = {**SETTINGS, "precision": PRECISION}
+    sets = [word for field, value in settings.items() for word in ("--set", f"{field}={value}")]
     words = ["--recipe", "quickstart", "--data", DATA, "--workdir", str(workdir), "--devices", devices]
     # A log level that this process has set for itself would make the other show its notices.
     environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
@@ -137,7 +139,7 @@ def _cost_of_saving(between: int) -> dict[str, Any]:
     from alexnet_tf.checkpoint_writer import CheckpointWriter
     from benchmarks.train_step_contenders import ours_at
 
-    step, state = ours_at(placement.place("one"), recipe.get("small_data"))
+    step, state = ours_at(placement.place("one"), recipe.get("small_data").replace({"precision": PRECISION}))
     for _ in range(3):
         step()
     held, plain, saving = [], [], []

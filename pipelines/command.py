@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
+from pipelines import progress
 from pipelines.config import DataError
 
 EXIT_USER_ERROR = 2
@@ -28,7 +29,7 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def quiet_tensorflow(*, errors: bool = True) -> None:
+def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
@@ -36,12 +37,16 @@ def quiet_tensorflow(*, errors: bool = True) -> None:
 
     Args:
       errors: whether TensorFlow's own lines about errors are shown later.
+      told: whether a log, too, says at once that this goes on, which takes a slow disk long.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if "tensorflow" in sys.modules:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2" if errors else "3"
-    with _native_stderr_held():
+    wanted = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
+    held = contextlib.nullcontext() if wanted else _native_stderr_held()
+    at_once = told or sys.stderr.isatty()
+    with held, progress.phase("loading TensorFlow", at_once=at_once):
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for GPUs has its notices too
@@ -52,10 +57,11 @@ def _native_stderr_held() -> Iterator[None]:
     """Keeps what is written to file descriptor 2; shows it when the block raises."""
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notices:
+    with tempfile.TemporaryFile() as notices, open(os.dup(stderr), "w", encoding="utf-8") as shown:
         os.dup2(notices.fileno(), 2)
         try:
-            yield
+            with progress.REPORTER.to(shown):
+                yield
         except BaseException:
             notices.seek(0)
             os.write(stderr, notices.read())
@@ -88,10 +94,8 @@ def run(
       nobody reads what it prints any more, as after `| head`.
     """
     try:
-        if tensorflow:
-            quiet_tensorflow()
         with _read_or_not() if outlives_reader else contextlib.nullcontext():
-            return _run(body, as_json, user_errors, outlives_reader)
+            return _run(body, as_json, user_errors, tensorflow, outlives_reader)
     except BrokenPipeError:
         drop_unread()
         return EXIT_BROKEN_PIPE
@@ -101,11 +105,15 @@ def _run(
     body: Callable[[], dict[str, Any]],
     as_json: bool,
     user_errors: tuple[type[Exception], ...],
+    tensorflow: bool,
     outlives_reader: bool,
 ) -> int:
     """As `run`, but that a reader that leaves is a BrokenPipeError, unless it is outlived."""
     try:
-        figures = body()
+        with progress.shown():
+            if tensorflow:
+                quiet_tensorflow()
+            figures = body()
     except user_errors as error:
         return _fail(str(error), getattr(error, "exit_status", EXIT_USER_ERROR))
     except OSError as error:

@@ -77,8 +77,6 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
         resize=arguments.size,
         crop=arguments.size,
     )
-    import rich.console
-    import rich.progress
     import tensorflow as tf
 
     from pipelines import record_writer, records, sources
@@ -90,28 +88,12 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     source = sources.open_source(config)
     print(source.description, file=sys.stderr)
-    columns = rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn()
-    bar = rich.progress.Progress(
-        *rich.progress.Progress.get_default_columns()[:2], *columns, console=rich.console.Console(stderr=True)
-    )
-    tasks: dict[str, rich.progress.TaskID] = {}
-
-    def progress(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done)
-
-    with bar:
-        try:
-            written = record_writer.write(
-                source,
-                config,
-                Path(arguments.out).expanduser(),
-                encoding=arguments.encoding,
-                progress=progress,
-            )
-        except tf.errors.OpError as error:
-            raise DataError(records.describe(error, config)) from None
+    try:
+        written = record_writer.write(
+            source, config, Path(arguments.out).expanduser(), encoding=arguments.encoding
+        )
+    except tf.errors.OpError as error:
+        raise DataError(records.describe(error, config)) from None
     seconds = time.monotonic() - began
     shards = written.shards_written + written.shards_kept
     print(

@@ -10,14 +10,14 @@ import dataclasses
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines import ppm, preprocess, records, scan
+from pipelines import ppm, preprocess, progress, records, scan
 from pipelines.config import DataConfig, DataError
 from pipelines.files import PART_SUFFIX, remove_parts, replacing
 from pipelines.image_stats import StatsAccumulator
@@ -29,8 +29,6 @@ SHARD_SIZE = 1024
 # Off by two grey levels on average (40 photographs; 30 kB each). 4:2:0 chroma, because photographs come
 # in it already: all of the colour would cost a third more to store and to decode for half a level.
 JPEG_QUALITY = 95
-
-Progress = Callable[[str, int, int], None]
 
 
 class Record(NamedTuple):
@@ -67,7 +65,6 @@ def write(
     *,
     encoding: str = "jpeg",
     shard_size: int = SHARD_SIZE,
-    progress: Progress,
 ) -> Written:
     """Writes a source into a folder of records, or goes on where an earlier call stopped.
 
@@ -77,7 +74,6 @@ def write(
       folder: where to; holds nothing yet, or records of the same settings.
       encoding: `jpeg`, or `ppm`: without loss, six times as large, read 1.6 times as fast.
       shard_size: pictures of the source in one shard.
-      progress: called with (what is being done, pictures done, pictures to do).
 
     Returns:
       How much there is now.
@@ -93,16 +89,15 @@ def write(
     finished = dict(kept)
     to_do = sum(len(_positions(settings, split, missing)) for split, missing in _missing(settings, kept))
     done = 0
-    progress("pictures prepared", done, to_do)
-    for split, missing in _missing(settings, kept):
-        for shard, seen in _write_split(source, settings, folder, split, missing):
-            finished[shard.name] = shard
-            index = Index(settings, tuple(finished.values()), complete=False)
-            index.save(folder)
-            done += seen
-            progress("pictures prepared", done, to_do)
+    with progress.phase("preparing pictures", to_do) as preparing:
+        for split, missing in _missing(settings, kept):
+            for shard, seen in _write_split(source, settings, folder, split, missing, preparing):
+                finished[shard.name] = shard
+                index = Index(settings, tuple(finished.values()), complete=False)
+                index.save(folder)
+                done += seen
     if not index.complete:
-        _finish(index, folder, progress)
+        _finish(index, folder)
     return Written(
         pictures=sum(shard.count for shard in index.shards),
         skipped=sum(len(shard.skipped) for shard in index.shards),
@@ -172,7 +167,12 @@ def _positions(settings: Settings, split: str, numbers: Iterable[int]) -> np.nda
 
 
 def _write_split(
-    source: Source, settings: Settings, folder: Path, split: str, numbers: list[int]
+    source: Source,
+    settings: Settings,
+    folder: Path,
+    split: str,
+    numbers: list[int],
+    preparing: progress.Phase,
 ) -> Iterator[tuple[Shard, int]]:
     """Writes some shards of a split in one stream; gives each with the number of pictures looked at."""
     names = settings.shard_names(split)
@@ -185,11 +185,13 @@ def _write_split(
         readable: Iterable[Record] = ()
         if group is not None and group[0] == number:
             readable = group[1]
-        seen, shard_bytes, digest = _write_shard(folder / names[number], readable)
+        before = preparing.done
+        seen, shard_bytes, digest = _write_shard(folder / names[number], readable, preparing)
         if group is not None and group[0] == number:
             group = next(groups, None)
         positions = _positions(settings, split, [number])
         broken = scan.explain(source, split, sorted(set(positions.tolist()) - set(seen)))
+        preparing.reached(before + len(positions))
         skipped = tuple((picture.key, picture.label, picture.reason) for picture in broken)
         yield Shard(names[number], split, len(seen), shard_bytes, digest, skipped), len(positions)
 
@@ -243,7 +245,9 @@ def jpeg_picture(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cond(tf.io.is_jpeg(image_bytes), jpeg, encode)
 
 
-def _write_shard(path: Path, readable: Iterable[Record]) -> tuple[list[int], int, str]:
+def _write_shard(
+    path: Path, readable: Iterable[Record], preparing: progress.Phase
+) -> tuple[list[int], int, str]:
     """Writes one shard; returns the positions in it, its size in bytes and its SHA-256."""
     seen: list[int] = []
     try:
@@ -252,6 +256,7 @@ def _write_shard(path: Path, readable: Iterable[Record]) -> tuple[list[int], int
                 for record in readable:
                     writer.write(records.serialize(record.image_bytes, int(record.label), record.key))
                     seen.append(int(record.position))
+                    preparing.reached(preparing.done + 1)
             size, digest = temporary.stat().st_size, records.checksum(temporary)
     except tf.errors.ResourceExhaustedError:
         # TensorFlow's word for a full disk.
@@ -259,7 +264,7 @@ def _write_shard(path: Path, readable: Iterable[Record]) -> tuple[list[int], int
     return seen, size, digest
 
 
-def _finish(index: Index, folder: Path, progress: Progress) -> None:
+def _finish(index: Index, folder: Path) -> None:
     """Measures the statistics on the records as stored and marks the folder as complete."""
     skipped = [entry for shard in index.shards for entry in shard.skipped]
     scan.write_skipped(
@@ -267,15 +272,8 @@ def _finish(index: Index, folder: Path, progress: Progress) -> None:
     )
     stored = RecordsSource(DataConfig(f"records:{folder}"), index=index)
     accumulator = StatsAccumulator()
-    total = stored.count("train")
-    progress("records measured", 0, total)
     broken, per_class = scan.look_through(
-        stored,
-        "train",
-        index.settings.size,
-        total=total,
-        update=accumulator.update,
-        report=lambda seen: progress("records measured", seen, total),
+        stored, "train", index.settings.size, total=stored.count("train"), update=accumulator.update
     )
     for split in SPLITS:
         entries = [entry for shard in index.of_split(split) for entry in shard.skipped]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from pipelines import epochs
+from pipelines import epochs, progress
 from pipelines.config import DataConfig, DataError
 from pipelines.files import replacing
 from pipelines.image_stats import ImageStats
@@ -247,7 +247,8 @@ def verify(folder: Path, index: Index) -> dict[str, DataError]:
         return None
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        errors = pool.map(check, index.shards)
+        checked = pool.map(check, index.shards)
+        errors = progress.counted("comparing the checksums of shards", checked, len(index.shards))
         return {shard.name: error for shard, error in zip(index.shards, errors, strict=True) if error}
 
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import command
+from pipelines import command, progress
 from pipelines.config import DataConfig, DataError
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def _samples(arguments: argparse.Namespace) -> dict[str, Any]:
     config = DataConfig(spec=arguments.data, data_seed=arguments.seed)
     from pipelines import sources
 
-    files = write(
-        sources.open_source(config), arguments.count, Path(arguments.out).expanduser(), arguments.seed
-    )
+    source = sources.open_source(config)
+    with progress.phase("writing pictures"):
+        files = write(source, arguments.count, Path(arguments.out).expanduser(), arguments.seed)
     for file in files:
         print(file)
     return {"pictures": [str(file) for file in files]}

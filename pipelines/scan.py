@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import preprocess
+from pipelines import preprocess, progress
 from pipelines.config import DataConfig, DataError
 from pipelines.decode import decode
 from pipelines.files import replacing
@@ -34,7 +34,6 @@ _FOREIGN = {
 }
 _KNOWN = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"P6": "PPM"}
 
-Progress = Callable[[int, int], None]
 Elements = dict[str, tf.Tensor]
 
 
@@ -52,16 +51,13 @@ class Scan(NamedTuple):
     skipped: tuple[Skipped, ...]
 
 
-def scan(
-    source: Source, config: DataConfig, *, limit: int | None = None, progress: Progress | None = None
-) -> Scan:
+def scan(source: Source, config: DataConfig, *, limit: int | None = None) -> Scan:
     """Decodes every picture of both splits once.
 
     Args:
       source: the data set.
       config: `resize` is the side at which statistics are measured.
       limit: looks at no more pictures than this of each split, too few to say that a class is empty.
-      progress: called with (pictures seen, pictures in all) about every 500 pictures.
 
     Returns:
       The statistics of the training split and the pictures that cannot be read.
@@ -76,16 +72,8 @@ def scan(
     accumulator = StatsAccumulator()
     skipped: list[Skipped] = []
     for split in SPLITS:
-        before = sum(totals[earlier] for earlier in SPLITS[: SPLITS.index(split)])
-
-        def report(seen: int, before: int = before) -> None:
-            if progress is not None:
-                progress(before + seen, sum(totals.values()))
-
         update = accumulator.update if split == "train" else None
-        broken, per_class = look_through(
-            source, split, config.resize, total=totals[split], update=update, report=report
-        )
+        broken, per_class = look_through(source, split, config.resize, total=totals[split], update=update)
         if limit is None:
             check_enough(source.class_names, split, per_class, broken)
         skipped += [Skipped(picture.key, picture.reason) for picture in broken]
@@ -99,7 +87,6 @@ def look_through(
     *,
     total: int,
     update: Callable[[np.ndarray], None] | None = None,
-    report: Callable[[int], None] = lambda seen: None,
 ) -> tuple[list[BrokenPicture], np.ndarray]:
     """Decodes the first `total` pictures of a split.
 
@@ -109,7 +96,6 @@ def look_through(
       size: side to which pictures are prepared for `update`.
       total: how many pictures of the fixed order.
       update: is given the readable ones in batches, uint8 [batch, size, size, 3].
-      report: is told about every 500 pictures how many were seen.
 
     Returns:
       The pictures that cannot be read, and int64 [classes], how many of each class can.
@@ -120,18 +106,16 @@ def look_through(
             return {"height": tf.shape(decode(example["image_bytes"]))[0]}
         return {"image": preprocess.prepare(example["image_bytes"], size)}
 
+    what = f"looking at the {split} pictures"
     seen = np.zeros(total, bool)
     per_class = np.zeros(len(source.class_names), np.int64)
     positions = None if total == source.count(split) else np.arange(total)
     batches = checked(source, split, transform, positions=positions).batch(BLOCK).prefetch(2)
-    for number, batch in enumerate(batches.as_numpy_iterator(), start=1):
+    for batch in progress.counted(what, batches.as_numpy_iterator(), total, each=BLOCK):
         seen[batch["position"]] = True
         per_class += np.bincount(batch["label"], minlength=len(per_class))
         if update is not None:
             update(batch["image"])
-        if number % 8 == 0:
-            report(int(seen.sum()))
-    report(total)
     return explain(source, split, np.flatnonzero(~seen)), per_class
 
 

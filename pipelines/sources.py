@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from pipelines import progress
 from pipelines.config import DataConfig, DataError
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ class Source(abc.ABC):
 
     def count_keys(self, split: str, keys: frozenset[str]) -> int:
         """How many of `keys` lie in a split, by one pass over it."""
-        dataset = self.dataset(split).map(lambda example: example["key"])
-        return sum(decode_key(key) in keys for key in dataset.as_numpy_iterator())
+        dataset = self.dataset(split).map(lambda example: example["key"]).as_numpy_iterator()
+        looked_at = progress.counted(f"leaving out broken {split} pictures", dataset, self.count(split))
+        return sum(decode_key(key) in keys for key in looked_at)
 
     def without(self, keys: Iterable[str]) -> Source:
         """The same source with some pictures left out; counts shrink by as many."""
@@ -152,6 +154,11 @@ def open_source(config: DataConfig) -> Source:
     Raises:
       DataError: when it cannot be used, in one line with the cure.
     """
+    with progress.phase("opening the data set"):
+        return _open(config)
+
+
+def _open(config: DataConfig) -> Source:
     # Imported by need: TFDS alone costs a second, and each kind brings only what it uses.
     if config.kind == "synthetic":
         from pipelines.synthetic import SyntheticSource

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipelines import sources, synthetic_scene
+from pipelines import progress, sources, synthetic_scene
 from pipelines.config import DataConfig, DataError
 from pipelines.listed import ListedSource, Listing
 from pipelines.synthetic_shapes import SHAPES
@@ -146,4 +146,6 @@ class SyntheticSource(ListedSource):
     def _draw(self, split: str) -> list[bytes]:
         """All pictures of a split in index order."""
         # One thread: most of the drawing holds the interpreter's lock, and a second one gained nothing.
-        return [_image_bytes(self._config.data_seed, split, index) for index in range(self._sizes[split])]
+        seed, size = self._config.data_seed, self._sizes[split]
+        indices = progress.counted(f"drawing the built-in {split} pictures", range(size), size)
+        return [_image_bytes(seed, split, index) for index in indices]

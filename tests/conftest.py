@@ -7,6 +7,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from pipelines import progress
+
 # Before anything imports TensorFlow: its notices would bury the tests' own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # How long an example takes to draw or to run says something of the machine, nothing of the code.
@@ -14,6 +16,26 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _silent(monkeypatch):
+    """No word of progress among the lines that tests look at, however slow the machine is."""
+    monkeypatch.setattr(progress, "SILENCE", 1e9)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What is told of counted work, as (what, done, total)."""
+    calls = []
+    reached = progress.Phase.reached
+
+    def note(self, done, total=None):
+        reached(self, done, total)
+        calls.append((self.what, self.done, self.total))
+
+    monkeypatch.setattr(progress.Phase, "reached", note)
+    return calls
 
 
 def write_class_folders(root, counts):

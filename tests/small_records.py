@@ -7,15 +7,9 @@ from pipelines.sources import open_source
 SIDE = 16
 
 
-def quiet(what, done, total):
-    """A progress report that goes nowhere."""
-
-
-def write(config, folder, *, encoding="jpeg", progress=quiet):
+def write(config, folder, *, encoding="jpeg"):
     """Shards of eight pictures."""
-    return record_writer.write(
-        open_source(config), config, folder, encoding=encoding, shard_size=8, progress=progress
-    )
+    return record_writer.write(open_source(config), config, folder, encoding=encoding, shard_size=8)
 
 
 def stored(folder, **settings):

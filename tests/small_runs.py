@@ -48,7 +48,7 @@ def create(
     **settings: str,
 ) -> Run:
     """A run folder without a checkpoint; tests put `network` in the place of a real one."""
-    fixed = {"mean": "image", "pixel_divisor": "60", "seed": str(seed)}
+    fixed = {"mean": "image", "pixel_divisor": "60", "seed": str(seed), "precision": "bfloat16"}
     chosen = recipe.get("quickstart").replace({**fixed, **settings})
     return Run.create(workdir, chosen, spec, class_names, stats(chosen.resize, seed), readable)
 

@@ -53,7 +53,7 @@ LIGHT = (
 )
 HEAVY = ("tensorflow", "keras", "tensorflow_datasets", "matplotlib", "torch", "tf_keras_vis", "grpc")
 DRAWERS = {"utils", "util", "helpers", "common", "misc"}
-FILE_LINES = 300
+FILE_LINES = 400
 FUNCTION_LINES = 60
 # A call of one of these in a module's body computes something or touches the outside world ...
 WORKING_CALLS = {"tf", "keras", "os", "subprocess", "open", "plt", "matplotlib", "logging"}

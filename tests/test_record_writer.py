@@ -10,7 +10,7 @@ from pictures import encoded, textured
 from PIL import Image, JpegImagePlugin
 from small_records import SIDE, content, hurt, keys, stored, write
 
-from pipelines import record_writer, scan
+from pipelines import progress, record_writer, scan
 from pipelines.config import DataError
 from pipelines.image_stats import ImageStats
 from pipelines.sources import open_source
@@ -47,14 +47,22 @@ class TestStoredPicture:
 
 
 class TestResume:
-    def test_the_bytes_do_not_depend_on_interruptions(self, pictures_config, records_folder, tmp_path):
-        def stop(what, done, total):
-            if done >= 16:
+    def test_the_bytes_do_not_depend_on_interruptions(
+        self, pictures_config, records_folder, tmp_path, monkeypatch, told
+    ):
+        reached = progress.Phase.reached
+
+        def stop(self, done, total=None):
+            reached(self, done, total)
+            if done > 16:
                 raise KeyboardInterrupt
 
         other = tmp_path / "other"
-        with pytest.raises(KeyboardInterrupt):
-            write(pictures_config, other, progress=stop)
+        with monkeypatch.context() as patched:
+            patched.setattr(progress.Phase, "reached", stop)
+            with pytest.raises(KeyboardInterrupt):
+                write(pictures_config, other)
+        assert sorted({done for what, done, total in told if total == 40}) == list(range(1, 18))
         with pytest.raises(DataError, match="preparation was interrupted; run"):
             stored(other)
         (other / "train-00004-of-00005.tfrecord.1.part").write_bytes(b"half")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny_network import tiny_network
 
-from alexnet_tf import checkpoint, model, train, train_loop, train_step
+from alexnet_tf import checkpoint, model, pace, precision, train, train_loop, train_step
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import RECIPE_FILE, Run
 
@@ -77,12 +77,6 @@ def test_a_run_leaves_its_record(tmp_path, capsys):
     assert run.recipe.batch_size == 8
     assert len(run.class_names) == 12
     assert run.environment["packages"]["keras"] == keras.__version__
-
-
-def test_evaluations_fall_on_fractions_of_an_epoch(tmp_path):
-    train.main(arguments(tmp_path / "w", "--set", "evaluate_every=0.8"))
-    rows = Run.open(tmp_path / "w").read_metrics()
-    assert [row["step"] for row in rows] == [3, 5, 6]  # past 2.4 and 4.8 of 6 steps, and at the end
 
 
 def test_the_recipe_is_written_before_step_one(tmp_path, monkeypatch):
@@ -270,7 +264,8 @@ def test_the_best_network_is_kept(tmp_path):
     rows = run.read_metrics()
     best = min(rows, key=lambda row: row["val_top1_error"])
     assert state["step"] == best["step"]
-    network = checkpoint.load_network(run)
+    network, step = checkpoint.load_network(run)
+    assert step == best["step"]
     np.testing.assert_array_equal(
         np.asarray(network.get_layer("conv1").kernel), arrays["network/conv1/kernel"]
     )
@@ -281,6 +276,20 @@ def test_a_run_too_short_for_its_warm_up_is_told(tmp_path, capsys):
     assert "warning: 2 steps end before the rate has risen (warmup_steps=2): raise epochs (now 0.5)" in (
         capsys.readouterr().out
     )
+
+
+def test_a_long_run_is_told_at_once_with_what_would_help(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(pace, "LONG", 0.0)
+    monkeypatch.setattr(precision, "measure", lambda: precision.Speeds(1.7, 1.0))
+    assert train.main(arguments(tmp_path / "w")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (said,) = (line for line in lines if "at this pace" in line)
+    assert lines[lines.index(said) - 1].startswith("step 3/6 ")  # the first compiles, the next two are a pace
+    assert "are left (3 steps of " in said
+    assert "in a new --workdir: precision=bfloat16 (1.7 times as fast" in said
+    assert "fewer epochs (now 2)" in said
+    assert " left" not in next(line for line in lines if line.startswith("step 1/"))
+    assert next(line for line in lines if line.startswith("step 2/")).endswith(" left")
 
 
 def test_conv1_rests_once_it_is_frozen(tmp_path):

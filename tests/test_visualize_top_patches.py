@@ -75,16 +75,13 @@ def test_outside_the_picture_is_grey():
     np.testing.assert_array_equal(whole, images)
 
 
-def test_a_run_s_split_is_seen_once_in_its_own_order(tmp_path, monkeypatch):
+def test_a_run_s_split_is_seen_once_in_its_own_order(tmp_path, monkeypatch, told):
     data = small_runs.folder(tmp_path / "data", ["cat", "dog"], 6)
     run = small_runs.create(tmp_path / "run", f"folder:{data}", ["cat", "dog"])
     model = small_towers.network(2, side=224)
     monkeypatch.setattr(top_patches, "BATCH", 4)
-    told = []
-    found = top_patches.over_run(
-        run, model, "fc7", "train", count=20, most=7, progress=lambda seen, total: told.append((seen, total))
-    )
-    assert told == [(4, 7), (7, 7)]
+    found = top_patches.over_run(run, model, "fc7", "train", count=20, most=7)
+    assert told == [("looking at the train pictures", done, 7) for done in (0, 4)]
     assert sorted(found.positions[0].tolist()) == list(range(7))
     from alexnet_tf.visualize import pictures
 

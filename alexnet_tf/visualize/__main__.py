@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from alexnet_tf import cli
 from alexnet_tf.errors import UserError
-from pipelines import files
+from pipelines import files, progress
 
 # Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`, which
 # writes into an existing folder and returns its `files` and figures.
@@ -79,7 +79,8 @@ def _draw(arguments: argparse.Namespace) -> dict[str, Any]:
 
     own = {name: value for name, value in vars(arguments).items() if name not in SHARED}
     run = Run.open(Path(arguments.workdir).expanduser())
-    with _staging(Path(arguments.out).expanduser()) as stage:
+    drawing = progress.phase(f"drawing {arguments.method}")
+    with _staging(Path(arguments.out).expanduser()) as stage, drawing:
         figures = _module(arguments.method).draw(run, stage.folder, **own)
         figures["files"] = [str(stage.out / Path(path).name) for path in figures["files"]]
     for path in figures["files"]:

@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from alexnet_tf.visualize import graph, receptive
+from pipelines import progress
 
 # Pictures that climb at once.
 BATCH = 16
@@ -90,7 +91,8 @@ def maximise(
     bounds = tuple(np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (low, high))
     starts = range(0, len(units), BATCH)
     how = manner or Manner()
-    found = [_climb(aim, np.asarray(units)[s : s + BATCH], bounds, steps, seed, how) for s in starts]
+    told = progress.counted("gradient ascent, pictures", starts, len(units), each=BATCH)
+    found = [_climb(aim, np.asarray(units)[s : s + BATCH], bounds, steps, seed, how) for s in told]
     return np.concatenate(found)
 
 

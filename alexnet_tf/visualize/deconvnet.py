@@ -102,14 +102,11 @@ def draw(
       UserError: no such layer or unit, too many units, or fewer than one picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.progress import scan_progress
     from alexnet_tf.visualize import network, style
 
     trained, warning = network.load(run)
     _check(trained, layer, units, pictures)
-    found = top_patches.over_run(
-        run, trained, layer, split, count=PICTURES, most=pictures, progress=scan_progress
-    )
+    found = top_patches.over_run(run, trained, layer, split, count=PICTURES, most=pictures)
     numbers = list(units) or spread(found.values[:, -1])
     if not numbers:
         raise UserError(f"no unit of {layer} fires in any picture; --units shows one all the same")

@@ -4,7 +4,7 @@ W/features/<split>-<digest>/ holds
 
     features.npy    float32 [n, units], in the split's fixed order; read by memory mapping
     examples.npz    key, label and squared length of each row
-    index.json      what the digest stands for: layer, weights, step and data
+    index.json      what the digest stands for: layer, weights and data
 
 The folder takes its name only when all of it is written. Until then it ends in `.building`, from where a
 computation that was killed goes on. Other weights or other data have another digest: what was computed
@@ -135,7 +135,6 @@ def _read(folder: Path, split: str) -> Index:
 
 def _identity(run: Run, network: keras.Model, split: str) -> dict[str, Any]:
     """Everything that decides an index, as JSON can hold it."""
-    from alexnet_tf import checkpoint
     from alexnet_tf.signatures import LAST_HIDDEN
 
     skipped = run.workdir / SKIPPED_FILE
@@ -143,7 +142,6 @@ def _identity(run: Run, network: keras.Model, split: str) -> dict[str, Any]:
         "split": split,
         "layer": LAST_HIDDEN,
         "units": int(_hidden(network).output.shape[-1]),
-        "step": checkpoint.loaded_step(run),
         "weights": fingerprint(network),
         "data": {name: getattr(run.data, name) for name in PREPARATION},
         "left_out": hashlib.sha256(skipped.read_bytes()).hexdigest() if skipped.exists() else "",
@@ -175,8 +173,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     import tensorflow as tf
 
     from alexnet_tf import validation
-    from alexnet_tf.progress import show_count
-    from pipelines import records
+    from pipelines import progress, records
 
     source, _ = validation.open_pictures([run], run.data)
     total = source.count(split)
@@ -190,12 +187,13 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     with open(building / FEATURES_FILE, "ab") as rows, open(building / LINES_FILE, "ab") as lines:
         done = _go_on(rows, lines, (total, identity["units"]))
         try:
-            for features, examples in _batches(run, network, source, split, done):
-                done += len(features)
-                _append(rows, features.tobytes())
-                # A line says that its row is there, so it comes after it.
-                _append(lines, "".join(json.dumps(example) + "\n" for example in examples).encode())
-                show_count(f"features of the {split} pictures", done, total)
+            with progress.phase(f"features of the {split} pictures", total, done=done) as told:
+                for features, examples in _batches(run, network, source, split, done):
+                    done += len(features)
+                    _append(rows, features.tobytes())
+                    # A line says that its row is there, so it comes after it.
+                    _append(lines, "".join(json.dumps(example) + "\n" for example in examples).encode())
+                    told.reached(done)
         except tf.errors.OpError as error:
             raise UserError(records.describe(error, run.data)) from None
     if done != total:

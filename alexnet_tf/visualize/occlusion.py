@@ -16,6 +16,7 @@ import numpy as np
 
 from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import options
+from pipelines import progress
 
 if TYPE_CHECKING:
     import keras
@@ -174,7 +175,8 @@ def drop(
     labels = logits.argmax(axis=1) if classes is None else np.asarray(classes)
     tops, lefts = (places.ravel() for places in np.meshgrid(starts, starts, indexing="ij"))
     falls: list[tuple[np.ndarray, np.ndarray]] = []
-    for picture, whole, label in zip(pixels, logits, labels, strict=True):
+    each = zip(pixels, logits, labels, strict=True)
+    for picture, whole, label in progress.counted("covering pictures", each, len(pixels)):
         covered = _covered_logits(network, picture, tops, lefts, size, fill)
         falls.append(
             (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options
+from pipelines import progress
 
 if TYPE_CHECKING:
     import keras
@@ -134,7 +135,8 @@ def _sections(run: Run, gathered: Gathered) -> dict[str, Html]:
     if isinstance(shown, str):
         explained = near = report_html.paragraph(shown)
     else:
-        explained = report_explained.explanations(run, network, shown)
+        with progress.phase("the report: explaining pictures"):
+            explained = report_explained.explanations(run, network, shown)
         # The features of weights that are soon gone are not worth an index of the whole training set.
         near = (
             report_html.paragraph("Neighbours are looked up once the run has a checkpoint.")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from alexnet_tf.errors import UserError
+from pipelines import progress
 
 if TYPE_CHECKING:
     import keras
@@ -214,7 +215,9 @@ def randomise(
     explain = {name: explainers(layer)[name] for name in RANDOMISED}
     layers = ["trained"]
     maps = {name: [of(trained, pixels, labels)] for name, of in explain.items()}
-    for random_down_to in cascade(trained, fresh):
+    order = layers_with_weights(trained)
+    told = progress.counted("randomising layers", cascade(trained, fresh), len(order))
+    for random_down_to in told:
         layers.append(random_down_to)
         for name, of in explain.items():
             maps[name].append(of(trained, pixels, labels))

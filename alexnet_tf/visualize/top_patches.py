@@ -67,7 +67,6 @@ def over_run(
     *,
     count: int = 9,
     most: int | None = None,
-    progress: Callable[[int, int], None] = lambda seen, total: None,
 ) -> Strongest:
     """`strongest` over a split of the run's own data, in its fixed order, as pictures are evaluated.
 
@@ -78,24 +77,23 @@ def over_run(
       split: `val` or `train`.
       count: pictures of each unit.
       most: how many pictures of the split to look at; None for all.
-      progress: told how many pictures are behind, and of how many.
 
     Raises:
       UserError: no such layer.
       DataError: the data set is no longer where it was.
     """
-    from pipelines import dataset, preprocess
+    from pipelines import dataset, preprocess, progress
 
     source, stats = run.open_source(), run.stats
     total = min(source.count(split), most or source.count(split))
 
     def batches() -> Iterable[np.ndarray]:
         seen = 0
-        for batch in dataset.build(source, run.data, split, BATCH, training=False):
+        opened = dataset.build(source, run.data, split, BATCH, training=False)
+        for batch in progress.counted(f"looking at the {split} pictures", opened, total, each=BATCH):
             images = batch["image"][: min(BATCH, total - seen)]
             yield preprocess.to_pixels(images, stats, run.data)
             seen += len(images)
-            progress(seen, total)
             if seen == total:
                 return
 

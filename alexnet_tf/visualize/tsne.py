@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pipelines import progress
+
 # The first steps pull neighbours together more strongly (van der Maaten, 2014).
 EXAGGERATION, EXAGGERATED_STEPS = 12.0, 250
 MOMENTUM, LATE_MOMENTUM = 0.5, 0.8
@@ -63,7 +65,7 @@ def tsne(points: np.ndarray, *, perplexity: float = 30.0, steps: int = 750, seed
     place = (START * (place + noise)).astype(np.float32)
     rate = max(n / EXAGGERATION, 50.0)  # Belkina et al. (2019)
     velocity, gains = np.zeros_like(place), np.ones_like(place)
-    for step in range(steps):
+    for step in progress.counted("embedding, steps", range(steps), steps):
         early = step < EXAGGERATED_STEPS
         slope = gradient(place, joint, EXAGGERATION if early else 1.0)
         gains = np.where(slope * velocity > 0, gains * GAIN_DOWN, gains + GAIN_UP)

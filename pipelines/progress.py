@@ -1,0 +1,211 @@
+"""What a person who waits is told: what goes on, how far it is, and how long it may still take.
+
+Work that may last says so by `with phase("drawing", total) as drawing: drawing.reached(12)`, wherever it
+stands; nothing is shown unless a command has called `shown()`. Then a terminal has a line that overwrites
+itself (`clear()` takes it off before something else is printed), and a log gets a line whenever nothing was
+said for SILENCE seconds. All of it goes to stderr. No TensorFlow import: the import itself is a phase.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TextIO, TypeVar
+
+SILENCE = 8.0  # seconds; with BEAT and a busy machine nobody waits longer than ten
+BEAT = 0.5  # seconds between two looks at the clock
+BRIEF = 0.3  # a phase that is over sooner never shows on a terminal
+REDRAWN = 0.2  # seconds between two states of a terminal's line
+CLEAR = "\r\x1b[K"  # ECMA-48: to the start of the line, erase to its end
+
+Item = TypeVar("Item")
+
+
+class Phase:
+    """Some work while it goes on.
+
+    Args:
+      what: in words that a clock or a count may follow, such as "looking at the pictures".
+      total: how much there is of it, where that is known.
+      done: how much of it was behind when the phase began; no time is counted for that.
+      at_once: whether it is told as it begins, and not only when it lasts.
+      began: when, in the reporter's seconds.
+    """
+
+    def __init__(self, what: str, total: int | None, done: int, at_once: bool, began: float) -> None:
+        self.what, self.total, self.at_once, self.began = what, total, at_once, began
+        self.first = self.done = done
+        self.moved: Callable[[], None] = lambda: None
+
+    def reached(self, done: int, total: int | None = None) -> None:
+        """Takes note of how much is done, and of another total where it has changed."""
+        self.done = done
+        self.total = self.total if total is None else total
+        self.moved()
+
+    def text(self, now: float) -> str:
+        """One line: `what: 1,200 of 6,000, 0:14 left`; without a total `what, 0:14`."""
+        took = now - self.began
+        if self.total is None:
+            return f"{self.what}, {clock_text(took)}" if took >= 1.0 else self.what
+        line = f"{self.what}: {self.done:,} of {self.total:,}"
+        if self.done <= self.first or took < 1.0:
+            return line
+        return f"{line}, {clock_text(took / (self.done - self.first) * (self.total - self.done))} left"
+
+
+class Reporter:
+    """Tells of the innermost phase that is under way.
+
+    Args:
+      clock: seconds.
+      stream: where to; None for what `sys.stderr` is then.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, stream: TextIO | None = None) -> None:
+        self._clock, self._stream = clock, stream
+        self._lock = threading.RLock()
+        self._phases: list[Phase] = []
+        self._commands, self._muted = 0, False
+        self._spoke = self._drawn = clock()
+        self._on_screen = False
+        # Where a terminal has a bar of its own, it is given the texts.
+        self._bar: Callable[[str], None] | None = None
+
+    @contextlib.contextmanager
+    def phase(
+        self, what: str, total: int | None = None, *, done: int = 0, at_once: bool = False
+    ) -> Iterator[Phase]:
+        """Around work that may last; see `Phase`."""
+        entered = Phase(what, total, done, at_once, self._clock())
+        entered.moved = self.beat
+        with self._lock:
+            self._phases.append(entered)
+        if at_once:
+            self.beat(now=True)
+        try:
+            yield entered
+        finally:
+            with self._lock:
+                self._phases.remove(entered)
+                self.clear()
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """While the block runs, phases are told, by a thread too where the work itself does not move."""
+        with self._lock:
+            self._commands += 1
+            self._spoke, self._muted = self._clock(), False
+        ended = threading.Event()
+        thread = threading.Thread(target=self._watch, args=(ended,), name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            with self._lock:
+                self.clear()
+                self._commands -= 1
+
+    def mute(self) -> None:
+        """Leaves the telling to another process, until the command ends."""
+        self._muted = True
+
+    @contextlib.contextmanager
+    def to(self, stream: TextIO) -> Iterator[None]:
+        """While the block runs, `stream` is written to."""
+        old, self._stream = self._stream, stream
+        try:
+            yield
+        finally:
+            self.clear()
+            self._stream = old
+
+    @contextlib.contextmanager
+    def to_bar(self, show: Callable[[str], None]) -> Iterator[None]:
+        """While the block runs, `show` is given the text of a phase that lasts, on a terminal."""
+        old, self._bar = self._bar, show
+        try:
+            yield
+        finally:
+            self._bar = old
+
+    def spoke(self) -> None:
+        """Takes note that something else was printed just now."""
+        self._spoke = self._clock()
+
+    def beat(self, *, now: bool = False) -> None:
+        """Tells of the innermost phase, if it is time to, or `now`."""
+        with self._lock:
+            if not self._phases or not self._commands or self._muted:
+                return
+            phase, time_ = self._phases[-1], self._clock()
+            lasted = time_ - phase.began
+            if self._bar is not None:
+                # Beside a bar's own figures only what makes them stand still matters.
+                if now or phase.at_once or lasted >= (SILENCE if phase.total is None else BRIEF):
+                    self._bar(phase.text(time_))
+            elif self._is_terminal():
+                if now or (lasted >= BRIEF and time_ - self._drawn >= REDRAWN):
+                    self._drawn = time_
+                    self._draw(phase.text(time_))
+            elif now or time_ - self._spoke >= SILENCE:
+                self._spoke = time_
+                self._write(phase.text(time_) + "\n")
+
+    def clear(self) -> None:
+        """Takes a line off the terminal, so that another may be printed there."""
+        with self._lock:
+            if self._on_screen:
+                self._on_screen = False
+                self._write(CLEAR)
+
+    def _watch(self, ended: threading.Event) -> None:
+        while not ended.wait(BEAT):
+            self.beat()
+
+    def _is_terminal(self) -> bool:
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            return (self._stream or sys.stderr).isatty()
+        return False
+
+    def _draw(self, text: str) -> None:
+        self._on_screen = True
+        self._write(CLEAR + text[: shutil.get_terminal_size().columns - 1])
+
+    def _write(self, text: str) -> None:
+        """Nobody's work ends because there is no one to tell of it."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream = self._stream or sys.stderr
+            stream.write(text)
+            stream.flush()
+
+
+def clock_text(seconds: float) -> str:
+    """`0:14`, `1:02:03`."""
+    whole = max(0, int(seconds))
+    minutes = f"{whole // 60 % 60}:{whole % 60:02d}"
+    return minutes if whole < 3600 else f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+REPORTER = Reporter()  # of this process
+phase, shown, mute, clear, spoke = (
+    REPORTER.phase,
+    REPORTER.shown,
+    REPORTER.mute,
+    REPORTER.clear,
+    REPORTER.spoke,
+)
+
+
+def counted(what: str, items: Iterable[Item], total: int, *, each: int = 1) -> Iterator[Item]:
+    """The items; as they are taken, it is told how many are behind. Each stands for `each` of `total`."""
+    with phase(what, total) as counting:
+        for number, item in enumerate(items):
+            counting.reached(min(total, number * each))
+            yield item
