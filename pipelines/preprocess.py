@@ -102,6 +102,9 @@ def evaluation_crop(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
     return tf.ensure_shape(centre_crop(image, config.crop), [config.crop, config.crop, 3])
 
 
+CENTRE = 2  # the centre's place among the ten
+
+
 def ten_crop_offsets(config: DataConfig) -> tuple[tuple[int, int], ...]:
     """(top, left) of the four corners and the centre, in the order of convdata_jpeg.py.
 

@@ -284,3 +284,25 @@ def test_a_picture_that_has_vanished_since(run, data, monkeypatch, capsys):
         assert gone.key in error(capsys, "--workdir", run.workdir)
     finally:
         path.write_bytes(content)
+
+
+def test_one_pass_writes_what_two_passes_write(run, capsys, tmp_path):
+    """The centre is one of the ten crops: `--crops 1 10` gives the reports of two runs."""
+    found = figures(capsys, "--workdir", run.workdir, "--crops", 1, 10, "--out", tmp_path / "both")
+    assert sorted(found["crops"]) == ["1", "10"]
+    for crops, folder in ((1, "evaluation"), (10, "evaluation-ten-crop")):
+        alone = figures(capsys, "--workdir", run.workdir, "--crops", crops, "--out", tmp_path / folder)
+        together = found["crops"][str(crops)]
+        assert together["out"] == str(tmp_path / "both" / folder)
+        for name in ("top1_error", "top5_error", "top1_wrong", "count", "crops", "steps", "members"):
+            if name == "members":
+                assert together[name][0]["top1_error"] == alone[name][0]["top1_error"]
+            else:
+                assert together[name] == alone[name]
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        files = [parent / folder / "predictions.csv" for parent in (tmp_path / "both", tmp_path)]
+        rows = [list(csv.reader(file.read_text(encoding="utf-8").splitlines())) for file in files]
+        assert len(rows[0]) == len(rows[1])
+        for one, other in zip(*rows, strict=True):
+            assert one[:3] == other[:3]  # key, label and the best class
+        assert (tmp_path / "both" / folder / "confusion.png").exists()
