@@ -53,7 +53,7 @@ def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
 
         tf.config.list_physical_devices()  # the search for GPUs has its notices too
     if not asked:
-        last_words.keep()
+        _keep_last_words()
 
 
 @contextlib.contextmanager
@@ -156,34 +156,48 @@ class _Unread:
     """A stream that takes what is printed whether or not somebody reads it."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)
 
     def write(self, text: str) -> int:
         with self._reader_may_leave():
-            self._stream.write(text)
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with self._reader_may_leave():
-            self._stream.flush()
+            self.stream.flush()
 
     @contextlib.contextmanager
     def _reader_may_leave(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
-            _drop(self._stream)
+            _drop(self.stream)
 
 
 @contextlib.contextmanager
 def _read_or_not() -> Iterator[None]:
     """While the block runs, a reader that leaves is no error."""
-    out, err = (cast("TextIO", _Unread(stream)) for stream in (sys.stdout, sys.stderr))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    sys.stdout, sys.stderr = (cast("TextIO", _Unread(stream)) for stream in (sys.stdout, sys.stderr))
+    try:
         yield
+    finally:  # what stands there then: `last_words` puts another stderr in its place
+        for name in ("stdout", "stderr"):
+            if isinstance(stream := getattr(sys, name), _Unread):
+                setattr(sys, name, stream.stream)
+
+
+def _keep_last_words() -> None:
+    """`last_words.keep`, which wants to see Python's own stderr, also where its reader may leave."""
+    wrapped = sys.stderr if isinstance(sys.stderr, _Unread) else None
+    if wrapped is not None:
+        sys.stderr = wrapped.stream
+    last_words.keep()
+    if wrapped is not None:
+        sys.stderr = cast("TextIO", _Unread(sys.stderr))
 
 
 def describe_os_error(error: OSError) -> str:

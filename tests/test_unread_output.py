@@ -44,11 +44,23 @@ def body():
     return {"lines": 9999}
 sys.exit(cli.run(body, as_json=True, tensorflow=False, outlives_reader=bool(sys.argv[2:])))
 """
+LIBRARY = """
+import os, sys
+from pathlib import Path
+from alexnet_tf import cli
+def body():
+    os.write(2, b"a library's\\n")
+    print("ours", file=sys.stderr)
+    for path in sys.argv[1:]:
+        Path(path).touch()
+    return {}
+sys.exit(cli.run(body, outlives_reader=True))
+"""
 
 
 def started(*words, **options):
     path = os.pathsep.join([str(ROOT), str(TESTS)])
-    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": ""}
+    environment = {**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.Popen(
         [sys.executable, *words], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment, **options
     )
@@ -119,6 +131,24 @@ def test_both_streams_may_lose_their_reader(tmp_path):
     ended = subprocess.run(words, stdout=writing, stderr=writing, env=environment, cwd=ROOT, timeout=60)
     os.close(writing)
     assert ended.returncode == 141
+
+
+def test_what_libraries_say_is_kept_back_from_a_training_too():
+    with started("-c", LIBRARY, stdout=subprocess.DEVNULL) as process:
+        lines = process.communicate(timeout=120)[1].splitlines()
+    assert process.returncode == 0
+    assert "ours" in lines
+    assert "a library's" not in lines
+
+
+def test_a_training_goes_on_when_both_streams_lose_their_reader(tmp_path):
+    writing = unread()
+    words = [sys.executable, "-c", LIBRARY, str(tmp_path / "done")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(words, stdout=writing, stderr=writing, env=environment, cwd=ROOT, timeout=120)
+    os.close(writing)
+    assert ended.returncode == 0
+    assert (tmp_path / "done").exists()
 
 
 @pytest.mark.parametrize(
