@@ -8,18 +8,15 @@ A version appears whole or not at all, after it has been loaded again and has gi
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import cli
 from alexnet_tf.errors import UserError
-from pipelines import progress
+from pipelines import files, progress
 
 if TYPE_CHECKING:
     import keras
@@ -106,7 +103,8 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
     number = _free_version(export_dir, version)
     with tf.device("CPU:0"):
         network, step = checkpoints.load_network(run, checkpoint)
-    with _appearing(export_dir / str(number)) as folder:
+    # Its name is no number until then, so that a server watching the parent passes it over.
+    with files.appearing(export_dir / str(number)) as folder:
         try:
             # Outside any device: one that is noted in the graph would bind every server to it.
             with progress.phase("writing the SavedModel"):
@@ -189,22 +187,6 @@ def _versions(export_dir: Path) -> set[int]:
     if not export_dir.exists():
         return set()
     return {int(path.name) for path in export_dir.iterdir() if path.name.isascii() and path.name.isdecimal()}
-
-
-@contextlib.contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write into that becomes `folder` at the end, or vanishes when the block raises.
-
-    Its name is no number until then, so that a server watching the parent passes it over.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    temporary.mkdir()
-    try:
-        yield temporary
-        os.rename(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _size(folder: Path) -> int:

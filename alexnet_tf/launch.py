@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         lambda: launch(args.workers, arguments, restarts=args.restarts, as_json=args.json),
         as_json=args.json,
         tensorflow=False,
+        outlives_reader=True,  # as the training that it runs
     )
 
 

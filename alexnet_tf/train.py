@@ -26,7 +26,8 @@ PEER_TIMEOUT = 60.0  # seconds
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and trains; returns the exit status."""
     args = make_parser().parse_args(argv)
-    return cli.run(lambda: _train(args), as_json=args.json, tensorflow=False)
+    # Days of work, whose record is the run folder, do not end because a pager or a `tee` has.
+    return cli.run(lambda: _train(args), as_json=args.json, tensorflow=False, outlives_reader=True)
 
 
 def make_parser() -> argparse.ArgumentParser:

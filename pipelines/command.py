@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import errno
 import json
@@ -11,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TextIO, cast
 
 from pipelines import last_words, progress
 from pipelines.config import DataError
@@ -20,6 +21,7 @@ EXIT_USER_ERROR = 2
 # Of TF_CPP_MIN_LOG_LEVEL: everything, and warnings.
 _LEVELS_OF_NOTICES = ("0", "1")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +53,7 @@ def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
 
         tf.config.list_physical_devices()  # the search for GPUs has its notices too
     if not asked:
-        last_words.keep()
+        _keep_last_words()
 
 
 @contextlib.contextmanager
@@ -79,6 +81,7 @@ def run(
     as_json: bool = False,
     user_errors: tuple[type[Exception], ...] = (DataError,),
     tensorflow: bool = True,
+    outlives_reader: bool = False,
 ) -> int:
     """Runs a command's body and turns what a user can cause into one line on stderr.
 
@@ -87,10 +90,29 @@ def run(
       as_json: prints the figures as the last line of stdout.
       user_errors: exceptions whose text is a message for the user.
       tensorflow: whether the body uses TensorFlow, which is then imported quietly first.
+      outlives_reader: goes on when nobody reads what is printed any more, and ends as it otherwise would;
+        for a body whose work is worth more than its printing.
 
     Returns:
-      The exit status: 0, 2 for a user's error (or its attribute `exit_status`), 130 after Ctrl-C.
+      The exit status: 0, 2 for a user's error (or its attribute `exit_status`), 130 after Ctrl-C, 141 when
+      nobody reads what it prints any more, as after `| head`.
     """
+    try:
+        with _read_or_not() if outlives_reader else contextlib.nullcontext():
+            return _run(body, as_json, user_errors, tensorflow, outlives_reader)
+    except BrokenPipeError:
+        drop_unread()
+        return EXIT_BROKEN_PIPE
+
+
+def _run(
+    body: Callable[[], dict[str, Any]],
+    as_json: bool,
+    user_errors: tuple[type[Exception], ...],
+    tensorflow: bool,
+    outlives_reader: bool,
+) -> int:
+    """As `run`, but that a reader that leaves is a BrokenPipeError, unless it is outlived."""
     try:
         with progress.shown():
             if tensorflow:
@@ -99,13 +121,83 @@ def run(
     except user_errors as error:
         return _fail(str(error), getattr(error, "exit_status", EXIT_USER_ERROR))
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and not outlives_reader:
+            raise  # the reader's; of one that is outlived it can only be a connection's
         return _fail(describe_os_error(error))
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     if as_json:
-        print(json.dumps(figures, default=float), flush=True)
+        print(json.dumps(figures, default=float))
+    sys.stdout.flush()
     return 0
+
+
+@atexit.register  # --help and a usage error end the program before `run`
+def drop_unread() -> None:
+    """Sends what stdout and stderr still hold nowhere if nobody reads it; Python's end would complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _drop(stream)
+        except (AttributeError, ValueError):  # there is none, or it is closed
+            pass
+
+
+def _drop(stream: TextIO) -> None:
+    """Has a stream write to nowhere from now on, what it still holds too."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class _Unread:
+    """A stream that takes what is printed whether or not somebody reads it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with self._reader_may_leave():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._reader_may_leave():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _reader_may_leave(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            _drop(self.stream)
+
+
+@contextlib.contextmanager
+def _read_or_not() -> Iterator[None]:
+    """While the block runs, a reader that leaves is no error."""
+    sys.stdout, sys.stderr = (cast("TextIO", _Unread(stream)) for stream in (sys.stdout, sys.stderr))
+    try:
+        yield
+    finally:  # what stands there then: `last_words` puts another stderr in its place
+        for name in ("stdout", "stderr"):
+            if isinstance(stream := getattr(sys, name), _Unread):
+                setattr(sys, name, stream.stream)
+
+
+def _keep_last_words() -> None:
+    """`last_words.keep`, which wants to see Python's own stderr, also where its reader may leave."""
+    wrapped = sys.stderr if isinstance(sys.stderr, _Unread) else None
+    if wrapped is not None:
+        sys.stderr = wrapped.stream
+    last_words.keep()
+    if wrapped is not None:
+        sys.stderr = cast("TextIO", _Unread(sys.stderr))
 
 
 def describe_os_error(error: OSError) -> str:

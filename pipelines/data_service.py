@@ -83,7 +83,7 @@ def serve(port: int = 0, host: str = LOOPBACK, *, worker_port: int | None = None
       The address to give to clients, HOST:PORT.
 
     Raises:
-      DataError: a port is no port, or taken.
+      DataError: a port is no port, or taken, or TensorFlow's servers do not start.
     """
     if worker_port is None:
         worker_port = port + 1 if port else 0
@@ -96,29 +96,34 @@ def serve(port: int = 0, host: str = LOOPBACK, *, worker_port: int | None = None
     import tensorflow as tf
 
     service = tf.data.experimental.service
-    dispatcher = service.DispatchServer(
-        service.DispatcherConfig(
-            port=port,
-            protocol="grpc",
-            job_gc_check_interval_ms=SWEEP_MILLISECONDS,
-            job_gc_timeout_ms=SWEEP_MILLISECONDS,
-        )
-    )
-    port = int(dispatcher.target.rpartition(":")[2])
-    worker = service.WorkerServer(
-        service.WorkerConfig(
-            dispatcher_address=f"{LOOPBACK}:{port}",
-            worker_address=f"{host}:%port%",
-            port=worker_port,
-            protocol="grpc",
-            heartbeat_interval_ms=SWEEP_MILLISECONDS,
-        )
-    )
-    try:
+    with contextlib.ExitStack() as running:
+        try:
+            dispatcher = service.DispatchServer(
+                service.DispatcherConfig(
+                    port=port,
+                    protocol="grpc",
+                    job_gc_check_interval_ms=SWEEP_MILLISECONDS,
+                    job_gc_timeout_ms=SWEEP_MILLISECONDS,
+                )
+            )
+            running.callback(dispatcher.stop)
+            port = int(dispatcher.target.rpartition(":")[2])
+            worker = service.WorkerServer(
+                service.WorkerConfig(
+                    dispatcher_address=f"{LOOPBACK}:{port}",
+                    worker_address=f"{host}:%port%",
+                    port=worker_port,
+                    protocol="grpc",
+                    heartbeat_interval_ms=SWEEP_MILLISECONDS,
+                )
+            )
+            running.callback(worker.stop)
+        except tf.errors.OpError as error:
+            raise DataError(
+                f"the data service cannot start on ports {port} and {worker_port or 'any other'} "
+                f"({error.message}); choose another --port, --worker-port or --host"
+            ) from None
         yield f"{host}:{port}"
-    finally:
-        worker.stop()
-        dispatcher.stop()
 
 
 def own_name() -> str:

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from pipelines import ppm, preprocess, progress, records, scan
 from pipelines.config import DataConfig, DataError
-from pipelines.files import PART_SUFFIX, replacing
+from pipelines.files import PART_SUFFIX, remove_parts, replacing
 from pipelines.image_stats import StatsAccumulator
 from pipelines.records import Index, RecordsSource, Settings, Shard
 from pipelines.sources import SPLITS, BrokenPicture, Source
@@ -84,8 +84,7 @@ def write(
     """
     settings = _settings(source, config, encoding, shard_size)
     index = _open_folder(folder, settings)
-    for part in folder.glob(f"*{PART_SUFFIX}"):
-        part.unlink()
+    remove_parts(folder)
     kept = {shard.name: shard for shard in index.shards}
     finished = dict(kept)
     to_do = sum(len(_positions(settings, split, missing)) for split, missing in _missing(settings, kept))

@@ -8,6 +8,7 @@ linear model on raw pixels stays near 20 % while a convolutional network learns 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,8 +23,15 @@ from pipelines.synthetic_shapes import SHAPES
 TRAIN_COUNT = 6000
 VAL_COUNT = 600
 
-# Pictures drawn so far in this process, by (seed, split, index): some 15 kB each.
-_drawn: dict[tuple[int, str, int], bytes] = {}
+
+class _Drawn(dict[tuple[str, int], bytes]):
+    """The pictures of one seed drawn so far, by split and index: some 15 kB each."""
+
+
+# Sources of one seed share their pictures, and one that is opened anew finds those of the last seed: they
+# live as long as such a source, or until another seed is drawn.
+_shared: weakref.WeakValueDictionary[int, _Drawn] = weakref.WeakValueDictionary()
+_latest: list[_Drawn] = []
 
 
 def label_of(index: int) -> int:
@@ -51,11 +59,17 @@ def _generator(seed: int, split: str, index: int) -> np.random.Generator:
 
 def _image_bytes(seed: int, split: str, index: int) -> bytes:
     """The picture as JPEG bytes, 256 x 256 RGB; drawn at first demand."""
-    key = (seed, split, index)
-    if key not in _drawn:
-        picture, _ = synthetic_scene.draw(label_of(index), _generator(*key))
-        _drawn[key] = synthetic_scene.encode(picture)
-    return _drawn[key]
+    drawn = _drawn_of(seed)
+    if (split, index) not in drawn:
+        picture, _ = synthetic_scene.draw(label_of(index), _generator(seed, split, index))
+        drawn[split, index] = synthetic_scene.encode(picture)
+    return drawn[split, index]
+
+
+def _drawn_of(seed: int) -> _Drawn:
+    """The pictures of a seed, which becomes the last one."""
+    _latest[:] = [_shared.setdefault(seed, _Drawn())]
+    return _latest[0]
 
 
 def _counts(location: str) -> tuple[int, int]:
@@ -92,6 +106,7 @@ class SyntheticSource(ListedSource):
             indices = range(count)
             listings[split] = Listing.of([key_of(split, i) for i in indices], [label_of(i) for i in indices])
         super().__init__(config, tuple(shape.name for shape in SHAPES), listings)
+        self._drawn = _drawn_of(config.data_seed)  # kept as long as the source
         self._sizes = {"train": train_count, "val": val_count}
         self._images: dict[str, tf.Tensor] = {}
         self.prepared_size = synthetic_scene.SIDE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
 import json
 import os
@@ -46,12 +47,13 @@ def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
     """
     try:
         figures = body()
+        if as_json:
+            print(json.dumps(figures, default=float))
         sys.stdout.flush()
     except (UserError, ServingError) as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        # Whoever read this has seen enough, as `head` does; what Python still holds must not fail at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read this has seen enough, as `head` does
+        drop_unread()
         return EXIT_BROKEN_PIPE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -59,9 +61,21 @@ def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    if as_json:
-        print(json.dumps(figures, default=float), flush=True)
     return 0
+
+
+@atexit.register  # --help and a usage error end the program before `run`
+def drop_unread() -> None:
+    """Sends what stdout and stderr still hold nowhere if nobody reads it; Python's end would complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+        except (AttributeError, ValueError):  # there is none, or it is closed
+            pass
 
 
 def read_token(path: str | None) -> str | None:

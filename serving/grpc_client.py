@@ -201,7 +201,7 @@ def _array(name: str, value: Any, info: TensorInfo | None) -> np.ndarray:
         array = np.asarray(value, object if info is not None else None)
         if array.dtype.kind in "OSU":
             array = np.asarray(value, object)
-            return np.frompyfunc(_bytes, 1, 1)(array) if array.ndim else np.array(_bytes(value), object)
+            return np.asarray(np.frompyfunc(_bytes, 1, 1)(array), object)  # of rank 0 it gives bytes
     except (TypeError, ValueError) as error:
         raise invalid(f"input {name!r}: {error}") from error
     if isinstance(value, (np.ndarray, np.generic)):

@@ -11,7 +11,7 @@ from typing import Any
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import batching_parameters, config_messages, file_system, grpc_server, tls
+from serving import batching_parameters, bfloat16, config_messages, file_system, grpc_server, tls
 from serving import flags as flag_module
 from serving.batch_scheduler import BatchScheduler
 from serving.batching_parameters import BatchingParameters
@@ -59,10 +59,11 @@ class ModelServer:
         self._pick_ports = pick_ports
         self.metrics = ServerMetrics()
         self._scheduler, parameters = _batching(flags, self.metrics)
+        self._session_config = session_config(flags)
         loader = Loader(
             metrics=self.metrics,
             tags=tuple(filter(None, flags.saved_model_tags.split(","))),
-            session_config=session_config(flags),
+            session_config=self._session_config,
             scheduler=self._scheduler,
             parameters=parameters,
             per_model_parameters=flags.enable_per_model_batching_parameters,
@@ -88,6 +89,8 @@ class ModelServer:
         Raises:
           ServingError: a model that does not load, or a port that cannot be bound.
         """
+        if self._flags.mixed_precision and (notice := bfloat16.warning(self._session_config)):
+            log.warning(notice)
         began = time.monotonic()
         try:
             self._repository.start()

@@ -106,6 +106,16 @@ def gunzip(body: bytes, max_bytes: int) -> bytes:
       BodyTooLarge: for more than `max_bytes`.
     """
     pieces: list[bytes] = []
+    try:
+        _unpack(body, max_bytes, pieces)
+    except ServingError:
+        pieces.clear()  # the error holds this frame until after the client has its answer
+        raise
+    return b"".join(pieces)
+
+
+def _unpack(body: bytes, max_bytes: int, pieces: list[bytes]) -> None:
+    """Appends what `body` holds; see `gunzip`."""
     length = position = members = 0
     while position < len(body):
         members += 1
@@ -124,7 +134,6 @@ def gunzip(body: bytes, max_bytes: int) -> bytes:
                     f"Request body is larger than the limit of {max_bytes} bytes once unpacked"
                 )
         position = PADDING.match(body, position - len(unpacker.unused_data)).end()  # type: ignore[union-attr]
-    return b"".join(pieces)
 
 
 def _unpacked(unpacker: Any, packed: bytes) -> bytes:

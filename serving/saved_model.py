@@ -41,7 +41,7 @@ class Runner(Protocol):
           deadline: `time.monotonic()` by which the answer must stand; None for no limit.
 
         Returns:
-          An array for each fetch.
+          An array for each fetch, also of rank 0; string tensors as in `feeds`.
 
         Raises:
           ServingError: an operation's own code and text; DEADLINE_EXCEEDED.
@@ -125,7 +125,7 @@ class SavedModelSession:
     ) -> list[np.ndarray]:
         options = _timeout(deadline)
         try:
-            return pywrap_tf_session.TF_SessionRun_wrapper(
+            fetched = pywrap_tf_session.TF_SessionRun_wrapper(
                 self._session._session,
                 options,
                 {self._output(name): value for name, value in feeds.items()},
@@ -142,6 +142,7 @@ class SavedModelSession:
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
+        return [_array(value) for value in fetched]
 
     def _output(self, name: str) -> Any:
         """TensorFlow's handle of a graph tensor, looked up once."""
@@ -257,6 +258,12 @@ def _asset_feeds(path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> dict[str
 def _scalar(text: str) -> np.ndarray:
     """A scalar string tensor."""
     return np.array(os.fsencode(text), object)
+
+
+def _array(fetched: Any) -> np.ndarray:
+    """What TensorFlow's binding has fetched, as an array: of rank 0 it gives bytes or a NumPy scalar."""
+    # NumPy itself would make a type of fixed length of bytes, and lose the zeros at their end.
+    return np.array(fetched, object) if isinstance(fetched, bytes) else np.asarray(fetched)
 
 
 def _timeout(deadline: float | None) -> Any:

@@ -4,12 +4,18 @@ import os
 import shutil
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pipelines import progress
 
 # Before anything imports TensorFlow: its notices would bury the tests' own output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# How long an example takes to draw or to run says something of the machine, nothing of the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

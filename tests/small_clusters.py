@@ -23,7 +23,7 @@ def clusters(count, host="127.0.0.1"):
     return [Cluster(workers, index) for index in range(count)]
 
 
-def together(parts, body=lambda index, others: None, settings=None, timeout=10.0):
+def together(parts, body=lambda index, others: None, settings=None, timeout=60.0):
     """Runs `body` inside the rendezvous of each worker; returns what each ended with."""
 
     def work(cluster):

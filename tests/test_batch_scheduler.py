@@ -55,14 +55,14 @@ def test_no_timeout_means_at_once():
     with batching(max_batch_size=100, batch_timeout_micros=0) as bench:
         began = time.monotonic()
         bench.send([1]).result(PATIENCE)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_request_waits_for_company_and_no_longer():
     with batching(max_batch_size=2, batch_timeout_micros=50_000) as bench:
         began = time.monotonic()
         bench.send([1]).result(PATIENCE)
-        assert 0.05 <= time.monotonic() - began < 5
+        assert 0.05 <= time.monotonic() - began < PATIENCE / 2
 
 
 def test_company_ends_the_wait():
@@ -83,15 +83,15 @@ def test_a_patient_queue_does_not_hold_up_an_impatient_one(threads):
         for _ in range(3):
             began = time.monotonic()
             bench.send([1], session=impatient).result(PATIENCE)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < PATIENCE / 2
         assert not patient.done()
         bench.send([2])
         patient.result(PATIENCE)
 
 
 def test_a_thread_that_leaves_with_a_batch_has_another_watch_the_rest():
-    with batching(max_batch_size=9, batch_timeout_micros=100_000, num_batch_threads=2) as bench:
-        slower = bench.another_session(Recorder(), BatchingParameters(batch_timeout_micros=300_000))
+    with batching(max_batch_size=9, batch_timeout_micros=300_000, num_batch_threads=2) as bench:
+        slower = bench.another_session(Recorder(), BatchingParameters(batch_timeout_micros=900_000))
         bench.recorder.gate.clear()
         (stuck,) = bench.queue([1])
         (other,) = bench.queue([2], session=slower)
@@ -124,13 +124,13 @@ def test_a_deadline_that_passes_in_the_queue():
                 Code.RESOURCE_EXHAUSTED,
                 "Run() timeout exceeded while waiting in batching queue",
             )
-        assert 0.2 <= time.monotonic() - began < 5
+        assert 0.2 <= time.monotonic() - began < PATIENCE / 2
 
 
 def test_a_deadline_that_passes_beside_a_request_with_more_time():
     with batching() as bench:
         with bench.busy():
-            (short,) = bench.queue([1], deadline=in_seconds(0.2))
+            (short,) = bench.queue([1], deadline=in_seconds(1.0))
             (long,) = bench.queue([2])
             assert refusal(short) == (Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
         assert long.result(PATIENCE)[0].tolist() == [4]
@@ -140,7 +140,8 @@ def test_a_deadline_that_passes_beside_a_request_with_more_time():
 def test_a_deadline_that_passes_while_the_batch_runs():
     with batching() as bench:
         bench.recorder.gate.clear()
-        future = bench.send([1], deadline=in_seconds(0.2))
+        future = bench.send([1], deadline=in_seconds(1.0))
+        until(lambda: len(bench.recorder.batches) == 1)
         assert refusal(future) == (Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
         assert bench.recorder.batches == [[1]]
         bench.recorder.gate.set()
@@ -182,7 +183,9 @@ def test_closing_a_session_runs_what_waits():
 def test_closing_a_session_waits_for_its_run_though_nobody_waits_for_the_answer():
     with batching() as bench:
         bench.recorder.gate.clear()
-        refusal(bench.send([1], deadline=in_seconds(0.05)))
+        future = bench.send([1], deadline=in_seconds(1.0))
+        until(lambda: len(bench.recorder.batches) == 1)
+        refusal(future)
         closing = threading.Thread(target=bench.session.close)
         closing.start()
         closing.join(0.1)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,8 +17,9 @@ from pictures import encoded, textured
 
 from alexnet_tf import checkpoint, export, metrics
 from alexnet_tf.errors import UserError
-from pipelines import preprocess
+from pipelines import files, preprocess
 
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["cat", "dog", "fish"]
 
 
@@ -90,6 +94,32 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch, capsys):
     assert "No space left on device" in complaint
     assert complaint.count("\n") == 1
     assert list((tmp_path / "export").iterdir()) == []
+
+
+KILLED = """
+import sys, time
+from pipelines import files
+with files.appearing(sys.argv[1]) as folder:
+    (folder / "saved_model.pb").write_bytes(b"half")
+    print("half", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_export_is_tried_again_by_a_process_of_the_same_number(run, tmp_path, monkeypatch):
+    folder = tmp_path / "export"
+    killed = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder / "1")], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert killed.stdout.readline() == "half\n"
+    killed.kill()
+    killed.communicate()
+    assert len(list(folder.glob("*.part"))) == 1
+    monkeypatch.setattr(os, "getpid", lambda: killed.pid)
+    assert export.main(export_words(run, folder)) == 0
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    assert not (folder / "1" / files.LOCK_NAME).exists()
+    assert "serving_default" in tf.saved_model.load(str(folder / "1")).signatures
 
 
 def test_an_export_dir_that_is_a_file_is_one_line(run, tmp_path, capsys):

@@ -2,7 +2,6 @@
 
 import contextlib
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -66,12 +65,13 @@ def test_a_token_is_asked_for(started):
     assert client.predictions.Predict(two(), metadata=right).model_spec.name == "kinds"
 
 
-def test_stopping_finishes_what_was_begun(started):
+def test_stopping_finishes_what_was_begun(started, versions, monkeypatch):
     client, _, server = started()
-    request = predict_request(signature="slow", x=np.array([0.3], np.float32))
-    client.predictions.Predict(two())  # the channel stands
+    request = predict_request(signature="slow", x=np.array([1.0], np.float32))
+    asked, servable = threading.Event(), versions.servable
+    monkeypatch.setattr(versions, "servable", lambda spec: asked.set() or servable(spec))
     begun = client.predictions.Predict.future(request)
-    time.sleep(0.1)
+    assert asked.wait(60)
     stopping = threading.Thread(target=server.stop, args=(60,))
     stopping.start()
     assert begun.result(60).model_spec.name == "kinds"

@@ -106,7 +106,7 @@ def test_a_deadline_reaches_the_model(client):
     request = predict_request(signature="slow", x=np.array([1000], np.float32))
     began = time.monotonic()
     assert failure(lambda: client.predictions.Predict(request, timeout=0.3))[0] == "DEADLINE_EXCEEDED"
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # the run would take a quarter of an hour
     # The model has stopped too: otherwise the few threads would soon be gone.
     for _ in range(6):
         failure(lambda: client.predictions.Predict(request, timeout=0.05))

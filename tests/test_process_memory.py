@@ -81,12 +81,12 @@ def test_history_forgets_the_model_longest_untouched():
 
 
 KEEPS = """
-import ctypes, sys
+import ctypes, os, sys
 from serving import process_memory
 if sys.argv[1] == "keep":
     process_memory.keep_at_hand()
 def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
+    return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 before = resident()

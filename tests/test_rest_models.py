@@ -20,7 +20,7 @@ def ask(tmp_path_factory):
     """A function from method, path and body to status and answer, on one connection."""
     base = tmp_path_factory.mktemp("models") / "kinds"
     saved_models.kinds(base, version=3)
-    flags = Flags(model_name="kinds", model_base_path=str(base), rest_api_timeout_in_ms=1500)
+    flags = Flags(model_name="kinds", model_base_path=str(base), rest_api_timeout_in_ms=3000)
     with ModelServer(flags, host=HOST, pick_ports=True) as server:
         connection = http.client.HTTPConnection(HOST, server.rest_port, timeout=20)
 

@@ -47,7 +47,7 @@ def test_a_request_that_outlasts_the_grace_is_503(run):
         assert running.core.waiting.acquire(timeout=PATIENCE)
         began = time.monotonic()
         running.server.stop(0.3)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < PATIENCE / 2  # the request would wait so long twice
         assert busy.result(PATIENCE) == (503, "close", {"error": "The server is stopping"})
         running.core.gate.set()
 

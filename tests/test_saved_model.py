@@ -88,7 +88,7 @@ def test_a_deadline_ends_a_run(session):
     with pytest.raises(ServingError) as failure:
         run(session, "slow", ["y"], deadline=time.monotonic() + 0.2, x=np.array([1000], np.float32))
     assert failure.value.code == Code.DEADLINE_EXCEEDED
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # the run would take a quarter of an hour
     assert run(session, "slow", ["y"], deadline=time.monotonic() + 60, x=np.zeros(1, np.float32))["y"] == [0]
 
 

@@ -92,13 +92,13 @@ def until_ready(process, port, seconds=60):
     raise AssertionError("not ready")
 
 
-SLOW = {"signature_name": "slow", "instances": [0.4]}
+SLOW = {"signature_name": "slow", "instances": [0.3]}
 
 
 def slow_request():
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "kinds", "slow"
-    request.inputs["x"].CopyFrom(to_proto(np.array([0.4], np.float32)))
+    request.inputs["x"].CopyFrom(to_proto(np.array([0.3], np.float32)))
     return request
 
 
@@ -111,6 +111,8 @@ def test_a_launch_line_serves_both_ways_and_drains_on_sigterm(launched, base):
         f"--rest_api_port={rest_port}",
         "--enable_model_warmup=true",
         "--flag_of_another_release=1",
+        "--drain_timeout_seconds=200",
+        "--rest_api_timeout_in_ms=200000",
         "--json",
     )
     assert until_ready(process, rest_port)[0] == 200
@@ -119,14 +121,14 @@ def test_a_launch_line_serves_both_ways_and_drains_on_sigterm(launched, base):
     with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel, ThreadPoolExecutor(8) as pool:
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         stub.Predict(slow_request())
-        answers = [pool.submit(ask, rest_port, "/v1/models/kinds:predict", SLOW) for _ in range(3)]
-        answers += [pool.submit(stub.Predict, slow_request(), timeout=30) for _ in range(3)]
+        answers = [pool.submit(ask, rest_port, "/v1/models/kinds:predict", SLOW, 200) for _ in range(2)]
+        answers += [pool.submit(stub.Predict, slow_request(), timeout=200) for _ in range(2)]
         time.sleep(0.3)  # they are on their way
         process.send_signal(signal.SIGTERM)
-        assert [answer.result()[0] for answer in answers[:3]] == [200] * 3
-        assert all(answer.result().outputs["y"] for answer in answers[3:])
-    assert process.wait(30) == 0
-    assert json.loads(launched.stdout().splitlines()[-1])["requests"] == 8
+        assert [answer.result()[0] for answer in answers[:2]] == [200] * 2
+        assert all(answer.result().outputs["y"] for answer in answers[2:])
+    assert process.wait(60) == 0
+    assert json.loads(launched.stdout().splitlines()[-1])["requests"] == 6
     stderr = launched.stderr()
     assert "unknown argument: --flag_of_another_release=1" in stderr
     assert f"Running gRPC ModelServer at 0.0.0.0:{grpc_port} ..." in stderr
@@ -144,7 +146,7 @@ def test_sigterm_ends_a_server_that_waits_for_its_model(launched, tmp_path):
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert "Traceback" not in launched.stderr()
 
 
@@ -222,7 +224,7 @@ def test_a_port_that_is_taken(server, base):
 def test_batching_joins_requests_of_both_transports(server, tmp_path):
     parameters = tmp_path / "batching.config"
     parameters.write_text(
-        "max_batch_size { value: 4 } batch_timeout_micros { value: 2000000 } num_batch_threads { value: 1 }"
+        "max_batch_size { value: 4 } batch_timeout_micros { value: 20000000 } num_batch_threads { value: 1 }"
     )
     running = server(enable_batching=True, batching_parameters_file=str(parameters))
     body = {"signature_name": "lookup", "instances": [1, 2]}
@@ -237,7 +239,7 @@ def test_batching_joins_requests_of_both_transports(server, tmp_path):
         assert over_rest.result() == (200, {"predictions": ["one", "two"]})
         assert list(over_grpc.result().outputs["label"].string_val) == [b"zero", b"?"]
         # A full batch: nobody waited for the time to pass.
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20
     assert ":tensorflow:serving:batching_session:wrapped_run_count{} 1" in running.metrics.render()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import weakref
 
 import numpy as np
 import pytest
@@ -31,6 +33,38 @@ def test_a_picture_is_a_function_of_seed_split_and_index() -> None:
     pictures = [first.image_bytes(key) for key in keys]
     assert pictures == [again.image_bytes(key) for key in keys]
     assert len(set(pictures) | {other.image_bytes(key) for key in keys}) == 2 * len(keys)
+
+
+def _set(seed: int) -> weakref.ref:
+    """What is kept of a seed's pictures."""
+    return weakref.ref(synthetic._shared[seed])
+
+
+def test_pictures_are_drawn_once_and_kept_as_long_as_their_source_or_the_last_seed(monkeypatch) -> None:
+    drawn = []
+    draw = synthetic.synthetic_scene.draw
+    monkeypatch.setattr(synthetic.synthetic_scene, "draw", lambda *which: drawn.append(which) or draw(*which))
+    first, other = _source(801), _source(802)
+    pictures = [source.image_bytes("val/000001") for source in (first, other, first, _source(801))]
+    assert len(drawn) == 2
+    assert pictures[0] == pictures[2] == pictures[3] != pictures[1]
+    kept_first, kept_other = _set(801), _set(802)
+    del first, other
+    gc.collect()
+    assert list(kept_first()) == [("val", 1)]  # the last seed's, for a source that is opened anew
+    assert kept_other() is None
+    assert _source(801).image_bytes("val/000001") == pictures[0]
+    assert len(drawn) == 2
+    _source(803)
+    gc.collect()
+    assert kept_first() is None
+
+
+def test_the_sets_of_many_seeds_do_not_add_up() -> None:
+    for seed in range(810, 813):
+        list(_source(seed, train=12, val=12).dataset("val").as_numpy_iterator())
+    gc.collect()
+    assert len(set(synthetic._shared) & set(range(810, 813))) == 1
 
 
 def test_pictures_are_jpegs_of_the_prepared_size() -> None:

@@ -9,16 +9,14 @@ import argparse
 import contextlib
 import importlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alexnet_tf import cli
 from alexnet_tf.errors import UserError
-from pipelines import progress
+from pipelines import files, progress
 
 # Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`, which
 # writes into an existing folder and returns its `files` and figures.
@@ -116,13 +114,11 @@ def _staging(out: Path) -> Iterator[_Stage]:
     except (FileExistsError, NotADirectoryError):
         other = next(path for path in (out, *out.parents) if path.exists() and not path.is_dir())
         raise UserError(f"--out takes a folder: {other} is none") from None
-    folder = Path(tempfile.mkdtemp(prefix=".drawing-", dir=out))
-    try:
+    with files.scratch(out / "drawing") as folder:
         yield _Stage(folder, out)
         for path in sorted(folder.iterdir()):
-            os.replace(path, out / path.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            if path.name != files.LOCK_NAME:
+                os.replace(path, out / path.name)
 
 
 if __name__ == "__main__":
