@@ -7,7 +7,6 @@ needs no entry, since the batches are a pure function of the step. zip's checksu
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -17,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -216,18 +215,17 @@ def _assign(named: list[tuple[str, Any]], arrays: Arrays, where: str) -> None:
         variable.assign(arrays[name])
 
 
-def loaded_step(run: Run, which: str = "best") -> int | None:
-    """The step whose weights `load_network` takes, read without them; None where there is no checkpoint."""
-    best = run.checkpoint_dir / BEST
-    newest = Checkpoints(run.checkpoint_dir).newest()
-    for path in [best] if which == "best" and best.exists() else newest:
-        with contextlib.suppress(*_DAMAGES), np.load(path, allow_pickle=False) as file:
-            return int(json.loads(file[_STATE].tobytes())["state"]["step"])
-    return None
+class Trained(NamedTuple):
+    """A run's network, and how many updates its weights have seen."""
+
+    network: keras.Model
+    step: int
 
 
-def load_network(run: Run, which: str = "best") -> keras.Model:
+def load_network(run: Run, which: str = "best") -> Trained:
     """Builds a run's network in float32, without devices or compiled parts, with its weights.
+
+    Weights and step come from one reading of one file: a training may save others at any moment.
 
     Whatever it was trained in: where bfloat16 is emulated it would take ten times as long, and what a
     network answers should not hang on the machine.
@@ -243,17 +241,17 @@ def load_network(run: Run, which: str = "best") -> keras.Model:
         return _load_network(run, which)
 
 
-def _load_network(run: Run, which: str) -> keras.Model:
+def _load_network(run: Run, which: str) -> Trained:
     from alexnet_tf import model
 
     best = run.checkpoint_dir / BEST
     if which == "best" and best.exists():
-        arrays, where = read(best)[0], str(best)
+        (arrays, state), where = read(best), str(best)
     else:
         found = Checkpoints(run.checkpoint_dir).load_newest()
         if found is None:
             raise UserError(f"{run.workdir}: the run has no checkpoint yet; train it first")
-        arrays, where = found[0], str(run.checkpoint_dir)
+        (arrays, state), where = found, str(run.checkpoint_dir)
     network = model.build(run.recipe.variant, len(run.class_names), dropout_rate=run.recipe.dropout_rate)
     restore_network(network, arrays, where)
-    return network
+    return Trained(network, int(state["step"]))

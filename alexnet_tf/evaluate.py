@@ -36,9 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--crops",
         type=int,
+        nargs="+",
         choices=(1, 10),
-        default=1,
-        help="the centre, or four corners, centre and mirrors",
+        default=[1],
+        help="1, the centre; 10, four corners, centre and mirrors; 1 10, both in one pass (default 1)",
     )
     parser.add_argument(
         "--batch-size",
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out",
         metavar="DIR",
-        help="where the report goes (default: W/evaluation, W/evaluation-ten-crop, ...)",
+        help="where reports go (default: W/evaluation, W/evaluation-ten-crop, ...); two get a folder each",
     )
     cli.add_json_flag(parser)
     args = parser.parse_args(argv)
@@ -76,12 +77,17 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
     first = Path(args.workdir[0])
     ensemble = len(runs) > 1 or workdirs[0] != first
-    out = Path(args.out) if args.out else default_folder(first, ensemble, args.crops)
-    summary = evaluation.evaluate(
-        runs, args.data, out, crops=args.crops, batch_size=args.batch_size, checkpoint=args.checkpoint
+    outs = {crops: default_folder(first, ensemble, crops) for crops in sorted(set(args.crops))}
+    if args.out:
+        below = len(outs) > 1  # two reports do not fit into one folder
+        outs = {crops: Path(args.out) / (own.name if below else "") for crops, own in outs.items()}
+    summaries = evaluation.evaluate(
+        runs, args.data, outs, batch_size=args.batch_size, checkpoint=args.checkpoint
     )
-    _show(summary)
-    return summary
+    for summary in summaries.values():
+        _show(summary)
+    one, *others = summaries.values()
+    return {"crops": summaries} if others else one
 
 
 def default_folder(workdir: Path, ensemble: bool, crops: int) -> Path:

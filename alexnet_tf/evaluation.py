@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from alexnet_tf import metrics, validation
-from alexnet_tf.checkpoint import load_network, loaded_step
+from alexnet_tf.checkpoint import load_network
 from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation_report import Report
 from alexnet_tf.run_record import Run
@@ -23,27 +25,26 @@ from pipelines.sources import Source
 def evaluate(
     runs: list[Run],
     spec: str | None,
-    out: Path,
+    outs: Mapping[int, Path],
     *,
-    crops: int = 1,
     batch_size: int = 64,
     checkpoint: str = "best",
-) -> dict[str, Any]:
-    """Evaluates one run, or the average of several, on a validation split and writes the report.
+) -> dict[int, dict[str, Any]]:
+    """Evaluates one run, or the average of several, on a validation split and writes the reports.
 
     Every run sees the same pictures, prepared as in its own training; probabilities are averaged
-    arithmetically, over crops and over runs (section 4.1, section 6).
+    arithmetically, over crops and over runs (section 4.1, section 6). The centre crop is one of the ten:
+    both figures come from one pass.
 
     Args:
       runs: one or more, of the same classes.
       spec: the data set; None for the first run's own.
-      out: folder of the report.
-      crops: 1 or 10.
+      outs: the reports' folders by the number of crops, 1 or 10 or both.
       batch_size: crops that go through a network at once.
       checkpoint: `best` or `newest`.
 
     Returns:
-      What summary.json holds.
+      What each summary.json holds, by the number of crops.
 
     Raises:
       UserError, DataError: what a user can cure.
@@ -53,33 +54,63 @@ def evaluate(
     began = time.monotonic()
     try:
         source, left_out = validation.open_pictures(runs, config)
-        tally = Tally(source.class_names)
-        # What each says alone is counted beside the average, in the same pass.
-        alone = [Tally(source.class_names, keep=0) for _ in runs] if len(runs) > 1 else []
-        out.mkdir(parents=True, exist_ok=True)
-        with Report(out, source.class_names) as report:
-            _run_over(runs, source, config, tally, alone, report, crops, batch_size, checkpoint)
-            steps = [loaded_step(run, checkpoint) for run in runs]
-            summary = {
+        with ExitStack() as stack:
+            counts = {crops: _Counts(out, len(runs), source, stack) for crops, out in outs.items()}
+            steps = _run_over(runs, source, config, counts, batch_size, checkpoint)
+            common = {
                 "workdirs": [str(run.workdir) for run in runs],
                 "data": config.spec,
                 "description": source.description,
                 "classes": len(source.class_names),
-                **_figures(tally.evaluation),
                 "left_out": left_out,
-                "crops": crops,
                 "checkpoint": checkpoint,
                 "steps": steps,
                 "runs": len(runs),
-                **_members(runs, steps, [member.evaluation for member in alone or [tally]]),
                 "seconds": round(time.monotonic() - began, 1),
-                "out": str(out),
             }
+            summaries = {}
             with progress.phase("writing the report"):
-                report.finish(summary, tally, source, config)
+                for crops, own in counts.items():
+                    summaries[crops] = {**common, "crops": crops, **own.figures(runs, steps)}
+                    own.report.finish(summaries[crops], own.tally, source, config)
     except tf.errors.OpError as error:
         raise UserError(records.describe(error, config)) from None
-    return summary
+    return summaries
+
+
+class _Counts:
+    """What is counted and written for one number of crops.
+
+    Args:
+      out: folder of the report.
+      runs: how many are averaged.
+      source: the pictures.
+      stack: closes the report.
+    """
+
+    def __init__(self, out: Path, runs: int, source: Source, stack: ExitStack) -> None:
+        self.out, self.tally = out, Tally(source.class_names)
+        # What each says alone is counted beside the average, in the same pass.
+        self.alone = [Tally(source.class_names, keep=0) for _ in range(runs)] if runs > 1 else []
+        out.mkdir(parents=True, exist_ok=True)
+        self.report = stack.enter_context(Report(out, source.class_names))
+
+    def add(self, runs: list[Run], parts: list[metrics.Predictions]) -> int:
+        """Counts a batch as each run sees it; returns how many pictures it holds."""
+        for run, member, part in zip(runs, self.alone, parts, strict=False):
+            _add_alone(run, member, part)
+        answers = self.tally.add(metrics.average_predictions(parts))
+        self.report.add(answers)
+        return len(answers)
+
+    def figures(self, runs: list[Run], steps: list[int]) -> dict[str, Any]:
+        """This protocol's part of summary.json."""
+        members = [member.evaluation for member in self.alone or [self.tally]]
+        return {
+            **_figures(self.tally.evaluation),
+            **_members(runs, steps, members),
+            "out": str(self.out),
+        }
 
 
 def _figures(result: metrics.Evaluation) -> dict[str, Any]:
@@ -91,7 +122,7 @@ def _figures(result: metrics.Evaluation) -> dict[str, Any]:
     return {**dataclasses.asdict(result), **wrong}
 
 
-def _members(runs: list[Run], steps: list[int | None], results: list[metrics.Evaluation]) -> dict[str, Any]:
+def _members(runs: list[Run], steps: list[int], results: list[metrics.Evaluation]) -> dict[str, Any]:
     """What each run does by itself, and the mean of that, as the tables of section 6 have it."""
     rows = [
         {"workdir": str(run.workdir), "step": step, **_figures(result)}
@@ -108,15 +139,17 @@ def _run_over(
     runs: list[Run],
     source: Source,
     config: DataConfig,
-    tally: Tally,
-    alone: list[Tally],
-    report: Report,
-    crops: int,
+    counts: Mapping[int, _Counts],
     batch_size: int,
     checkpoint: str,
-) -> None:
-    """Lets every network see every batch, side by side, so that no score has to be kept."""
+) -> list[int]:
+    """Lets every network see every batch, side by side, so that no score has to be kept.
+
+    Returns:
+      The step that each run's weights are of.
+    """
     networks: list[tuple[metrics.Evaluator, DataConfig]] = []
+    steps, crops = [], max(counts)
     for run in runs:
         # The picture's preparation is the run's own; which pictures, and in which order, is common.
         own = dataclasses.replace(
@@ -130,7 +163,9 @@ def _run_over(
         def to_pixels(images: Any, stats: Any = run.stats, own: DataConfig = own) -> Any:
             return preprocess.to_pixels(images, stats, own)
 
-        networks.append((metrics.Evaluator(load_network(run, checkpoint), to_pixels, crops=crops), own))
+        trained = load_network(run, checkpoint)
+        networks.append((metrics.Evaluator(trained.network, to_pixels, crops=crops), own))
+        steps.append(trained.step)
     # Runs that prepare pictures alike share them: members of a sweep do.
     streams = {
         own: dataset.build(source, own, "val", max(1, batch_size // crops), training=False, crops=crops)
@@ -139,12 +174,11 @@ def _run_over(
     with progress.phase("evaluating", source.count("val")) as evaluated:
         for batches in zip(*streams.values(), strict=True):
             prepared = dict(zip(streams, batches, strict=True))
-            parts = [next(evaluator.predict([prepared[own]])) for evaluator, own in networks]
-            for run, member, part in zip(runs, alone, parts, strict=False):
-                _add_alone(run, member, part)
-            answers = tally.add(metrics.average_predictions(parts))
-            report.add(answers)
-            evaluated.reached(evaluated.done + len(answers))
+            parts = [next(evaluator.predict_by_crops([prepared[own]])) for evaluator, own in networks]
+            for number, of_number in counts.items():
+                seen = of_number.add(runs, [part[number] for part in parts])
+            evaluated.reached(evaluated.done + seen)
+    return steps
 
 
 def _add_alone(run: Run, tally: Tally, predictions: metrics.Predictions) -> None:

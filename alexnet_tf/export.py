@@ -105,12 +105,12 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
 
     number = _free_version(export_dir, version)
     with tf.device("CPU:0"):
-        network = checkpoints.load_network(run, checkpoint)
+        network, step = checkpoints.load_network(run, checkpoint)
     with _appearing(export_dir / str(number)) as folder:
         try:
             # Outside any device: one that is noted in the graph would bind every server to it.
             with progress.phase("writing the SavedModel"):
-                _write(folder, run, network)
+                _write(folder, run, network, step)
             # On the CPU, where float32 is float32; GPUs round the factors of convolutions.
             with progress.phase("comparing its answers with the network's"), tf.device("CPU:0"):
                 _check(folder, run, network)
@@ -122,7 +122,7 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
     return export_dir / str(number)
 
 
-def _write(folder: Path, run: Run, network: keras.Model) -> None:
+def _write(folder: Path, run: Run, network: keras.Model, step: int) -> None:
     import tensorflow as tf
 
     from alexnet_tf import model_card, run_record, signatures, warmup
@@ -140,7 +140,8 @@ def _write(folder: Path, run: Run, network: keras.Model) -> None:
     warmup.write(extra / warmup.WARMUP_FILE, MODEL_NAME, signatures.IMAGE_BYTES)
     for name in (run_record.LABELS_FILE, run_record.CLASSES_FILE):
         shutil.copyfile(run.workdir / name, extra / name)
-    card = model_card.text(run, signatures.FORMS, parameters=network.count_params(), model_name=MODEL_NAME)
+    described = {"parameters": network.count_params(), "step": step}
+    card = model_card.text(run, signatures.FORMS, model_name=MODEL_NAME, **described)
     (extra / CARD_FILE).write_text(card, encoding="utf-8")
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "PaperDropout",
     "SpatialResponseNormalization",
     "TowerSplit",
+    "TrainingDense",
     "TwoGroupConv2D",
 ]
 
@@ -181,3 +182,28 @@ class TowerSplit(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> list[Any]:
         half = (*input_shape[:-1], input_shape[-1] // 2)
         return [half, half]
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TrainingDense(keras.layers.Dense):
+    """`keras.layers.Dense` whose input gradient is a faster product in float32 on processors.
+
+    With few rows, a batch's, times a transposed matrix oneDNN reaches a quarter of its rate where there is
+    AVX-512; the same numbers come from the matrix times the transposed rows.
+    """
+
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
+        if keras.backend.backend() != "tensorflow" or self.compute_dtype != "float32":
+            return super().call(inputs, training=training)
+        import tensorflow as tf  # already loaded by the backend
+
+        @tf.custom_gradient
+        def product(x: Tensor, kernel: Tensor) -> tuple[Tensor, Any]:
+            def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
+                of_input = tf.transpose(tf.matmul(kernel, upstream, transpose_b=True))
+                return of_input, tf.matmul(x, upstream, transpose_a=True)
+
+            return tf.matmul(x, kernel), gradient
+
+        x = product(inputs, tf.convert_to_tensor(self.kernel))
+        return self.activation(x if self.bias is None else ops.add(x, self.bias))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from pipelines import preprocess
+
 if TYPE_CHECKING:
     import keras
 
@@ -106,8 +108,8 @@ class Evaluator:
 
     Args:
       network: pixels float32 [N, side, side, 3] -> logits float32 [N, classes].
-      to_pixels: images uint8 [N, side, side, 3] -> pixels; `pipelines.preprocess.to_pixels` with the
-        statistics and settings that the network was trained with.
+      to_pixels: images as in a batch -> pixels of the same shape; `pipelines.preprocess.to_pixels` with
+        the statistics and settings that the network was trained with.
       crops: 1, or 10 for batches whose `image` is [N, 10, side, side, 3]: the ten go through the
         network as so many pictures, and their probabilities are averaged [S src/layer.cu,
         LogregCostLayer: errors and loss are those of the average].
@@ -126,7 +128,7 @@ class Evaluator:
             raise ValueError(f"`crops` must be 1 or 10; received {crops}")
         self._network, self._to_pixels, self._crops = network, to_pixels, crops
         self._classes = int(network.output_shape[-1])
-        self._compiled_predict = tf.function(self._log_probabilities, autograph=False, reduce_retracing=True)
+        self._compiled_predict = tf.function(self._by_crops, autograph=False, reduce_retracing=True)
         self._strategy = strategy or tf.distribute.get_strategy()
         self._compiled_sums = tf.function(self._total_sums, autograph=False, reduce_retracing=True)
 
@@ -154,26 +156,35 @@ class Evaluator:
 
     def predict(self, batches: Iterable[Batch]) -> Iterator[Predictions]:
         """Yields each batch's keys, labels and log-probabilities, in the order of the data set."""
+        for by_crops in self.predict_by_crops(batches):
+            yield by_crops[self._crops]
+
+    def predict_by_crops(self, batches: Iterable[Batch]) -> Iterator[dict[int, Predictions]]:
+        """As `predict`, by the number of crops: of ten crops also what the centre alone says, under 1."""
         for batch in batches:
             real = batch["mask"].numpy() > 0
-            keys = [bytes(key) for key in batch["key"].numpy()[real]]
-            yield Predictions(
-                keys, batch["label"].numpy()[real], self.log_probabilities(batch["image"])[real]
-            )
+            keys, labels = [bytes(key) for key in batch["key"].numpy()[real]], batch["label"].numpy()[real]
+            found = self._compiled_predict(batch["image"])
+            yield {crops: Predictions(keys, labels, own.numpy()[real]) for crops, own in found.items()}
 
     def log_probabilities(self, images: tf.Tensor) -> np.ndarray:
         """Float32 [N, classes] for images as in a batch, filling included."""
-        return self._compiled_predict(images).numpy()
+        return self._compiled_predict(images)[self._crops].numpy()
 
     def _log_probabilities(self, images: tf.Tensor) -> tf.Tensor:
-        """Float32 [N, classes]; logarithms, so that a probability of 1e-50 still has a loss."""
-        flat = tf.reshape(images, [-1, *images.shape[-3:]])
-        logits: Any = self._network(self._to_pixels(flat), training=False)
+        return self._by_crops(images)[self._crops]
+
+    def _by_crops(self, images: tf.Tensor) -> dict[int, tf.Tensor]:
+        """Float32 [N, classes] each; logarithms, so that a probability of 1e-50 still has a loss."""
+        pixels = self._to_pixels(images)  # before ten crops lose their order: each has its own mean
+        pixels = tf.reshape(pixels, [-1, *images.shape[-3:]])
+        logits: Any = self._network(pixels, training=False)
         each = tf.nn.log_softmax(tf.cast(logits, tf.float32))
         if self._crops == 1:
-            return each
+            return {1: each}
         each = tf.reshape(each, [-1, self._crops, self._classes])
-        return tf.reduce_logsumexp(each, axis=1) - math.log(self._crops)
+        averaged = tf.reduce_logsumexp(each, axis=1) - math.log(self._crops)
+        return {1: each[:, preprocess.CENTRE], self._crops: averaged}
 
     def _total_sums(self, images: Any, labels: Any, mask: Any) -> tf.Tensor:
         """`_sums` over all replicas."""

@@ -21,9 +21,11 @@ from alexnet_tf.layers import (
     PaperDropout,
     SpatialResponseNormalization,
     TowerSplit,
+    TrainingDense,
     TwoGroupConv2D,
 )
 from alexnet_tf.variants import INITIALIZERS, Architecture
+from alexnet_tf.winograd import WinogradConv2D
 
 Maps = list[Any]  # one [N, H, W, C] tensor a tower
 
@@ -52,7 +54,8 @@ def build(
         that the larger the pixels, the less is left of the initial noise in conv1's kernels.
       dropout_rate: Share of fc6's and fc7's units dropped in training.
       seed: Decides initial weights and dropout masks.
-      fused: Compiles the normalisation layers with XLA: for training, not for export.
+      fused: Compiles the normalisation layers with XLA and takes Winograd's algorithm for 3 x 3
+        convolutions: the same function, faster; for training, not for export.
       builder: Another way to lay the network out than on one device; see `towers.build`.
 
     Raises:
@@ -189,11 +192,14 @@ class Builder:
             if padding and not same:
                 x = self.layer(layers.ZeroPadding2D, padding, name=f"{name}_pad", tower=suffix)(x)
             settings |= {"strides": strides, "padding": "same" if same else "valid"}
-            outputs.append(self.layer(layers.Conv2D, own, size, **settings)(x))
+            kind = WinogradConv2D if self.fused and same and size == 3 else layers.Conv2D
+            outputs.append(self.layer(kind, own, size, **settings)(x))
         return outputs
 
-    def dense(self, name: str, x: Any, units: int) -> Any:
-        return self.layer(layers.Dense, units, name=name, **self.initial(name))(x)
+    def dense(self, name: str, x: Any, units: int, **settings: Any) -> Any:
+        """A fully connected layer; `settings` may give other initializers, or a tower."""
+        kind = TrainingDense if self.fused else layers.Dense
+        return self.layer(kind, units, name=name, **(settings or self.initial(name)))(x)
 
     def relu(self, name: str, t: Maps) -> Maps:
         return self.each(layers.Activation, name, t, "relu")

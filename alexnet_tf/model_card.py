@@ -30,7 +30,7 @@ Networks* (2012), exported by alexnet-tf $release. $parameters parameters, float
 - Data: `$data`, $pictures training pictures.
 - Classes: $names; `labels.txt` has them all, a line each, in the order of the outputs, and
   `class_ids.txt` what the training data calls them.
-- Recipe `$recipe`: $training.
+- Recipe `$recipe`: $training; weights after step $step.
 
 ## Convention
 
@@ -89,13 +89,14 @@ class Measured(NamedTuple):
     pictures: int | None
 
 
-def text(run: Run, forms: Mapping[str, Any], *, parameters: int, model_name: str) -> str:
+def text(run: Run, forms: Mapping[str, Any], *, parameters: int, step: int, model_name: str) -> str:
     """Writes the card as Markdown.
 
     Args:
       run: the run folder that is exported.
       forms: signatures by name, each with `takes`, `gives` and `purpose`.
       parameters: how many weights the network has.
+      step: how many updates they have seen; errors of other weights of the run are left out.
       model_name: the name under which the examples ask for it.
     """
     recipe, place = run.recipe, Path(run.data.location).name
@@ -112,8 +113,9 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, model_name: str
         names=", ".join(names),
         recipe=recipe.name,
         training=_training(recipe),
+        step=f"{step:,}",
         convention="\n".join(_convention(run)),
-        errors="\n".join(_errors(measured(run))),
+        errors="\n".join(_errors(measured(run, step))),
         signatures="\n".join(
             f"| `{name}` | {form.takes} | {form.gives} | {form.purpose} |" for name, form in forms.items()
         ),
@@ -121,14 +123,13 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, model_name: str
     )
 
 
-def measured(run: Run) -> list[Measured]:
-    """What is known of a run's errors: its own evaluations, then the reports of `evaluate` in its folder."""
+def measured(run: Run, step: int) -> list[Measured]:
+    """What is known of a run's errors at a step: its own evaluation, then what `evaluate` has reported."""
     found = []
-    rows = [row for row in run.read_metrics() if math.isfinite(row["val_top1_error"])]
-    if rows:
-        best = min(rows, key=lambda row: row["val_top1_error"])
-        how = f"centre crop, during training, at epoch {best['epoch']:.4g}"
-        found.append(Measured(how, best["val_top1_error"], best["val_top5_error"], None))
+    for row in run.read_metrics():
+        if row["step"] == step and math.isfinite(row["val_top1_error"]):
+            how = f"centre crop, during training, at epoch {row['epoch']:.4g}"
+            found.append(Measured(how, row["val_top1_error"], row["val_top5_error"], None))
     for path in sorted(run.workdir.glob("evaluation*/summary.json")):
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
@@ -136,6 +137,8 @@ def measured(run: Run) -> list[Measured]:
             if summary.get("runs", 1) > 1:
                 how += f", {summary['runs']} runs averaged"
             count = round(summary["count"])
+            if step not in summary["steps"]:
+                continue  # of weights that were saved before or after
             found.append(Measured(how, summary["top1_error"], summary["top5_error"], count))
         except (OSError, ValueError, KeyError, TypeError):
             continue  # half a report says nothing; the card is not worth failing an export
@@ -144,7 +147,7 @@ def measured(run: Run) -> list[Measured]:
 
 def _errors(rows: list[Measured]) -> list[str]:
     if not rows:
-        return ["Not measured: the run was exported without an evaluation."]
+        return ["Not measured: there is no evaluation of these weights."]
     lines = ["| how | top-1 error | top-5 error | pictures |", "| --- | --- | --- | --- |"]
     for row in rows:
         errors = f"{_percent(row.top1_error)} | {_percent(row.top5_error)}"

@@ -72,7 +72,7 @@ def load_run(workdir: str, top: int, crops: int) -> Namer:
     """
     run = Run.open(workdir)
     stats, config = run.stats, run.data
-    network = load_network(run)
+    network = load_network(run).network
     evaluator = metrics.Evaluator(
         network, lambda images: preprocess.to_pixels(images, stats, config), crops=crops
     )

@@ -20,7 +20,7 @@ from alexnet_tf.recipe import Recipe
 DEVICES = ("one", "mirrored", "multi-worker", "towers")
 DTYPE_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 # What the step reads of a batch; the pictures' names stay behind, as strings have no place on a GPU.
-FEATURES = ("image", "label", "mask", "colour_shift")
+FEATURES = ("image", "label", "mask", "weight", "colour_shift", "window")
 
 Shard = tuple[int, int]
 

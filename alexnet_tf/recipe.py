@@ -12,9 +12,9 @@ import math
 import types
 import typing
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
-from alexnet_tf import variants
+from alexnet_tf import variants, void_settings
 from alexnet_tf.errors import UserError
 from pipelines.config import DataConfig
 
@@ -48,28 +48,6 @@ RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
 PIXEL_STD = 60.0
 
 
-class LoggedRates(NamedTuple):
-    """Learning rates and colour noise from the start of `epoch` (counted from 1) on."""
-
-    epoch: int
-    weights: float
-    biases: float
-    conv1: float
-    colour: float  # share of `colour_std` that is left
-
-
-# The diary of the 2012 run [S layer-params-145.cfg]. Row 7: biases keep 0.02 while the weights fall,
-# conv1 slows down at epoch 67 and stops at 72. Row 8: the colour noise ends at epoch 67.
-LOGGED_2012 = (
-    LoggedRates(1, 0.01, 0.02, 0.01, 1.0),
-    LoggedRates(25, 0.001, 0.02, 0.001, 1.0),
-    LoggedRates(51, 0.0001, 0.02, 0.0001, 1.0),
-    LoggedRates(67, 0.0001, 0.02, 0.00001, 0.0),
-    LoggedRates(72, 0.0001, 0.02, 0.0, 0.0),
-    LoggedRates(79, 0.00001, 0.02, 0.0, 0.0),
-)
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """A training run. Defaults are the paper's text; see `get` for the named recipes.
@@ -92,7 +70,7 @@ class Recipe:
       clip_norm: length beyond which a step's whole gradient is scaled down to it; 0 for never (2012).
       label_smoothing: share of each target spread over all classes (0 in 2012).
       epochs: passes over the training set; may be a fraction.
-      schedule: `plateau` [P 5], `logged` (LOGGED_2012), or `cosine` to zero.
+      schedule: `plateau` [P 5], `logged` (`schedule.LOGGED_2012`), or `cosine` to zero.
       freeze_conv1: share of the run after which conv1 is frozen, reached by a cosine of its own; 1 for
         never. With `schedule=cosine` only: `logged` freezes it at epoch 72 (row 7).
       warmup_steps: steps over which the rate rises from 0.
@@ -137,13 +115,17 @@ class Recipe:
     pad: int = 0
     mirror: bool = True
     share_crops: int = 1
+    edge_crops: bool = False
     colour_noise: str = "eigenvalue"
     colour_std: float = 0.1
     colour_statistics: str = "training_set"
+    colour_rescale: bool = False
     colour_divisor: float = 1.0
     mean: str = "image"
+    mean_follows_crop: bool = True
     pixel_divisor: float = 1.0
     shuffle: bool = True
+    partial_batch: bool = False
     evaluate_every: float = 1.0
     log_every: int = 20
     checkpoint_every: int = 1000
@@ -191,8 +173,8 @@ class Recipe:
         """This recipe with some fields set from text, as `--set field=value` gives them.
 
         Raises:
-          UserError: for a field that does not exist (the message lists those that do) or a value that
-            does not fit its type.
+          UserError: for a field that does not exist (the message lists those that do), a value that
+            does not fit its type, or a setting that another one makes void.
         """
         kinds = typing.get_type_hints(Recipe)
         values: dict[str, Any] = {}
@@ -201,7 +183,9 @@ class Recipe:
                 legal = ", ".join(sorted(set(kinds) - {"name"}))
                 raise UserError(f"--set {field}: no such field; legal: {legal}")
             values[field] = _parse(field, text, kinds[field])
-        return dataclasses.replace(self, **values)
+        changed = dataclasses.replace(self, **values)
+        void_settings.check(self, changed, settings)
+        return changed
 
 
 def _parse(field: str, text: str, kind: type) -> Any:
@@ -223,10 +207,13 @@ ORIGINAL = Recipe(
     bias_rate=2.0,  # row 7
     schedule="logged",
     share_crops=32,  # row 10 [S convdata_jpeg.py]
+    edge_crops=True,  # row 10
+    mean_follows_crop=False,  # row 10
     colour_noise="deviation",  # row 9 [S convdata_jpeg.py]
     colour_statistics="published",  # row 9 [C make-data/input_meta]
-    colour_divisor=1.1,  # row 9
+    colour_rescale=True,  # row 9: by 1.1, until the noise ends
     shuffle=False,  # row 13: batch files cycle in a fixed order
+    partial_batch=True,  # row 13
 )
 
 # Some ten thousand pictures, from scratch, on a CPU within an hour. All numbers ours: the published
@@ -247,6 +234,7 @@ SMALL_DATA = Recipe(
     warmup_steps=100,
     resize=224,
     pad=16,
+    edge_crops=True,
     colour_noise="none",
     mean="channel",
     pixel_divisor=30.0,

@@ -29,6 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alexnet_tf import void_settings
 from alexnet_tf.errors import UserError
 from alexnet_tf.recipe import Recipe
 from pipelines.config import DataConfig
@@ -43,6 +44,8 @@ CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"
 STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metrics.csv"
 # How often a run reports and saves may change between its parts; what it computes may not.
 CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
+# What runs did whose recipe.json says nothing of these fields, which are younger.
+BEFORE = {"edge_crops": True, "colour_rescale": False, "mean_follows_crop": False, "partial_batch": False}
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "alexnet-tf")
 
 
@@ -111,7 +114,7 @@ class Run:
             raise UserError(f"{workdir}: {reason}; give the --workdir of a training run")
         record = _read_json(path)
         try:
-            recipe = Recipe(**record["recipe"])
+            recipe = Recipe(**{**BEFORE, **record["recipe"]})
             if recipe.precision == "auto":
                 raise ValueError("`precision` must be what the run computes in; received auto")
             names, readable = (_read_lines(workdir / name) for name in (CLASSES_FILE, LABELS_FILE))
@@ -157,10 +160,9 @@ class Run:
     def check_same(self, recipe: Recipe, spec: str) -> None:
         """Raises UserError when a run of this folder is asked to go on with other settings."""
         ours, theirs = dataclasses.asdict(self.recipe), dataclasses.asdict(recipe)
+        free = CADENCE | (void_settings.fields(self.recipe) & void_settings.fields(recipe))
         differences = [
-            f"{k}={ours[k]} there, {theirs[k]} here"
-            for k in ours
-            if k not in CADENCE and ours[k] != theirs[k]
+            f"{k}={ours[k]} there, {theirs[k]} here" for k in ours if k not in free and ours[k] != theirs[k]
         ]
         if self.data.spec != spec:
             differences.insert(0, f"data={self.data.spec} there, {spec} here")
@@ -171,10 +173,19 @@ class Run:
             )
 
     def append_metrics(self, row: dict[str, float]) -> None:
-        """Adds a row to metrics.csv; rows of steps that are run again after a resume are replaced."""
-        rows = [r for r in self.read_metrics() if r["step"] < row["step"]]
-        lines = [",".join(row), *(",".join(_number(r.get(k)) for k in row) for r in [*rows, row])]
-        write_text(self.metrics_path, "\n".join(lines) + "\n")
+        """Adds a row to metrics.csv, in the place of those of its step and later ones.
+
+        Rows before it stay as they were written. Whole numbers are written whole, others with six digits.
+        """
+        earlier = [old for old in self._written_metrics() if float(old["step"]) < row["step"]]
+        self._write_metrics([*earlier, {name: _number(value) for name, value in row.items()}])
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Removes the rows of steps that a resume from `step` runs again."""
+        rows = self._written_metrics()
+        kept = [row for row in rows if float(row["step"]) <= step]
+        if len(kept) < len(rows):
+            self._write_metrics(kept)
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv, oldest first; empty before the first evaluation.
@@ -182,18 +193,31 @@ class Run:
         Raises:
           UserError: the file is damaged.
         """
+        return [
+            {name: float(text) if text else math.nan for name, text in row.items()}
+            for row in self._written_metrics()
+        ]
+
+    def _written_metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv as text, each cell of which is a number or empty."""
         if not self.metrics_path.exists():
             return []
         try:
             with open(self.metrics_path, newline="", encoding="utf-8") as file:
-                rows = [
-                    {k: float(v) if v else math.nan for k, v in row.items()} for row in csv.DictReader(file)
-                ]
+                rows = [dict(row) for row in csv.DictReader(file)]
+            for row in rows:
+                [float(text) for text in row.values() if text]
         except (ValueError, TypeError, csv.Error) as error:
             raise UserError(f"{self.metrics_path}: damaged ({error}); mend or remove it") from None
-        if any("step" not in row for row in rows):
+        if not all(row.get("step") for row in rows):
             raise UserError(f"{self.metrics_path}: damaged (no column `step`); mend or remove it")
         return rows
+
+    def _write_metrics(self, rows: list[dict[str, str]]) -> None:
+        """Writes metrics.csv with the columns of all rows, in the order of the newest."""
+        columns = list(dict.fromkeys(name for row in reversed(rows) for name in row))
+        lines = [columns, *([row.get(name) or "" for name in columns] for row in rows)]
+        write_text(self.metrics_path, "".join(",".join(line) + "\n" for line in lines if columns))
 
 
 def describe_environment() -> dict[str, Any]:
@@ -232,7 +256,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
-def _number(value: float | None) -> str:
-    return (
-        "" if value is None or value != value else f"{value:.6g}" if isinstance(value, float) else str(value)
-    )
+def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "" if math.isnan(value) else str(value)
+    return str(int(value)) if value == int(value) else f"{value:.6g}"

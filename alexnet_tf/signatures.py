@@ -98,6 +98,7 @@ class Servable(tf.Module):
         self._logits = _traced(lambda x: network(x, training=False), pixels)
         self._hidden = _traced(lambda x: hidden(x, training=False), pixels)
         self._pixels = _traced(lambda x: preprocess.to_pixels(x, stats, config), crops)
+        self._ten_pixels = lambda x: preprocess.to_pixels(x, stats, config)  # [N, 10, S, S, 3]
         self._crops = _traced(
             lambda pictures: _map(
                 lambda image_bytes: preprocess.evaluation_crop(image_bytes, config),
@@ -126,7 +127,7 @@ class Servable(tf.Module):
     def ten_crop(self, image_bytes: tf.Tensor) -> Outputs:
         ten = tf.TensorSpec([10, self._side, self._side, 3], tf.uint8)
         crops = _map(self._ten_crops, _not_empty(image_bytes), ten)
-        logits = self._logits(self._pixels(tf.reshape(crops, [-1, self._side, self._side, 3])))
+        logits = self._logits(tf.reshape(self._ten_pixels(crops), [-1, self._side, self._side, 3]))
         each = tf.reshape(tf.nn.softmax(logits), [tf.size(image_bytes), 10, self._classes])
         return self._best(tf.reduce_mean(each, axis=1))  # section 4.1
 

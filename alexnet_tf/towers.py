@@ -204,7 +204,7 @@ class _TowerBuilder(model.Builder):
         outputs = []
         for index, (tower, x) in enumerate(zip(self.arch.towers, t, strict=True)):
             own = {key: _Columns(keras.initializers.get(whole), index) for key, whole in initial.items()}
-            x = self.layer(layers.Dense, units, name=name, tower=tower, **own)(x)
+            x = self.dense(name, x, units, tower=tower, **own)
             x = self.layer(layers.Activation, "relu", name=f"relu{number}", tower=tower)(x)
             outputs.append(self.dropout(number, tower=tower, part=(index, 2))(x))
         return outputs

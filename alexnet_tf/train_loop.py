@@ -60,7 +60,8 @@ class _Trainer:
     def __init__(self, run: Run, source: Source, placement: Placement, service: Sequence[str]) -> None:
         self.run, self.source, self.placement, self.service = run, source, placement, service
         self.recipe, self.stats = run.recipe, run.stats
-        self.steps_per_epoch = dataset.steps_per_epoch(source, self.recipe.batch_size)
+        batch_size, partial = self.recipe.batch_size, self.recipe.partial_batch
+        self.steps_per_epoch = dataset.steps_per_epoch(source, batch_size, partial=partial)
         with progress.phase("building the network"):
             network, optimizer = placement.build(self.recipe, len(run.class_names))
         self.state = TrainState(network, optimizer, schedule.Schedule(self.recipe, self.steps_per_epoch))
@@ -104,12 +105,12 @@ class _Trainer:
     def _loop(self, stop: list[int]) -> None:
         if self.total <= self.recipe.warmup_steps:
             self.progress.say(f"warning: {diagnosis.explain_short_run(self.total, self.recipe)}")
-        with progress.phase("opening the training pictures", at_once=True):
+        with progress.phase("opening the training pictures"):
             batches = iter(self.placement.distribute(self._training_batches))
         while self.state.step < self.total:
             # A process alone need not wait for the next vote.
             stopped = self._call(batches, bool(stop)) or (self.placement.cluster is None and bool(stop))
-            if self._evaluation_due(self.state.step):
+            if self.state.schedule.evaluation_due(self.state.step):
                 self._save(best=self._evaluate())
             elif stopped or self._checkpoint_due(self.state.step):
                 self._save()
@@ -131,7 +132,7 @@ class _Trainer:
         votes = (float(stop), self.pace)
         first = self.state.step == self.state.first_step
         what = f"step {self.state.step + len(rates)} of {self.total}" + ", which compiles the network" * first
-        with progress.phase(what, at_once=first):
+        with progress.phase(what, at_once=first and self.progress.on_terminal):
             started = time.perf_counter()
             answer = self.watched(
                 lambda: self._traced(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
@@ -188,7 +189,7 @@ class _Trainer:
         for step in range(self.state.step + 1, self.state.step + min(wanted, train_step.MOST_STEPS)):
             following = self.state.schedule.rates(step)
             another_program = (following.conv1 == 0.0) != (rates[0].conv1 == 0.0)
-            if another_program or self._evaluation_due(step) or self._checkpoint_due(step):
+            if another_program or self.state.schedule.evaluation_due(step) or self._checkpoint_due(step):
                 break
             rates.append(following)
         return rates
@@ -201,10 +202,6 @@ class _Trainer:
         advice = self.stuck.add(step, loss)
         if advice:
             self.progress.say(f"warning: {advice}")
-
-    def _evaluation_due(self, step: int) -> bool:
-        interval = self.recipe.evaluate_every * self.steps_per_epoch  # not always a whole number of steps
-        return step // interval > (step - 1) // interval or step == self.total
 
     def _checkpoint_due(self, step: int) -> bool:
         return bool(self.recipe.checkpoint_every) and step % self.recipe.checkpoint_every == 0
@@ -297,6 +294,8 @@ class _Trainer:
                 self.state.restore(*found, str(self.run.checkpoint_dir))
         if found is not None and self.placement.is_chief:
             print(f"going on from step {self.state.step} of {self.total}", flush=True)
+        if self.placement.is_chief:
+            self.run.drop_metrics_after(self.state.step)
         self.placement.check_same("the step of the newest checkpoint", self.state.step)
 
     def _explain_non_finite(self, loss: float) -> Exception:
@@ -316,7 +315,9 @@ class _Trainer:
         rows = self.run.read_metrics()
         kept = ("val_top1_error", "val_top5_error", "val_loss", "train_loss", "train_top1_error")
         final = {name: rows[-1][name] for name in kept if rows and np.isfinite(rows[-1][name])}
-        seconds, pictures = self.state.seconds, self.state.step * self.recipe.batch_size
+        seconds = self.state.seconds
+        batch_size, partial = self.recipe.batch_size, self.recipe.partial_batch
+        pictures = dataset.pictures_until(self.state.step, self.source, batch_size, partial=partial)
         return {
             "workdir": str(self.run.workdir),
             "steps": self.state.step,

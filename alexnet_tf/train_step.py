@@ -154,15 +154,23 @@ class _Pass:
         self, batch: Batch, colour: tf.Tensor, variables: list[Any]
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         pixels = preprocess.to_pixels(
-            batch["image"], self.stats, self.data, training=True, colour_shift=batch["colour_shift"] * colour
+            batch["image"],
+            self.stats,
+            self.data,
+            training=True,
+            colour_shift=batch["colour_shift"],
+            colour_share=colour,
+            windows=batch.get("window"),
         )
         mask, labels = batch["mask"], batch["label"]
+        # Of a partial batch the mean is over its own pictures, on whichever replica and in whichever part.
+        weight = batch.get("weight", mask)
         with tf.GradientTape() as tape:
             logits = self.network(pixels, training=True)
-            losses = cross_entropy(logits, labels, self.recipe.label_smoothing) * mask
-            loss = tf.reduce_sum(losses) / self.recipe.batch_size
+            losses = cross_entropy(logits, labels, self.recipe.label_smoothing)
+            loss = tf.reduce_sum(losses * weight) / self.recipe.batch_size
         sums = Sums(
-            loss=tf.reduce_sum(losses),
+            loss=tf.reduce_sum(losses * mask),
             top1=tf.reduce_sum(metrics.top_k_correct(logits, labels, 1) * mask),
             top5=tf.reduce_sum(metrics.top_k_correct(logits, labels, 5) * mask),
             examples=tf.reduce_sum(mask),

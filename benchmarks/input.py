@@ -76,7 +76,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
         def to_float(batch: dict[str, tf.Tensor]) -> tf.Tensor:
             shift = batch["colour_shift"]
-            return preprocess.to_pixels(batch["image"], stats, config, training=True, colour_shift=shift)
+            where = {"colour_shift": shift, "windows": batch.get("window")}
+            return preprocess.to_pixels(batch["image"], stats, config, training=True, **where)
 
         turns = _take_turns(
             {

@@ -75,6 +75,7 @@ def ours_at(here: Placement, chosen: Recipe, *, summed: bool = True) -> tuple[St
         "label": tf.constant(labels[index::count]),
         "mask": tf.ones([len(labels[index::count])]),
         "colour_shift": tf.zeros([len(labels[index::count]), 3]),
+        "window": tf.zeros([len(labels[index::count]), 3], tf.int32),
     }
     batches = iter(here.distribute(lambda _: tf.data.Dataset.from_tensors(given).repeat()))
     rates = [Rates(LEARNING_RATE, LEARNING_RATE, LEARNING_RATE, 1.0)]
@@ -199,8 +200,8 @@ def _banded_normalization(channels: int) -> Any:
     return Banded()
 
 
-def _tuned_torch(batch: int) -> Step:
-    """Channels-last, bfloat16 autocast, banded normalisation, the fused SGD."""
+def _tuned_torch(precision: str, batch: int) -> Step:
+    """Channels-last, banded normalisation, the fused SGD; in bfloat16 by autocast."""
     import torch
     from torch import nn
 
@@ -214,7 +215,7 @@ def _tuned_torch(batch: int) -> Step:
 
     def step() -> None:
         rule.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             logits = network(pixels)
         nn.functional.cross_entropy(logits.float(), targets).backward()
         rule.step()
@@ -227,5 +228,10 @@ CONTENDERS = {
     "ours_bfloat16": Contender("this package, bfloat16", lambda batch: _ours("bfloat16", batch)),
     "usual_keras": Contender("Keras, Conv2D(groups=2), tf.nn.lrn, SGD", _usual_keras),
     "usual_torch": Contender("PyTorch, Conv2d(groups=2), LocalResponseNorm", _usual_torch),
-    "tuned_torch": Contender("PyTorch, channels-last, bfloat16, banded norm", _tuned_torch),
+    "tuned_torch_float32": Contender(
+        "PyTorch, channels-last, float32, banded norm", lambda batch: _tuned_torch("float32", batch)
+    ),
+    "tuned_torch_bfloat16": Contender(
+        "PyTorch, channels-last, bfloat16, banded norm", lambda batch: _tuned_torch("bfloat16", batch)
+    ),
 }

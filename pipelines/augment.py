@@ -31,19 +31,18 @@ class Window(NamedTuple):
 def draw_windows(config: DataConfig, seed: tf.Tensor, count: int) -> Window:
     """Draws crops and mirrors (section 4.1).
 
-    Offsets are uniform over all 0..resize+2*pad-crop inclusive: 33 x 33 of them in 2012.
+    Offsets are uniform over `config.crop_places` from 0 on, each way.
 
     Args:
-      config: `resize`, `pad`, `crop` and `mirror` are read.
+      config: `resize`, `pad`, `crop`, `edge_crops` and `mirror` are read.
       seed: int [2].
       count: how many.
 
     Returns:
       [count] windows.
     """
-    places = config.resize + 2 * config.pad - config.crop + 1
     draws = tf.random.stateless_uniform([count, 3], seed)
-    offsets = tf.cast(draws[:, :2] * places, tf.int32)
+    offsets = tf.cast(draws[:, :2] * config.crop_places, tf.int32)
     mirrored = tf.less(draws[:, 2], 0.5) if config.mirror else tf.zeros([count], tf.bool)
     return Window(offsets[:, 0], offsets[:, 1], mirrored)
 

@@ -35,16 +35,23 @@ class DataConfig:
       mirror: whether half of the training crops are flipped left to right (section 4.1).
       share_crops: consecutive training pictures that share one offset and one flip (1 in the
         paper; 32 in the source, convdata_jpeg.py).
+      edge_crops: whether random crops reach the lower and the right edge: 33 x 33 offsets in 256 pixels
+        (convdata_jpeg.py), else 32 x 32 (the "factor of 2048" of section 4.1, with the mirrors).
       colour_noise: PCA colour noise of section 4.1: `eigenvalue` scales each component by its
         eigenvalue on 0..1 data (the text), `deviation` by its standard deviation on 0..255 data
         (the source), `none` switches it off.
       colour_std: standard deviation of the random multipliers (0.1 in both).
       colour_statistics: `training_set` measures the components, `published` takes the released ones.
-      colour_divisor: the noisy, mean-subtracted picture is divided by this in training
-        (1.1 in the source, convdata_jpeg.py; 1 in the paper).
-      mean: subtract the mean `image` (both 2012 conventions; its centre crop) or one value a `channel`.
+      colour_rescale: whether noisy, mean-subtracted pictures are divided by 1 + `colour_std` (by 1.1 in the
+        source, convdata_jpeg.py), as long as there is noise: a schedule may end it.
+      colour_divisor: pixels are divided by this in all of the training (1 in both).
+      mean: subtract the mean `image` (both 2012 conventions) or one value a `channel`.
+      mean_follows_crop: whether the mean image is cropped and mirrored with its picture, as if it were
+        subtracted before (section 2); else its centre is subtracted from every crop (convdata_jpeg.py).
       pixel_divisor: mean-subtracted pixels are divided by this, in training and evaluation (1 in 2012).
       shuffle: whether the training set is reshuffled each epoch (the source cycles in fixed order).
+      partial_batch: whether the pictures after an epoch's last whole batch make a smaller one (as in the
+        source, where each had its place for ever); else they are left out until the next shuffle.
     """
 
     spec: str = "synthetic"
@@ -56,13 +63,17 @@ class DataConfig:
     pad: int = 0
     mirror: bool = True
     share_crops: int = 1
+    edge_crops: bool = False
     colour_noise: str = "eigenvalue"
     colour_std: float = 0.1
     colour_statistics: str = "training_set"
+    colour_rescale: bool = False
     colour_divisor: float = 1.0
     mean: str = "image"
+    mean_follows_crop: bool = True
     pixel_divisor: float = 1.0
     shuffle: bool = True
+    partial_batch: bool = False
 
     def __post_init__(self) -> None:
         kind = self.kind
@@ -95,6 +106,17 @@ class DataConfig:
         for field in ("colour_divisor", "pixel_divisor"):
             if getattr(self, field) <= 0:
                 raise DataError(f"`{field}` must be positive; received {getattr(self, field)}")
+
+    @property
+    def crop_places(self) -> int:
+        """How many offsets a random crop may have along each side."""
+        room = self.resize + 2 * self.pad - self.crop
+        return room + 1 if self.edge_crops else max(1, room)
+
+    @property
+    def mean_moves(self) -> bool:
+        """Whether what is subtracted from a crop depends on where the crop was taken."""
+        return self.mean == "image" and self.mean_follows_crop
 
     @property
     def kind(self) -> str:

@@ -24,19 +24,33 @@ _WINDOW_STREAM, _COLOUR_STREAM = 0, 1
 _STREAMS = 2
 
 
-def steps_per_epoch(source: Source, batch_size: int) -> int:
-    """Whole batches in one pass over the training split; the remainder waits for the next shuffle.
+def steps_per_epoch(source: Source, batch_size: int, *, partial: bool = False) -> int:
+    """Batches in one pass over the training split.
+
+    Args:
+      source: where the pictures come from.
+      batch_size: of all shards together.
+      partial: whether what is left after the whole batches makes one more (`config.partial_batch`); else
+        it waits for the next shuffle.
 
     Raises:
-      DataError: the training split is smaller than one batch.
+      DataError: the training split is smaller than one batch, or empty.
     """
     count = source.count("train")
-    if count < batch_size:
+    if count < (1 if partial else batch_size):
         raise DataError(
             f"the training split holds {count} pictures, fewer than one batch; "
             f"received batch_size={batch_size}"
         )
-    return count // batch_size
+    return -(-count // batch_size) if partial else count // batch_size
+
+
+def pictures_until(step: int, source: Source, batch_size: int, *, partial: bool = False) -> int:
+    """How many pictures the first `step` steps of training see; arguments as for `steps_per_epoch`."""
+    if not partial:
+        return step * batch_size
+    epochs_behind, steps = divmod(step, steps_per_epoch(source, batch_size, partial=True))
+    return epochs_behind * source.count("train") + steps * batch_size
 
 
 def build(
@@ -56,7 +70,11 @@ def build(
 
     Each batch is a dict: `image` uint8 [batch, crop, crop, 3] ([batch, 10, crop, crop, 3] for ten
     crops), `label` int32 [batch], `mask` float32 [batch] (1 for an example, 0 for filling), `key`
-    string [batch] and, in training, `colour_shift` float32 [batch, 3].
+    string [batch] and, in training, `colour_shift` float32 [batch, 3]; with `config.mean_moves` also
+    `window` int32 [batch, 3] (top, left, 1 if mirrored). With `config.partial_batch` an epoch's last batch
+    is filled up like that of an evaluation, and `weight` float32 [batch] is what the mask is, times the
+    global batch's size over its own pictures: weighted losses, summed and divided by `batch_size`, are the
+    mean over its own. All shapes stay what they are, for the step's graph and for replicas.
 
     Args:
       source: where the pictures come from (pipelines.sources.Source).
@@ -73,7 +91,7 @@ def build(
         same order; () does it here. Fetch them by `service_client.Watch`, which tells when one dies.
 
     Raises:
-      DataError: the split is empty or smaller than a training batch, or a service does not answer.
+      DataError: the split is empty or smaller than a whole training batch, or a service does not answer.
       ValueError: arguments that contradict each other.
     """
     index, shards = shard
@@ -105,7 +123,9 @@ def _training_batches(
 ) -> tf.data.Dataset:
     """The endless stream of this shard's augmented batches from `start_step` on."""
     index, shards = shard
-    per_epoch = steps_per_epoch(source, batch_size) * batch_size
+    steps = steps_per_epoch(source, batch_size, partial=config.partial_batch)
+    per_epoch = min(steps * batch_size, source.count("train"))
+    filling = steps * batch_size - per_epoch
     own = slice(index, None, shards)
 
     # Nothing in the streams is Python's control flow, and looking for it is most of their tracing.
@@ -113,11 +133,18 @@ def _training_batches(
     def augmented(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         windows = tf.nest.map_structure(lambda part: part[own], _draw_windows(config, step, batch_size))
         shifts = augment.colour_shifts(config, stats, _seed(config, _COLOUR_STREAM, step), batch_size)
-        return _elements(_crop_all(batch["image_bytes"], windows, source, config), batch, config) | {
-            "colour_shift": shifts[own]
-        }
+        elements = _elements(_crop_all(batch["image_bytes"], windows, source, config), batch, config)
+        elements["colour_shift"] = shifts[own]
+        if config.mean_moves:
+            elements["window"] = tf.stack([tf.cast(part, tf.int32) for part in windows], axis=1)
+        if config.partial_batch:
+            pictures = tf.minimum(per_epoch - step % steps * batch_size, batch_size)
+            mask = tf.cast(tf.range(batch_size, dtype=tf.int64) < pictures, tf.float32)[own]
+            elements["mask"] = mask
+            elements["weight"] = mask * tf.cast(batch_size / pictures, tf.float32)
+        return elements
 
-    examples = epochs.endless(source, per_epoch, start_step * batch_size).shard(shards, index)
+    examples = epochs.endless(source, per_epoch, start_step * batch_size, filling).shard(shards, index)
     batches = examples.batch(batch_size // shards, drop_remainder=True).enumerate(start=start_step)
     # Several batches are worked on at a time, each by one thread: handing over single pictures
     # from thread to thread costs a tenth of their time.

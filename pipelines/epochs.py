@@ -22,23 +22,30 @@ _NO_END = 2**40
 SHUFFLE_BYTES = 128 << 20
 
 
-def endless(source: Source, per_epoch: int, position: int) -> tf.data.Dataset:
+def endless(source: Source, per_epoch: int, position: int, filling: int = 0) -> tf.data.Dataset:
     """The training examples of all epochs one after another.
 
     Args:
       source: whose `train` split is read.
       per_epoch: so many examples of each epoch's order are used.
       position: of the first example, counted from the start of epoch 0; those before it are left out.
+      filling: so many follow at the end of each epoch, which fill up its last batch: its first examples
+        once more. `position` counts them.
 
     Returns:
       An infinite dataset of the source's elements.
     """
-    first_epoch, seen = divmod(position, per_epoch)
+    first_epoch, seen = divmod(position, per_epoch + filling)
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
         start = tf.where(number == first_epoch, tf.constant(seen, tf.int64), 0)
-        return source.dataset("train", epoch=number, start=start).take(per_epoch - start)
+        own = tf.minimum(start, per_epoch)
+        examples = source.dataset("train", epoch=number, start=own).take(per_epoch - own)
+        if not filling:
+            return examples
+        again = source.dataset("train", epoch=number).take(per_epoch).repeat().take(filling)
+        return examples.concatenate(again.skip(start - own))
 
     return tf.data.Dataset.range(first_epoch, _NO_END).flat_map(one_epoch)
 

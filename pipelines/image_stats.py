@@ -63,16 +63,28 @@ class ImageStats(ColourComponents):
         """
         if config.mean == "channel":
             return self.channel_mean.reshape(1, 1, 3).astype(np.float32)
+        whole = self.whole_mean(config)
+        first = (len(whole) - config.crop) // 2
+        window = slice(first, first + config.crop)
+        return np.ascontiguousarray(whole[window, window])
+
+    def whole_mean(self, config: DataConfig) -> np.ndarray:
+        """The mean image with the border that pictures get before they are cropped.
+
+        Returns:
+          float32 [side, side, 3], side = resize + 2 pad.
+
+        Raises:
+          DataError: the statistics belong to pictures of another size.
+        """
         side = self.mean_image.shape[0]
         if side != config.resize:
             raise DataError(
                 f"the mean image is {side}x{side} but `resize` is {config.resize}; "
                 "measure the statistics again with this `resize`"
             )
-        first = config.resize + 2 * config.pad - config.crop
-        mean_image = np.pad(self.mean_image, ((config.pad,) * 2, (config.pad,) * 2, (0, 0)), mode="reflect")
-        window = slice(first // 2, first // 2 + config.crop)
-        return np.ascontiguousarray(mean_image[window, window], dtype=np.float32)
+        border = ((config.pad,) * 2, (config.pad,) * 2, (0, 0))
+        return np.pad(self.mean_image.astype(np.float32), border, mode="reflect")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the statistics as .npz; the file appears whole or not at all."""

@@ -102,8 +102,15 @@ def evaluation_crop(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
     return tf.ensure_shape(centre_crop(image, config.crop), [config.crop, config.crop, 3])
 
 
+CENTRE = 2  # the centre's place among the ten
+
+
 def ten_crop_offsets(config: DataConfig) -> tuple[tuple[int, int], ...]:
-    """(top, left) of the four corners and the centre, in the order of convdata_jpeg.py."""
+    """(top, left) of the four corners and the centre, in the order of convdata_jpeg.py.
+
+    Corners of the picture in both conventions, also where training keeps off the far edge
+    (`edge_crops`): section 4.1 calls them "the four corner patches".
+    """
     most = config.resize + 2 * config.pad - config.crop
     return (0, 0), (0, most), (most // 2, most // 2), (most, 0), (most, most)
 
@@ -114,7 +121,11 @@ def ten_crops(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
     Returns:
       uint8 [10, crop, crop, 3]: corners and centre (see `ten_crop_offsets`), then their mirrors.
     """
-    image = pad_reflected(prepare(image_bytes, config.resize), config.pad)
+    return _ten_crops_of(pad_reflected(prepare(image_bytes, config.resize), config.pad), config)
+
+
+def _ten_crops_of(image: tf.Tensor, config: DataConfig) -> tf.Tensor:
+    """[10, crop, crop, 3] out of a picture [side, side, 3] with its border."""
     side = config.crop
     crops = tf.stack([image[top : top + side, left : left + side] for top, left in ten_crop_offsets(config)])
     return tf.ensure_shape(tf.concat([crops, tf.reverse(crops, axis=[2])], axis=0), [10, side, side, 3])
@@ -127,28 +138,67 @@ def to_pixels(
     *,
     training: bool = False,
     colour_shift: tf.Tensor | None = None,
+    colour_share: tf.Tensor | float = 1.0,
+    windows: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Turns crops into what the network eats: float32, the training set's mean subtracted.
 
-    The mean is the central crop of the mean image whatever the offset and the mirror of the crop
-    (convdata_jpeg.py), or one value a channel.
+    The mean is one value a channel, or the mean image: its centre from every crop (convdata_jpeg.py), or
+    its crop from the same place, mirrored likewise (`mean_follows_crop`), which is the same for the crop
+    at the centre.
 
     Args:
-      images: uint8 [..., crop, crop, 3].
+      images: uint8 [..., crop, crop, 3]. With five dimensions they are the ten crops of each picture, as
+        `ten_crops` gives them; without `windows`, others are crops at the centre.
       stats: the training set's statistics.
-      config: `mean`, `pixel_divisor` and, in training, `colour_divisor` are read.
+      config: `mean`, `mean_follows_crop`, `pixel_divisor` and, in training, `colour_divisor`,
+        `colour_rescale` and `colour_std` are read.
       training: whether these are augmented training crops.
-      colour_shift: float32 [..., 3] in grey levels of 0..255, added to every position of its picture.
+      colour_shift: float32 [n, 3] in grey levels of 0..255, added to every position of its picture.
+      colour_share: scalar, 0 to 1: what a schedule has left of the colour noise.
+      windows: int32 [n, 3], where each of [n, crop, crop, 3] was cut out: top, left, and 1 if mirrored.
 
     Returns:
       float32 of the same shape as `images`.
+
+    Raises:
+      ValueError: training crops come without the `windows` that their mean depends on.
     """
-    pixels = tf.cast(images, tf.float32) - tf.constant(stats.mean_crop(config))
+    if training and windows is None and config.mean_moves:
+        raise ValueError("`windows` are needed: `mean_follows_crop` is on")
+    pixels = tf.cast(images, tf.float32)
+    pixels -= _mean_under(pixels.shape, stats, config, windows)
     if colour_shift is not None:
-        pixels = _add_colour(pixels, colour_shift)
+        pixels = _add_colour(pixels, colour_shift * colour_share)
     divisor = config.pixel_divisor * (config.colour_divisor if training else 1.0)
     # A graph divides by a constant by multiplying by its inverse: thus numbers are the same everywhere.
-    return pixels if divisor == 1.0 else pixels * tf.constant(1.0 / divisor, tf.float32)
+    factor = tf.constant(1.0 / divisor, tf.float32)
+    if training and config.colour_rescale and config.colour_noise != "none":
+        # With the noise the source scales down what it was added to, and stops when it ends.
+        return pixels * (factor / (1.0 + config.colour_std * colour_share))
+    return pixels if divisor == 1.0 else pixels * factor
+
+
+def _mean_under(
+    shape: tf.TensorShape, stats: ImageStats, config: DataConfig, windows: tf.Tensor | None
+) -> tf.Tensor:
+    """What is subtracted from crops of that shape."""
+    if config.mean_moves and windows is not None:
+        return _mean_windows(tf.constant(stats.whole_mean(config)), windows, config.crop)
+    if config.mean_moves and shape.rank == 5:
+        return _ten_crops_of(tf.constant(stats.whole_mean(config)), config)
+    return tf.constant(stats.mean_crop(config))
+
+
+def _mean_windows(mean: tf.Tensor, windows: tf.Tensor, crop: int) -> tf.Tensor:
+    """Cuts [n, crop, crop, 3] out of [side, side, 3] where `windows` [n, 3] says."""
+    side = mean.shape[0]
+    places = tf.range(crop)
+    mirrored = windows[:, 2:] > 0
+    rows = windows[:, :1] + places
+    columns = windows[:, 1:2] + tf.where(mirrored, crop - 1 - places, places)
+    # One gathering of pixels: a loop over crops would launch hundreds of small kernels on a GPU.
+    return tf.gather(tf.reshape(mean, [-1, 3]), rows[:, :, tf.newaxis] * side + columns[:, tf.newaxis])
 
 
 def _add_colour(pixels: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:

@@ -38,12 +38,14 @@ def windows(config, count, seed=(7, 1)):
 
 
 class TestWindows:
-    def test_all_2178_windows_of_2012_are_equally_likely(self):
-        count = 60_000
-        drawn = augment.draw_windows(DataConfig(), tf.constant([3, 0]), count)
-        for part, values in zip(drawn, (33, 33, 2), strict=True):
+    @pytest.mark.parametrize(("edge_crops", "places"), [(False, 32), (True, 33)])
+    def test_all_windows_of_text_and_source_are_equally_likely(self, edge_crops, places):
+        """2,048 of them in the text, 2,178 in the source."""
+        count, config = 60_000, DataConfig(edge_crops=edge_crops)
+        drawn = augment.draw_windows(config, tf.constant([3, 0]), count)
+        for part, values in zip(drawn, (places, places, 2), strict=True):
             counts = np.bincount(part.numpy(), minlength=values)
-            assert len(counts) == values  # 0..32 inclusive
+            assert len(counts) == values
             expected = count / values
             assert np.abs(counts - expected).max() < 5 * np.sqrt(expected)
         assert np.abs(np.corrcoef(np.stack(drawn)) - np.eye(3)).max() < 0.02
@@ -55,6 +57,13 @@ class TestWindows:
             for other in others:
                 for left, right in zip(eager, other, strict=True):
                     np.testing.assert_array_equal(left, right)
+
+    def test_a_picture_no_larger_than_the_crop_has_one_window(self):
+        for edge_crops in (False, True):
+            config = DataConfig(resize=32, crop=32, edge_crops=edge_crops)
+            drawn = augment.draw_windows(config, seeds(1)[0], 20)
+            assert not drawn.top.numpy().any()
+            assert not drawn.left.numpy().any()
 
     def test_without_mirror_nothing_is_mirrored(self):
         config = DataConfig(resize=40, crop=32, mirror=False)
@@ -88,7 +97,7 @@ class TestCropAndMirror:
                     np.testing.assert_array_equal(eager, other)
 
     def test_border_is_reflected_and_reached(self):
-        config = DataConfig(resize=12, crop=12, pad=3, mirror=False)
+        config = DataConfig(resize=12, crop=12, pad=3, mirror=False, edge_crops=True)
         picture = textured(12, 12)
         padded = np.pad(picture, ((3, 3), (3, 3), (0, 0)), mode="reflect")
         seen = set()

@@ -202,19 +202,21 @@ def _weights(network: keras.Model) -> np.ndarray:
 def test_a_runs_network_is_its_best_or_its_newest(run: Run) -> None:
     with pytest.raises(UserError, match="run: the run has no checkpoint yet; train it first"):
         checkpoint.load_network(run)
-    assert checkpoint.loaded_step(run) is None
     best, newest = (
         model.build("paper", 3, seed=seed, dtype_policy="mixed_bfloat16", fused=True) for seed in (1, 2)
     )
     kept = Checkpoints(run.checkpoint_dir)
     kept.save(4, checkpoint.network_arrays(newest), {})
-    np.testing.assert_array_equal(_weights(checkpoint.load_network(run, "best")), _weights(newest))
-    assert checkpoint.loaded_step(run) == 4
+    loaded, step = checkpoint.load_network(run, "best")
+    np.testing.assert_array_equal(_weights(loaded), _weights(newest))
+    assert step == 4
     kept.save_best(2, checkpoint.network_arrays(best), 0.5)
-    assert (checkpoint.loaded_step(run), checkpoint.loaded_step(run, "newest")) == (2, 4)
-    loaded = checkpoint.load_network(run)
+    loaded, step = checkpoint.load_network(run, "newest")
+    np.testing.assert_array_equal(_weights(loaded), _weights(newest))
+    assert step == 4
+    loaded, step = checkpoint.load_network(run)
     np.testing.assert_array_equal(_weights(loaded), _weights(best))
-    np.testing.assert_array_equal(_weights(checkpoint.load_network(run, "newest")), _weights(newest))
+    assert step == 2
     assert loaded.dtype_policy.name == "float32"
     assert not loaded.get_layer("lrn1").fused
     assert loaded.get_layer("dropout6").rate == 0.25
@@ -225,6 +227,24 @@ def test_a_runs_network_is_its_best_or_its_newest(run: Run) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DamagedCheckpoint, match=r"best\.npz: damaged or cut short"):
         checkpoint.load_network(run)
+
+
+def test_a_training_that_saves_meanwhile_does_not_change_the_step(run: Run, monkeypatch) -> None:
+    """The best weights are replaced just after they were read."""
+    first, second = (checkpoint.network_arrays(model.build("paper", 3, seed=seed)) for seed in (1, 2))
+    kept = Checkpoints(run.checkpoint_dir)
+    kept.save_best(10, first, 0.5)
+    read = checkpoint.read
+
+    def overtaken(path):
+        found = read(path)
+        kept.save_best(20, second, 0.4)
+        return found
+
+    monkeypatch.setattr(checkpoint, "read", overtaken)
+    network, step = checkpoint.load_network(run)
+    assert step == 10
+    np.testing.assert_array_equal(network.get_layer("fc8").kernel, first["network/fc8/kernel"])
 
 
 def test_the_checkpoint_of_a_run_with_other_classes_is_refused(run: Run) -> None:

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
@@ -129,7 +130,16 @@ class TestTraining:
             "mask": tf.TensorSpec([8], tf.float32),
             "key": tf.TensorSpec([8], tf.string),
             "colour_shift": tf.TensorSpec([8, 3], tf.float32),
+            "window": tf.TensorSpec([8, 3], tf.int32),
         }
+
+    def test_windows_are_told_where_the_mean_follows_them(self):
+        (batch,) = collected(train(self.source, 8, start_step=3), 1)
+        drawn = augment.draw_windows(SMALL, tf.constant([SMALL.seed * 2, 3], tf.int64), 8)
+        np.testing.assert_array_equal(batch["window"], np.stack(drawn, axis=1))
+        for settings in ({"mean": "channel"}, {"mean_follows_crop": False}):
+            fixed = dataclasses.replace(SMALL, **settings)
+            assert "window" not in train(self.source, 8, fixed).element_spec
 
     @pytest.mark.parametrize("start", [1, 2, 5, 8])
     def test_any_step_can_be_the_first(self, start):

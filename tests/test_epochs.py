@@ -38,6 +38,19 @@ def test_entered_anywhere_it_goes_on_the_same(position):
     assert labels(epochs.endless(NumberSource(), 4, position), 9) == expected
 
 
+@pytest.mark.parametrize("position", [0, 3, 8, 12, 15, 16, 403])
+def test_an_epoch_filled_up_begins_again_where_it_is_entered(position):
+    # Ten examples of each epoch, and the first six of them once more.
+    def label(place):
+        epoch, within = divmod(place, 16)
+        return (epoch + within % 10) % 10
+
+    expected = [label(position + k) for k in range(40)]
+    assert labels(epochs.endless(NumberSource(), 10, position, 6), 40) == expected
+    few = epochs.endless(NumberSource(), 2, 0, 5)
+    assert labels(few, 9) == [0, 1, 0, 1, 0, 1, 0, 1, 2]
+
+
 def test_a_permutation_is_a_function_of_seed_and_epoch_alone():
     def order(seed, epoch):
         return tuple(epochs.permutation(30, seed, epoch).numpy().tolist())

@@ -11,7 +11,7 @@ import small_runs
 import tensorflow as tf
 from PIL import Image
 
-from alexnet_tf import evaluate, evaluation
+from alexnet_tf import checkpoint, evaluate, evaluation
 from alexnet_tf.visualize import confusion, mistakes
 from pipelines import preprocess, scan, sources
 
@@ -34,7 +34,7 @@ def networks(monkeypatch):
         key = run.workdir.name
         if key not in made:
             made[key] = small_runs.network(len(run.class_names), seed=run.recipe.seed + len(key))
-        return made[key]
+        return checkpoint.Trained(made[key], 7)
 
     monkeypatch.setattr(evaluation, "load_network", load)
     # Drawing takes longer than everything else: one test has it done.
@@ -76,9 +76,14 @@ def probabilities(run, network, example: sources.Example, crops: int = 1) -> np.
         images = preprocess.ten_crops(example.image_bytes, run.data).numpy()
     else:
         images = preprocess.evaluation_crop(example.image_bytes, run.data).numpy()[np.newaxis]
-    mean = run.stats.mean_image[16:240, 16:240]
+    whole = run.stats.mean_image
+    means = [whole[16:240, 16:240]]
+    if crops == 10:  # the mean is subtracted before the crop [P 2]
+        corners = [(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)]
+        means = [whole[top : top + 224, left : left + 224] for top, left in corners]
+        means += [mean[:, ::-1] for mean in means]
     total = np.zeros(len(run.class_names))
-    for image in images:
+    for image, mean in zip(images, means, strict=True):
         pixels = (image.astype(np.float32) - mean) / run.data.pixel_divisor
         powers = np.exp(network(pixels[np.newaxis]).numpy()[0].astype(np.float64))
         total += powers / powers.sum()
@@ -184,6 +189,7 @@ def test_an_ensemble_averages_runs_each_with_its_own_preparation(tmp_path, data,
     two = small_runs.create(tmp_path / "second", spec, CLASSES, seed=3, pixel_divisor="20")
     found = figures(capsys, "--workdir", one.workdir, two.workdir, "--crops", 10, "--batch-size", 20)
     assert (found["runs"], found["count"]) == (2, len(CLASSES))
+    assert (found["steps"], [member["step"] for member in found["members"]]) == ([7, 7], [7, 7])
     assert found["out"] == str(one.workdir / "evaluation-ensemble-ten-crop")
     rows = {row["key"]: row for row in read(f"{found['out']}/predictions.csv")}
     for example in held_out(one):
@@ -278,3 +284,25 @@ def test_a_picture_that_has_vanished_since(run, data, monkeypatch, capsys):
         assert gone.key in error(capsys, "--workdir", run.workdir)
     finally:
         path.write_bytes(content)
+
+
+def test_one_pass_writes_what_two_passes_write(run, capsys, tmp_path):
+    """The centre is one of the ten crops: `--crops 1 10` gives the reports of two runs."""
+    found = figures(capsys, "--workdir", run.workdir, "--crops", 1, 10, "--out", tmp_path / "both")
+    assert sorted(found["crops"]) == ["1", "10"]
+    for crops, folder in ((1, "evaluation"), (10, "evaluation-ten-crop")):
+        alone = figures(capsys, "--workdir", run.workdir, "--crops", crops, "--out", tmp_path / folder)
+        together = found["crops"][str(crops)]
+        assert together["out"] == str(tmp_path / "both" / folder)
+        for name in ("top1_error", "top5_error", "top1_wrong", "count", "crops", "steps", "members"):
+            if name == "members":
+                assert together[name][0]["top1_error"] == alone[name][0]["top1_error"]
+            else:
+                assert together[name] == alone[name]
+        assert together["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        files = [parent / folder / "predictions.csv" for parent in (tmp_path / "both", tmp_path)]
+        rows = [list(csv.reader(file.read_text(encoding="utf-8").splitlines())) for file in files]
+        assert len(rows[0]) == len(rows[1])
+        for one, other in zip(*rows, strict=True):
+            assert one[:3] == other[:3]  # key, label and the best class
+        assert (tmp_path / "both" / folder / "confusion.png").exists()

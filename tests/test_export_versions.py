@@ -12,8 +12,9 @@ import small_runs
 import tensorflow as tf
 from pictures import encoded, textured
 
-from alexnet_tf import checkpoint, export
+from alexnet_tf import checkpoint, export, metrics
 from alexnet_tf.errors import UserError
+from pipelines import preprocess
 
 NAMES = ["cat", "dog", "fish"]
 
@@ -33,7 +34,7 @@ def small_network(classes=3, side=224):
 def run(tmp_path, monkeypatch):
     """A run folder whose network is a small one."""
     network = small_network()
-    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: network)
+    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: checkpoint.Trained(network, 7))
     return small_runs.create(tmp_path / "run", "synthetic", NAMES)
 
 
@@ -70,7 +71,7 @@ def test_a_version_that_cannot_be_is_one_line(run, tmp_path, capsys, version, me
 def test_an_export_that_answers_otherwise_does_not_appear(run, tmp_path, monkeypatch, capsys):
     # The check compares with the network in this process; here it finds another one there.
     write = export._write
-    monkeypatch.setattr(export, "_write", lambda folder, run, network: write(folder, run, other))
+    monkeypatch.setattr(export, "_write", lambda folder, run, _, step: write(folder, run, other, step))
     other = small_network()
     for variable in other.weights:
         variable.assign(2.0 * variable)
@@ -115,16 +116,17 @@ def test_a_run_without_checkpoint_is_one_line(tmp_path):
     [
         {"variant": "caffe", "crop": "227"},
         {"mean": "channel", "pixel_divisor": "1"},
+        {"mean_follows_crop": "false"},
         {"resize": "224", "pad": "28"},
     ],
-    ids=["caffe", "channel mean", "padded"],
+    ids=["caffe", "channel mean", "mean of the centre", "padded"],
 )
 def test_every_convention_reaches_the_graph(tmp_path, monkeypatch, settings):
     run = small_runs.create(tmp_path / "run", "synthetic", NAMES, **settings)
     network = small_network(side=run.data.crop)
-    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: network)
+    monkeypatch.setattr(checkpoint, "load_network", lambda run, which: checkpoint.Trained(network, 7))
     loaded = tf.saved_model.load(str(export.export(run, tmp_path / "export")))
-    picture = textured(256, 256, seed=2)
+    picture = picture_at_hand = textured(256, 256, seed=2)
     answer = loaded.signatures["probabilities"](image_bytes=tf.constant([encoded(picture, "PNG")]))
 
     # The same by hand, from a picture that needs no resizing at 256.
@@ -138,6 +140,15 @@ def test_every_convention_reaches_the_graph(tmp_path, monkeypatch, settings):
     pixels = (picture[window, window].astype(np.float32) - mean) / run.data.pixel_divisor
     expected = tf.nn.softmax(network(pixels[np.newaxis], training=False))
     np.testing.assert_allclose(answer["probabilities"], expected, rtol=0, atol=1e-5)
+    # Ten crops, each less its own part of the mean image, as `evaluate` takes them.
+    image_bytes = tf.constant(encoded(picture_at_hand, "PNG"))
+    evaluator = metrics.Evaluator(
+        network, lambda images: preprocess.to_pixels(images, run.stats, run.data), crops=10
+    )
+    crops = preprocess.ten_crops(image_bytes, run.data)[tf.newaxis]
+    averaged = np.sort(np.exp(evaluator.log_probabilities(crops)[0]))[::-1]
+    answer = loaded.signatures["ten_crop"](image_bytes=image_bytes[tf.newaxis])
+    np.testing.assert_allclose(answer["scores"][0], averaged, rtol=0, atol=1e-5)
     # Three classes have no five best.
     best = loaded.signatures["serving_default"](image_bytes=tf.constant([encoded(picture, "PNG")]))
     assert sorted(best["classes"].numpy()[0].tolist()) == [b"cat", b"dog", b"fish"]

@@ -15,8 +15,8 @@ from alexnet_tf.signatures import FORMS
 NAMES = [f"class {index:02d}" for index in range(30)]
 
 
-def card(run):
-    return model_card.text(run, FORMS, parameters=60_965_224, model_name="alexnet")
+def card(run, step=20):
+    return model_card.text(run, FORMS, parameters=60_965_224, step=step, model_name="alexnet")
 
 
 @pytest.fixture
@@ -48,25 +48,30 @@ def test_conventions_differ_where_the_networks_do(tmp_path):
     assert "No response normalisation." in without
 
 
-def test_errors_come_from_the_best_evaluation_and_the_reports(run):
+def test_errors_are_those_of_the_exported_weights(run):
     assert "Not measured" in card(run)
     for step, error in ((10, 0.5), (20, 0.125), (30, 0.25)):
         run.append_metrics(row(step, error))
     report = run.workdir / "evaluation-ten-crop"
     report.mkdir()
-    summary = {"crops": 10, "runs": 1, "top1_error": 0.1, "top5_error": None, "count": 600.0}
+    summary = {"crops": 10, "runs": 1, "steps": [20], "top1_error": 0.1, "top5_error": None, "count": 600.0}
     (report / "summary.json").write_text(json.dumps(summary))
     text = card(run)
     assert "| centre crop, during training, at epoch 2 | 12.50% | 3.12% |  |" in text
     assert "| ten crops averaged | 10.00% |  | 600 |" in text
     assert "Not measured" not in text
+    assert "weights after step 20." in text
+    newest = card(run, step=30)
+    assert "| centre crop, during training, at epoch 3 | 25.00% | 6.25% |  |" in newest
+    assert "ten crops averaged" not in newest
+    assert "Not measured" in card(run, step=35)
 
 
 def test_a_damaged_report_is_passed_over(run):
     for name, content in (("evaluation", "{"), ("evaluation-other", "[1]")):
         (run.workdir / name).mkdir()
         (run.workdir / name / "summary.json").write_text(content)
-    assert model_card.measured(run) == []
+    assert model_card.measured(run, 20) == []
 
 
 def test_examples_are_requests_that_a_shell_builds(run, tmp_path):

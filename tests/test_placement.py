@@ -34,9 +34,10 @@ whole = {{
     "label": rng.integers(0, CLASSES, (STEPS, BATCH), np.int32),
     "mask": np.ones((STEPS, BATCH), np.float32),
     "colour_shift": rng.normal(0, 3, (STEPS, BATCH, 3)).astype(np.float32),
+    "window": rng.integers(0, [32, 32, 2], (STEPS, BATCH, 3), np.int32),
 }}
 whole["mask"][2, 7:] = 0  # a batch that is partly filling: the replicas have 6 and 1 examples
-mean = np.full((256, 256, 3), 120.0, np.float32)
+mean = rng.uniform(60, 180, (256, 256, 3)).astype(np.float32)
 stats = ImageStats(np.ones(3, np.float32), np.eye(3, dtype=np.float32), mean, mean[0, 0], 1)
 
 def trained(here, calls=(1,) * STEPS, frozen=(), **settings):

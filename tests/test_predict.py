@@ -10,7 +10,7 @@ import pytest
 import small_runs
 import tensorflow as tf
 
-from alexnet_tf import namers, predict
+from alexnet_tf import checkpoint, namers, predict
 from alexnet_tf.errors import UserError
 from pipelines import preprocess
 
@@ -29,7 +29,7 @@ def network():
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch, network):
-    monkeypatch.setattr(namers, "load_network", lambda run: network)
+    monkeypatch.setattr(namers, "load_network", lambda run: checkpoint.Trained(network, 7))
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,8 @@ def save(folder, run, network, sort):
         def answer(image_bytes):
             spec = tf.TensorSpec([*([10] * (crops == 10)), 224, 224, 3], tf.uint8)
             images = tf.map_fn(lambda one: function(one, config), image_bytes, fn_output_signature=spec)
-            pixels = preprocess.to_pixels(tf.reshape(images, [-1, 224, 224, 3]), stats, config)
-            each = tf.nn.softmax(network(pixels, training=False))
+            pixels = preprocess.to_pixels(images, stats, config)
+            each = tf.nn.softmax(network(tf.reshape(pixels, [-1, 224, 224, 3]), training=False))
             average = tf.reduce_mean(tf.reshape(each, [-1, crops, len(CLASSES)]), axis=1)
             best = tf.math.top_k(average if sort else tf.zeros_like(average), 5)
             return {"classes": tf.gather(tf.constant(CLASSES), best.indices), "scores": best.values}
@@ -79,13 +79,10 @@ def save(folder, run, network, sort):
 
 def expected(run, network, path, crops):
     """Classes and probabilities, best first, one crop at a time."""
-    content = tf.io.read_file(path)
-    images = (
-        preprocess.ten_crops(content, run.data)
-        if crops == 10
-        else [preprocess.evaluation_crop(content, run.data)]
-    )
-    pixels = [preprocess.to_pixels(image[tf.newaxis], run.stats, run.data) for image in images]
+    picture = preprocess.prepare(tf.io.read_file(path), 256).numpy() - run.stats.mean_image
+    corners = [(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)] if crops == 10 else [(16, 16)]
+    pixels = [picture[np.newaxis, top : top + 224, left : left + 224] / 60 for top, left in corners]
+    pixels += [one[:, :, ::-1] for one in pixels] if crops == 10 else []
     average = np.mean([tf.nn.softmax(network(one)).numpy()[0] for one in pixels], axis=0)
     best = np.argsort(-average)
     return [CLASSES[index] for index in best], average[best]

@@ -7,7 +7,7 @@ from pictures import coordinates, encoded, textured, ways
 from PIL import Image
 from real_pictures import imagenet_samples
 
-from pipelines import image_stats, preprocess
+from pipelines import preprocess
 from pipelines.config import DataConfig
 
 
@@ -198,54 +198,3 @@ class TestEvaluationCrops:
         picture = textured(9, 8)
         expected = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), mode="reflect")
         np.testing.assert_array_equal(preprocess.pad_reflected(tf.constant(picture), pad), expected)
-
-
-class TestPixels:
-    config = DataConfig(resize=4, crop=2)
-
-    @pytest.fixture
-    def stats(self):
-        mean_image = np.arange(48, dtype=np.float32).reshape(4, 4, 3)
-        return image_stats.ImageStats(
-            eigenvalues=np.ones(3, np.float32),
-            eigenvectors=np.eye(3, dtype=np.float32),
-            mean_image=mean_image,
-            channel_mean=mean_image.mean(axis=(0, 1)),
-            count=1,
-        )
-
-    def test_the_centre_of_the_mean_image_is_subtracted(self, stats):
-        images = np.full((2, 2, 2, 3), 100, np.uint8)
-        pixels = preprocess.to_pixels(images, stats, self.config)
-        assert pixels.dtype == tf.float32
-        np.testing.assert_array_equal(pixels[1, 0, 0], [85, 84, 83])  # the mean at (1, 1) is 15, 16, 17
-        np.testing.assert_array_equal(pixels[1, 1, 0], [73, 72, 71])  # at (2, 1) it is 27, 28, 29
-
-    def test_channel_mean(self, stats):
-        config = DataConfig(resize=4, crop=2, mean="channel")
-        pixels = preprocess.to_pixels(np.zeros((1, 2, 2, 3), np.uint8), stats, config)
-        np.testing.assert_array_equal(pixels, np.broadcast_to([-22.5, -23.5, -24.5], (1, 2, 2, 3)))
-
-    def test_colour_and_divisors(self, stats):
-        config = DataConfig(resize=4, crop=2, mean="channel", pixel_divisor=2.0, colour_divisor=1.1)
-        images = np.full((2, 2, 2, 3), 122, np.uint8)
-        shift = tf.constant([[0.0, 0.0, 0.0], [11.0, -11.0, 22.0]])
-        trained = preprocess.to_pixels(images, stats, config, training=True, colour_shift=shift)
-        np.testing.assert_allclose(trained[1, 0, 1], [110.5 / 2.2, 87.5 / 2.2, 119.5 / 2.2], rtol=1e-6)
-        np.testing.assert_allclose(trained[0, 0, 1], [99.5 / 2.2, 98.5 / 2.2, 97.5 / 2.2], rtol=1e-6)
-        evaluated = preprocess.to_pixels(images, stats, config)
-        np.testing.assert_allclose(evaluated[0, 0, 1], [99.5 / 2, 98.5 / 2, 97.5 / 2], rtol=1e-6)
-
-    def test_a_graph_gives_the_same_numbers_to_the_bit(self, stats):
-        """A pixel rounded otherwise may decide which of two equal maps is a maximum, and so a gradient."""
-        config = DataConfig(resize=4, crop=2, mean="channel", pixel_divisor=6.0)
-        images = np.random.default_rng(0).integers(0, 256, (200, 2, 2, 3), dtype=np.uint8)
-        graph = tf.function(lambda x: preprocess.to_pixels(x, stats, config))
-        np.testing.assert_array_equal(graph(images), preprocess.to_pixels(images, stats, config))
-
-    def test_ten_crops_share_the_mean(self, stats):
-        images = np.random.default_rng(0).integers(0, 256, (3, 10, 2, 2, 3), dtype=np.uint8)
-        pixels = preprocess.to_pixels(images, stats, self.config)
-        np.testing.assert_array_equal(
-            pixels[2, 7], images[2, 7].astype(np.float32) - stats.mean_image[1:3, 1:3]
-        )

@@ -81,9 +81,21 @@ def test_a_log_hears_of_everything_that_lasts(clock):
             passes(20)
     assert max(b - a for a, b in zip([100, *screen.times], screen.times, strict=False)) < LONGEST
     lines = screen.getvalue().splitlines()
-    assert lines[:3] == ["two, 0:04", "four, 0:04", "drawing: 1,000 of 6,000, 0:40 left"]
+    assert lines[:3] == ["two, 0:04", "four, 0:04", "drawing: 1,000 of 6,000"]
+    assert lines[3] == "drawing: 3,000 of 6,000, 0:16 left"
     assert lines[-1].startswith("compiling, 0:1")
     assert "\r" not in screen.getvalue()
+
+
+def test_the_first_part_of_some_work_is_no_pace(clock):
+    told, _screen, passes = reporter(clock)
+    with told.shown(), told.phase("work", 10, done=4) as work:
+        passes(30)  # compiles
+        work.reached(5)
+        assert work.text(clock()) == "work: 5 of 10"
+        passes(4)
+        work.reached(6)
+        assert work.text(clock()) == "work: 6 of 10, 0:16 left"
 
 
 def test_a_log_hears_nothing_of_what_is_brief(clock):
@@ -113,13 +125,14 @@ def test_a_terminal_has_one_line_that_is_taken_off(clock):
     told, screen, passes = reporter(clock, terminal=True)
     with told.shown():
         with told.phase("opening"), told.phase("drawing", total=400) as drawing:
-            passes(2)
-            drawing.reached(100)
+            for done in (100, 200):
+                passes(2)
+                drawing.reached(done)
             passes(0.5)
         assert screen.getvalue().endswith(progress.CLEAR)
         written = screen.getvalue().split(progress.CLEAR)
         assert written[1:3] == ["drawing: 0 of 400", "drawing: 0 of 400"]
-        assert written[-2] == "drawing: 100 of 400, 0:07 left"
+        assert written[-2] == "drawing: 200 of 400, 0:05 left"
         assert "\n" not in screen.getvalue()
 
 

@@ -27,6 +27,7 @@ def test_the_papers_numbers() -> None:
     assert (data.resize, data.crop, data.pad, data.mirror, data.share_crops) == (256, 224, 0, True, 1)
     assert (data.colour_noise, data.colour_std, data.colour_divisor) == ("eigenvalue", 0.1, 1.0)
     assert (data.mean, data.pixel_divisor, data.shuffle) == ("image", 1.0, True)
+    assert (data.crop_places**2 * 2, data.mean_moves) == (2048, True)  # "by a factor of 2048" [P 4.1]
 
 
 def test_only_2012_and_the_smoke_test_name_their_precision() -> None:
@@ -49,8 +50,11 @@ def test_the_source_departs_from_the_text_in_rows_2_to_13() -> None:
         "share_crops": 32,
         "colour_noise": "deviation",
         "colour_statistics": "published",
-        "colour_divisor": 1.1,
+        "edge_crops": True,
+        "mean_follows_crop": False,
+        "colour_rescale": True,
         "shuffle": False,
+        "partial_batch": True,
     }
 
 

@@ -56,6 +56,21 @@ def test_a_run_is_found_as_it_was_written(tmp_path: Path) -> None:
     assert environment["processors"] == os.cpu_count()
 
 
+def test_a_run_of_an_earlier_version_opens_with_what_it_was_trained_with(tmp_path: Path) -> None:
+    """Its recipe.json lacks the younger fields, in which both conventions followed the source by halves."""
+    _create(tmp_path)
+    path = tmp_path / "recipe.json"
+    record = json.loads(path.read_text())
+    for field in ("edge_crops", "mean_follows_crop", "colour_rescale", "partial_batch"):
+        del record["recipe"][field]
+    record["recipe"] |= {"name": "paper", "variant": "paper", "schedule": "plateau", "colour_divisor": 1.1}
+    path.write_text(json.dumps(record))
+    opened = Run.open(tmp_path)
+    assert (opened.data.crop_places, opened.data.mean_moves) == (33, False)
+    assert (opened.data.colour_divisor, opened.data.colour_rescale) == (1.1, False)
+    assert not opened.data.partial_batch
+
+
 def test_readable_names_are_the_identifiers_where_nothing_else_is_said(tmp_path: Path) -> None:
     Run.create(tmp_path, recipe.get("original"), "folder:pictures", CLASSES, _stats())
     assert Run.open(tmp_path).readable_names == CLASSES
@@ -135,6 +150,47 @@ def test_metrics_are_appended_and_repeated_steps_replaced(tmp_path: Path) -> Non
     assert math.isnan(first["val_top5_error"])
     with open(run.metrics_path, newline="") as file:
         assert [row["step"] for row in csv.DictReader(file)] == ["10", "20"]
+
+
+def test_long_runs_keep_their_steps_and_their_first_digits(tmp_path: Path) -> None:
+    run = _create(tmp_path)
+    steps = (1_000_899, 1_000_900, 1_000_901)
+    for number, step in enumerate(steps):
+        run.append_metrics({"step": step, "seconds": 4_000_000.0 + number, "val_loss": 1 / 3})
+    run.append_metrics({"step": 1_000_901.0, "seconds": 9e9, "val_loss": 1e-7})
+    assert run.metrics_path.read_text().splitlines()[1:] == [
+        "1000899,4000000,0.333333",
+        "1000900,4000001,0.333333",
+        "1000901,9000000000,1e-07",
+    ]
+    assert [row["step"] for row in run.read_metrics()] == list(steps)
+
+
+def test_a_resume_takes_back_the_rows_of_steps_that_it_runs_again(tmp_path: Path) -> None:
+    run = _create(tmp_path)
+    run.drop_metrics_after(0)
+    assert not run.metrics_path.exists()
+    for step in (10, 20, 30):
+        run.append_metrics({"step": step, "val_loss": 0.5})
+    run.drop_metrics_after(30)
+    assert len(run.read_metrics()) == 3
+    run.drop_metrics_after(25)
+    assert run.metrics_path.read_text() == "step,val_loss\n10,0.5\n20,0.5\n"
+    run.drop_metrics_after(5)
+    assert run.read_metrics() == []
+    run.append_metrics({"step": 6, "val_loss": 0.25})
+    assert run.metrics_path.read_text() == "step,val_loss\n6,0.25\n"
+
+
+def test_metrics_of_an_earlier_version_are_read_and_kept(tmp_path: Path) -> None:
+    """It wrote steps over a million with six digits; its columns are not lost where others came since."""
+    run = _create(tmp_path)
+    run.metrics_path.write_text("step,epoch,val_loss\n990891,99,0.125\n1.0009e+06,100,\n")
+    assert [row["step"] for row in run.read_metrics()] == [990891, 1000900]
+    run.append_metrics({"step": 1_010_909, "val_loss": 0.25, "dead_fc7": 0.5})
+    assert run.metrics_path.read_text() == (
+        "step,val_loss,dead_fc7,epoch\n990891,0.125,,99\n1.0009e+06,,,100\n1010909,0.25,0.5,\n"
+    )
 
 
 @pytest.mark.parametrize(

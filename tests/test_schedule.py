@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from fractions import Fraction
 
 import pytest
 
@@ -139,6 +140,42 @@ def test_the_state_of_a_schedule_is_enough_to_go_on() -> None:
         assert [(after.evaluated(error), after.rates(0)) for error in errors[stop:]] == whole[stop:]
 
 
+@pytest.mark.parametrize(
+    ("evaluate_every", "steps_per_epoch"), [(0.1, 10_009), (0.1, 10), (0.7, 1000), (1 / 3, 9), (0.3, 7)]
+)
+def test_evaluations_meet_every_end_of_an_epoch_that_they_should(evaluate_every, steps_per_epoch) -> None:
+    """In floats the tenth tenth of 10,009 steps ends one step after them."""
+    schedule = Schedule(Recipe(evaluate_every=evaluate_every, epochs=3.0), steps_per_epoch)
+    due = [step for step in range(1, 3 * steps_per_epoch + 1) if schedule.evaluation_due(step)]
+    # By whole numbers: the first step at or past each multiple.
+    numerator, denominator = Fraction(str(evaluate_every)).as_integer_ratio()
+    multiples = range(1, 3 * denominator // numerator + 1)
+    expected = {-(-k * numerator * steps_per_epoch // denominator) for k in multiples}
+    assert due == sorted(expected | {3 * steps_per_epoch})
+
+
+def test_an_evaluation_s_interval_may_be_shorter_than_a_step() -> None:
+    schedule = Schedule(Recipe(evaluate_every=0.01, epochs=1.0), 7)
+    assert all(schedule.evaluation_due(step) for step in range(1, 8))
+
+
+def test_conv1_is_frozen_at_the_very_step() -> None:
+    for total in range(1, 400):
+        for hundredths in (1, 7, 29, 40, 57, 58, 90):
+            at = Fraction(hundredths, 100) * total
+            if at.denominator == 1 and at < total:
+                schedule = Schedule(
+                    Recipe(schedule="cosine", epochs=1.0, freeze_conv1=hundredths / 100), total
+                )
+                rests = [schedule.rates(step).conv1 == 0.0 for step in (int(at) - 1, int(at))]
+                assert rests == [False, True], (total, hundredths)
+
+
 @pytest.mark.parametrize(("epochs", "steps"), [(90.0, 630), (0.5, 4), (1.5, 10), (0.01, 1)])
 def test_epochs_may_be_a_fraction(epochs: float, steps: int) -> None:
     assert total_steps(Recipe(epochs=epochs), STEPS_PER_EPOCH) == steps
+
+
+def test_epochs_are_counted_in_decimals() -> None:
+    assert 0.575 * 100 < 57.5
+    assert total_steps(Recipe(epochs=0.575), 100) == 58

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small_runs
 
-from alexnet_tf import evaluate, evaluation, sweep
+from alexnet_tf import checkpoint, evaluate, evaluation, sweep
 from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import Run
 from alexnet_tf.visualize import confusion, mistakes
@@ -28,7 +28,8 @@ def networks(monkeypatch):
     made = {}
 
     def load(run, which):
-        return made.setdefault(run.recipe.seed, small_runs.network(len(CLASSES), seed=7 * run.recipe.seed))
+        network = made.setdefault(run.recipe.seed, small_runs.network(len(CLASSES), seed=7 * run.recipe.seed))
+        return checkpoint.Trained(network, 7)
 
     monkeypatch.setattr(evaluation, "load_network", load)
     monkeypatch.setattr(confusion, "draw", lambda path, *_: path.write_text("matrix"))

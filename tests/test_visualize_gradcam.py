@@ -99,12 +99,49 @@ def test_without_classes_each_picture_explains_its_best(explained):
         assert found.max() > 0
 
 
-def test_the_others_are_those_of_tf_keras_vis_over_receptive_fields(explained):
+def test_score_cam_is_that_of_tf_keras_vis_over_receptive_fields(explained):
     net, pixels, labels, _, _ = explained
-    field = receptive.field(net, "relu3")
-    for kind, compute in (("gradcam++", keras_vis.grad_cam_plus_plus), ("scorecam", keras_vis.score_cam)):
-        expected = field.enlarge(compute(net, pixels, labels, "relu3"), 32)
-        np.testing.assert_allclose(gradcam.maps(net, pixels, kind, labels, "relu3"), expected, rtol=1e-5)
+    expected = receptive.field(net, "relu3").enlarge(keras_vis.score_cam(net, pixels, labels, "relu3"), 32)
+    np.testing.assert_allclose(gradcam.maps(net, pixels, "scorecam", labels, "relu3"), expected, rtol=1e-5)
+
+
+def test_plus_plus_weights_worked_by_hand():
+    """Two maps of 2 x 2 places: sum(A) is 4 and 0."""
+    maps = np.array([[[1, 0], [0, 0]], [[2, 0], [1, 0]]], np.float32)[np.newaxis]
+    slopes = np.array([[[0.5, 3], [-1, 0]], [[0, -2], [1, 1]]], np.float32)[np.newaxis]
+    # Of the first 0.25 / (0.5 + 4/8) x 0.5 and 1 / (2 + 4) x 1; of an empty map a half of each slope.
+    found = gradcam.plus_plus_weights(maps, slopes)
+    np.testing.assert_allclose(found, [[[[0.125 + 1 / 6, 2.0]]]], rtol=1e-6)
+
+
+def test_plus_plus_is_its_equations_with_derivatives_by_differences(explained):
+    """Second and third derivatives of exp(logit) by differences, into equations 10 and 19 as they stand."""
+    net, pixels, labels, maps, _ = explained
+    _, slopes = gradcam.maps_and_slopes(net, pixels, labels, "relu3")
+    step = 0.02
+    score = [np.exp(k * step * slopes.astype(np.float64)) for k in (-2, -1, 0, 1, 2)]  # over exp(logit)
+    first = (score[3] - score[1]) / (2 * step)
+    second = (score[3] - 2 * score[2] + score[1]) / step**2
+    third = (score[4] - 2 * score[3] + 2 * score[1] - score[0]) / (2 * step**3)
+    below = 2 * second + maps.sum(axis=(1, 2), keepdims=True) * third
+    alphas = np.divide(second, below, out=np.zeros_like(below), where=np.abs(slopes) > 1e-4)
+    weights = (alphas * np.maximum(first, 0)).sum(axis=(1, 2), keepdims=True)
+    expected = np.maximum((maps * weights).sum(axis=-1), 0)
+    found = gradcam.coarse(net, pixels, "gradcam++", labels, "relu3")
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * expected.max())
+    assert (found.max(axis=(1, 2)) > 0).all()
+    one_tower = gradcam.coarse(net, pixels, "gradcam++", labels, "relu3_b")
+    of_b = np.maximum((maps * weights)[..., 2:].sum(axis=-1), 0)
+    np.testing.assert_allclose(one_tower, of_b, rtol=1e-3, atol=1e-3 * expected.max())
+
+
+def test_large_logits_do_not_overflow(explained):
+    net, pixels, labels, _, _ = explained
+    louder = keras.Model(net.input, net.output + 200.0)
+    found = gradcam.coarse(louder, pixels, "gradcam++", labels, "relu3_a")
+    np.testing.assert_allclose(
+        found, gradcam.coarse(net, pixels, "gradcam++", labels, "relu3_a"), rtol=1e-5, atol=1e-7
+    )
 
 
 def test_a_batch_in_parts_is_the_same(explained):

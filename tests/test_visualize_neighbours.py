@@ -111,6 +111,26 @@ def test_an_index_holds_the_last_hidden_layer_in_the_splits_order(run, trained, 
     )
 
 
+def test_some_pictures_from_all_over_the_split_will_do(run, trained, monkeypatch):
+    some = feature_index.open_index(run, trained, most=5)
+    assert [some.positions.tolist(), some.total] == [[0, 6, 12, 17, 23], SPLIT["train"]]
+    shown = pictures.from_places(run, "train", some.positions.tolist())
+    np.testing.assert_allclose(some.features, hidden_layer(trained, shown.pixels), rtol=1e-4, atol=1e-5)
+    assert [some.key(row) for row in range(5)] == list(shown.keys)
+    # A picture of the index does not find itself, and what is found is named by its place in the split.
+    found = neighbours.find(run, trained, shown.pixels[:2], 3, most=5)
+    assert [found.indexed, found.total] == [5, SPLIT["train"]]
+    assert all(set(row) <= {0, 6, 12, 17, 23} for row in found.positions.tolist())
+    assert [0 in found.positions[0], 6 in found.positions[1]] == [False, False]
+    assert neighbours.pictures_of(run, found).keys == tuple(key for row in found.keys for key in row)
+    # The whole takes the place of the part, and is then what a part is asked of.
+    whole = feature_index.open_index(run, trained)
+    assert not some.folder.exists()
+    assert len(whole.positions) == SPLIT["train"]
+    monkeypatch.delattr(feature_index, "_build")
+    assert feature_index.open_index(run, trained, most=5).folder == whole.folder
+
+
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".npz"}
 

@@ -1,10 +1,10 @@
-"""The last hidden layer's activations for every picture of a split: computed once, kept in the run folder.
+"""The last hidden layer's activations for the pictures of a split: computed once, kept in the run folder.
 
 W/features/<split>-<digest>/ holds
 
     features.npy    float32 [n, units], in the split's fixed order; read by memory mapping
-    examples.npz    key, label and squared length of each row
-    index.json      what the digest stands for: layer, weights, step and data
+    examples.npz    key, label, squared length and position in the split of each row
+    index.json      what the digest stands for: layer, weights and data
 
 The folder takes its name only when all of it is written. Until then it ends in `.building`, from where a
 computation that was killed goes on. Other weights or other data have another digest: what was computed
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -30,8 +31,10 @@ from pipelines import files
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from alexnet_tf.run_record import Run
+    from pipelines.config import DataConfig
     from pipelines.sources import Source
 
 FOLDER, LOCK_FILE = "features", "index.lock"
@@ -53,6 +56,8 @@ class Index(NamedTuple):
       norms: float32 [n], each row's squared length.
       labels: int64 [n].
       keys: bytes [n], as `pipelines.sources.encode_key` writes them.
+      positions: int64 [n], each row's place in the split's fixed order.
+      total: pictures of the split, of which an index may hold a part.
     """
 
     folder: Path
@@ -61,6 +66,8 @@ class Index(NamedTuple):
     norms: np.ndarray
     labels: np.ndarray
     keys: np.ndarray
+    positions: np.ndarray
+    total: int
 
     def key(self, position: int) -> str:
         """The name of the picture at a place of the order."""
@@ -87,27 +94,36 @@ def features_of(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate([np.asarray(hidden(batch, training=False), np.float32) for batch in batches])
 
 
-def open_index(run: Run, network: keras.Model, split: str = "train") -> Index:
+def open_index(run: Run, network: keras.Model, split: str = "train", most: int | None = None) -> Index:
     """The index of a split, built first where there is none of these weights yet.
 
     Args:
       run: whose data are indexed and whose folder holds the index.
       network: whose features they are; an index belongs to its very weights.
       split: `train` or `val`.
+      most: of a larger split so many pictures will do, from all over it, where there is no index of the
+        whole yet; None for all.
 
     Raises:
       UserError, DataError: the data set is no longer where it was, or the index is being built elsewhere.
       OSError: the run folder cannot be written.
     """
     identity = _identity(run, network, split)
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    folder = run.workdir / FOLDER / f"{split}-{digest}"
+    folder = _folder(run, identity)
+    if most is not None and not folder.exists():
+        identity |= {"most": most}
+        folder = _folder(run, identity)
     if not folder.exists():
         folder.parent.mkdir(exist_ok=True)
         with files.exclusive(folder.parent / LOCK_FILE, "an index of features"):
             if not folder.exists():
                 _build(run, network, split, identity, folder)
     return _read(folder, split)
+
+
+def _folder(run: Run, identity: dict[str, Any]) -> Path:
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return run.workdir / FOLDER / f"{identity['split']}-{digest}"
 
 
 def check_same(run: Run, indexed: Sequence[str], read: Sequence[str]) -> None:
@@ -128,14 +144,14 @@ def _read(folder: Path, split: str) -> Index:
     try:
         features = np.load(folder / FEATURES_FILE, mmap_mode="r")
         with np.load(folder / EXAMPLES_FILE, allow_pickle=False) as examples:
-            return Index(folder, split, features, examples["norms"], examples["labels"], examples["keys"])
+            own = {name: examples[name] for name in ("norms", "labels", "keys", "positions")}
+            return Index(folder, split, features, **own, total=int(examples["total"]))
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: damaged ({error}); remove it, it will be computed again") from None
 
 
 def _identity(run: Run, network: keras.Model, split: str) -> dict[str, Any]:
     """Everything that decides an index, as JSON can hold it."""
-    from alexnet_tf import checkpoint
     from alexnet_tf.signatures import LAST_HIDDEN
 
     skipped = run.workdir / SKIPPED_FILE
@@ -143,7 +159,6 @@ def _identity(run: Run, network: keras.Model, split: str) -> dict[str, Any]:
         "split": split,
         "layer": LAST_HIDDEN,
         "units": int(_hidden(network).output.shape[-1]),
-        "step": checkpoint.loaded_step(run),
         "weights": fingerprint(network),
         "data": {name: getattr(run.data, name) for name in PREPARATION},
         "left_out": hashlib.sha256(skipped.read_bytes()).hexdigest() if skipped.exists() else "",
@@ -178,9 +193,11 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     from pipelines import progress, records
 
     source, _ = validation.open_pictures([run], run.data)
-    total = source.count(split)
-    if not total:
+    in_split = source.count(split)
+    if not in_split:
         raise UserError(f"{run.data.spec}: the {split} split is empty")
+    total = min(identity.get("most", in_split), in_split)
+    positions = np.linspace(0, in_split - 1, total).round().astype(np.int64)
     building = folder.with_name(folder.name + BUILDING)
     for other in folder.parent.glob(f"{split}-*"):
         if other != building:
@@ -190,7 +207,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
         done = _go_on(rows, lines, (total, identity["units"]))
         try:
             with progress.phase(f"features of the {split} pictures", total, done=done) as told:
-                for features, examples in _batches(run, network, source, split, done):
+                for features, examples in _batches(run, network, source, split, positions[done:]):
                     done += len(features)
                     _append(rows, features.tobytes())
                     # A line says that its row is there, so it comes after it.
@@ -200,7 +217,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
             raise UserError(records.describe(error, run.data)) from None
     if done != total:
         raise UserError(f"{run.data.spec}: the {split} split holds {done} pictures of {total} announced")
-    _finish(building, identity | {"pictures": total})
+    _finish(building, identity | {"pictures": total}, positions, in_split)
     os.rename(building, folder)
     (folder / LINES_FILE).unlink(missing_ok=True)
 
@@ -243,13 +260,12 @@ def _append(file: IO[bytes], content: bytes) -> None:
 
 
 def _batches(
-    run: Run, network: keras.Model, source: Source, split: str, start: int
+    run: Run, network: keras.Model, source: Source, split: str, positions: np.ndarray
 ) -> Iterator[tuple[np.ndarray, list[tuple[str, int, float]]]]:
-    """Features float32 [n, units] of the pictures from `start` on, with their keys, labels and norms."""
+    """Features float32 [n, units] of the pictures at some places, with their keys, labels and norms."""
     import tensorflow as tf
 
     from pipelines import preprocess
-    from pipelines.sources import decode_key
 
     config, stats, hidden = run.data, run.stats, _hidden(network)
     images = tf.TensorSpec([None, config.crop, config.crop, 3], tf.uint8)
@@ -258,6 +274,21 @@ def _batches(
     def compute(crops: tf.Tensor) -> tf.Tensor:
         return hidden(preprocess.to_pixels(crops, stats, config), training=False)
 
+    for crops, labels, names in _crops(source, split, positions, run.data):
+        features = np.ascontiguousarray(compute(crops), "<f4")
+        norms = squared_norms(features)
+        yield features, list(zip(names, labels, norms.tolist(), strict=True))
+
+
+def _crops(
+    source: Source, split: str, positions: np.ndarray, config: DataConfig
+) -> Iterator[tuple[tf.Tensor, list[int], list[str]]]:
+    """Crops as in evaluation, labels and keys of the pictures at some ascending places, batch by batch."""
+    import tensorflow as tf
+
+    from pipelines import preprocess
+    from pipelines.sources import decode_key
+
     def crop(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return (
             preprocess.evaluation_crop(example["image_bytes"], config),
@@ -265,15 +296,21 @@ def _batches(
             example["key"],
         )
 
-    examples = source.dataset(split, start=start).map(crop, num_parallel_calls=tf.data.AUTOTUNE)
-    for crops, labels, keys in examples.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE):
-        features = np.ascontiguousarray(compute(crops), "<f4")
-        norms = squared_norms(features)
-        names = [decode_key(key) for key in keys.numpy()]
-        yield features, list(zip(names, labels.numpy().tolist(), norms.tolist(), strict=True))
+    if len(positions) and len(positions) == source.count(split) - positions[0]:  # all the rest of the split
+        examples = source.dataset(split, start=int(positions[0])).map(
+            crop, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        for crops, labels, keys in examples.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE):
+            yield crops, labels.numpy().tolist(), [decode_key(key) for key in keys.numpy()]
+        return
+    # A few from all over: a stream would read, and the built-in pictures draw, those between as well.
+    picked = source.pick(split, positions.tolist())
+    while batch := list(itertools.islice(picked, BATCH_SIZE)):
+        crops = tf.stack([preprocess.evaluation_crop(example.image_bytes, config) for example in batch])
+        yield crops, [example.label for example in batch], [example.key for example in batch]
 
 
-def _finish(building: Path, identity: dict[str, Any]) -> None:
+def _finish(building: Path, identity: dict[str, Any], positions: np.ndarray, total: int) -> None:
     """Writes what is read in one piece."""
     from pipelines.sources import encode_key
 
@@ -285,5 +322,7 @@ def _finish(building: Path, identity: dict[str, Any]) -> None:
             keys=np.array([encode_key(name) for name in names], np.bytes_),
             labels=np.array(labels, np.int64),
             norms=np.array(norms, np.float32),
+            positions=positions,
+            total=total,
         )
     write_text(building / INDEX_FILE, json.dumps(identity, indent=2) + "\n")

@@ -2,8 +2,9 @@
 
 Four kinds. `gradcam`: the maps weighed by the mean of the logit's gradient (Selvaraju and others 2017).
 `gradcam++`: weighed by its positive part with a correction for several objects (Chattopadhay and others
-2018). `scorecam`: weighed by the probability that is left when only a map's places are shown (Wang and
-others 2020). `layercam`: every place weighed by its own gradient (Jiang and others 2021).
+2018; other programs normalise a map's corrections to a sum of 1, which its equations do not, and so differ
+by several per cent). `scorecam`: weighed by the probability that is left when only a map's places are shown
+(Wang and others 2020). `layercam`: every place weighed by its own gradient (Jiang and others 2021).
 
 All take the maps of both towers together. A map is laid over the picture with each cell at the centre of
 its receptive field, where other programs enlarge it to the picture's size: with 13 x 13 cells that puts
@@ -155,17 +156,38 @@ def coarse(
     """
     from alexnet_tf.visualize import saliency
 
-    if kind in ("gradcam", "layercam"):
+    if kind != "scorecam":
         found, slopes = maps_and_slopes(network, pixels, classes, layer)
-        one_a_map = kind == "gradcam"
-        weights = slopes.mean(axis=(1, 2), keepdims=True) if one_a_map else np.maximum(slopes, 0.0)
+        if kind == "gradcam":
+            weights = slopes.mean(axis=(1, 2), keepdims=True)
+        else:
+            weights = plus_plus_weights(found, slopes) if kind == "gradcam++" else np.maximum(slopes, 0.0)
         return np.maximum((found * weights).sum(axis=-1), 0.0)
     from alexnet_tf.visualize import graph, keras_vis
 
     graph.parts(network, layer, maps=True)
     labels = saliency.best_classes(network, pixels) if classes is None else np.asarray(classes)
-    compute = keras_vis.grad_cam_plus_plus if kind == "gradcam++" else keras_vis.score_cam
-    return compute(network, pixels, labels, layer)
+    return keras_vis.score_cam(network, pixels, labels, layer)
+
+
+def plus_plus_weights(found: np.ndarray, slopes: np.ndarray) -> np.ndarray:
+    """Grad-CAM++'s weight of each map (Chattopadhay and others 2018, equations 10, 12 and 19).
+
+    Of the exponential of a logit with slopes g all derivatives are powers of g times the exponential: the
+    corrections are g^2 / (2 g^2 + sum(A) g^3), multiplied with the positive part of g and summed over places.
+    The factor exp(logit), the same for all maps, is left out: it overflows for a logit over 88.
+
+    Args:
+      found: maps A, float32 [N, h, w, C].
+      slopes: g, the gradient of the logit with respect to them, of the same shape.
+
+    Returns:
+      float32 [N, 1, 1, C], 0 or more where no map's sum is negative.
+    """
+    positive = np.maximum(slopes, 0.0)
+    below = 2.0 + found.sum(axis=(1, 2), keepdims=True) * positive  # divided by g^2
+    corrected = np.divide(positive, below, out=np.zeros_like(positive), where=below != 0.0)
+    return corrected.sum(axis=(1, 2), keepdims=True)
 
 
 def maps_and_slopes(

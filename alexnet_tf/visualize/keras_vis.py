@@ -1,4 +1,4 @@
-"""Maps of tf-keras-vis 0.8.7, with both towers and without its traps.
+"""Score-CAM of tf-keras-vis 0.8.7, with both towers and without its traps.
 
 Called as its manual says, on a network of two towers, tf-keras-vis explains the whole by the last
 convolution that it finds: tower b's. Here it is given the network of `graph.joined`, in which all maps
@@ -7,7 +7,6 @@ pass through one layer, and told not to look for another one. The network is not
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -24,45 +23,6 @@ class _Explained(NamedTuple):
 
     network: keras.Model
     layer: str
-
-
-def grad_cam_plus_plus(
-    network: keras.Model, pixels: np.ndarray, classes: np.ndarray | None = None, layer: str = "relu5"
-) -> np.ndarray:
-    """Grad-CAM++ (Chattopadhyay et al. 2018) of every picture.
-
-    Its weights have a factor exp(logit), the same for all maps of a picture, that overflows for a logit
-    over 88. Here it is one, which changes a map's size and nothing else.
-
-    Args:
-      network: pixels -> logits.
-      pixels: float32 [N, S, S, 3].
-      classes: int [N], the class that each picture's map explains; None for its best one.
-      layer: a layer of feature maps.
-
-    Returns:
-      float32 [N, h, w], 0 or more, on the layer's own grid.
-
-    Raises:
-      UserError: the network has no such layer of feature maps.
-    """
-    from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
-
-    explained = _explained(network, layer)
-    method = GradcamPlusPlus(explained.network, clone=False)
-    labels = _labels(network, pixels, classes)
-    maps = []
-    for start in range(0, len(pixels), BATCH):
-        found = method(
-            _above_itself(labels[start : start + BATCH]),
-            pixels[start : start + BATCH],
-            penultimate_layer=explained.layer,
-            seek_penultimate_conv_layer=False,
-            expand_cam=False,
-            normalize_cam=False,
-        )
-        maps.append(np.asarray(found, np.float32))
-    return np.concatenate(maps)
 
 
 def score_cam(
@@ -132,18 +92,6 @@ def _labels(network: keras.Model, pixels: np.ndarray, classes: np.ndarray | None
     starts = range(0, len(pixels), BATCH)
     logits = [np.asarray(network(pixels[s : s + BATCH], training=False)) for s in starts]
     return np.concatenate(logits).argmax(axis=-1)
-
-
-def _above_itself(labels: np.ndarray) -> Callable[[Any], Any]:
-    """Each picture's logit less its own value: zero, with the logit's gradient."""
-
-    def score(logits: Any) -> Any:
-        import tensorflow as tf
-
-        own = tf.gather(logits, labels, batch_dims=1)
-        return own - tf.stop_gradient(own)
-
-    return score
 
 
 def _called(network: keras.Model) -> keras.Model:

@@ -45,12 +45,16 @@ class Found(NamedTuple):
       distances: float32 [N, k], Euclidean.
       labels: int64 [N, k].
       keys: their names, N times k.
+      indexed: among how many training pictures they were found.
+      total: how many training pictures there are.
     """
 
     positions: np.ndarray
     distances: np.ndarray
     labels: np.ndarray
     keys: tuple[tuple[str, ...], ...]
+    indexed: int
+    total: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +92,9 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def find(run: Run, network: keras.Model, pixels: np.ndarray, k: int = NEAREST) -> Found:
+def find(
+    run: Run, network: keras.Model, pixels: np.ndarray, k: int = NEAREST, most: int | None = None
+) -> Found:
     """The training pictures nearest to some pictures; a picture of the training set does not find itself.
 
     The first call computes the training set's features and keeps them in the run folder.
@@ -98,13 +104,14 @@ def find(run: Run, network: keras.Model, pixels: np.ndarray, k: int = NEAREST) -
       network: pixels -> logits, with the paper's last hidden layer.
       pixels: float32 [N, S, S, 3], mean subtracted.
       k: how many to find; fewer are found where the training set is smaller.
+      most: among how many training pictures to look, see `feature_index.open_index`.
 
     Raises:
       UserError, DataError: see `feature_index.open_index`.
     """
     from alexnet_tf.visualize import feature_index
 
-    index = feature_index.open_index(run, network, SPLIT)
+    index = feature_index.open_index(run, network, SPLIT, most)
     queries = feature_index.features_of(network, pixels)
     itself: list[set[int]] = [set() for _ in queries]
     while True:
@@ -123,10 +130,12 @@ def find(run: Run, network: keras.Model, pixels: np.ndarray, k: int = NEAREST) -
     ranks = np.array([row[:columns] for row in kept], np.int64).reshape(len(queries), columns)
     places = np.take_along_axis(positions, ranks, axis=1)
     return Found(
-        places,
+        index.positions[places],
         np.take_along_axis(distances, ranks, axis=1),
         index.labels[places],
         tuple(tuple(index.key(place) for place in row) for row in places.tolist()),
+        len(index.positions),
+        index.total,
     )
 
 
@@ -196,7 +205,8 @@ def _copies(
     """Which of the pictures found are the query itself, pixel for pixel."""
     near = distances <= SAME * np.linalg.norm(queries, axis=1, keepdims=True)
     suspects = sorted(set(positions[near].tolist()))
-    loaded = _load(run, suspects, [index.key(place) for place in suspects]) if suspects else None
+    places, keys = index.positions[suspects].tolist(), [index.key(place) for place in suspects]
+    loaded = _load(run, places, keys) if suspects else None
     crops = dict(zip(suspects, loaded.pixels, strict=True)) if loaded else {}
     return [
         {place for place in row[mask].tolist() if np.array_equal(crops[place], query)}

@@ -14,7 +14,7 @@ def load(run: Run) -> tuple[keras.Model, str]:
     """Returns the run's best network in float32, and a warning for the figure, empty where all is well."""
     saved = checkpoint.Checkpoints(run.checkpoint_dir)
     if (run.checkpoint_dir / checkpoint.BEST).exists() or saved.newest():
-        return checkpoint.load_network(run), ""
+        return checkpoint.load_network(run).network, ""
     warning = "untrained: the run has no checkpoint yet, these are its initial weights"
     print(f"warning: {run.workdir}: {warning}", file=sys.stderr)
     return initial(run, run.recipe.seed), warning

@@ -99,6 +99,7 @@ def _one_step(run: Run) -> tuple[keras.Model, Trace]:
         "label": tf.zeros([count], tf.int32),
         "mask": tf.ones([count]),
         "colour_shift": tf.zeros([count, 3]),
+        "window": tf.zeros([count, 3], tf.int32),
     }
     batches = iter(place.distribute(lambda _: tf.data.Dataset.from_tensors(batch)))
     rates = Rates(recipe.learning_rate, recipe.learning_rate, recipe.learning_rate, 1.0)

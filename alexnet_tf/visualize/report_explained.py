@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from alexnet_tf.visualize.pictures import Pictures
 
 NEIGHBOURS = 6
-# Features of more training pictures than this are not computed for a report's sake: at some hundred
-# pictures a second that is ten minutes.
-MOST_INDEXED = 60_000
+# Among so many training pictures a report looks for neighbours, unless the features of all are there: some
+# ten to thirty seconds' work.
+MOST_INDEXED = 1200
 TOWER_COLOURS = ("var(--first)", "var(--second)")
 DEFINITIONS = (
     "Colour is the share of a kernel's energy off the grey axis (0.67 for random weights), orientation one "
@@ -158,19 +158,10 @@ def _labelled(name: str, picture: Html) -> Html:
 
 def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
     """The nearest training pictures of the chosen ones (figure 4 right)."""
-    from alexnet_tf.visualize import feature_index
     from alexnet_tf.visualize import neighbours as method
 
     try:
-        count = run.open_source().count("train")
-        indexed = any(run.workdir.glob(f"{feature_index.FOLDER}/train-*/{feature_index.INDEX_FILE}"))
-        if count > MOST_INDEXED and not indexed:
-            return paragraph(
-                f"The features of {count:,} training pictures are not computed for a report alone; this does "
-                "it once, and the next report shows them: ",
-                command(f"python -m alexnet_tf.visualize neighbours --workdir {run.workdir} --out DIR"),
-            )
-        found = method.find(run, network, shown.pixels, NEIGHBOURS)
+        found = method.find(run, network, shown.pixels, NEIGHBOURS, MOST_INDEXED)
         near = method.pictures_of(run, found)
     except (UserError, DataError, OSError) as error:
         return paragraph(f"The training pictures cannot be shown: {error}")
@@ -191,7 +182,16 @@ def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
         "hidden layer's activations, which stands below (the paper's figure 4, right). Other classes' names "
         "are coloured."
     )
-    return figure(join(rows), caption)
+    if found.indexed == found.total:
+        return figure(join(rows), caption)
+    caption += (
+        f" Looked at were {found.indexed:,} of the {found.total:,} training pictures, from all over them."
+    )
+    all_of_them = paragraph(
+        "This indexes all training pictures once, and the next report looks through them: ",
+        command(f"python -m alexnet_tf.visualize neighbours --workdir {run.workdir} --out DIR"),
+    )
+    return join([figure(join(rows), caption), all_of_them])
 
 
 def _neighbour(picture: Html, name: str, distance: str, class_: str | None) -> Html:

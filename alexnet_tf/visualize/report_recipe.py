@@ -39,13 +39,17 @@ MEANINGS = {
     "pad": "reflected border before the crop, pixels",
     "mirror": "half of the training crops are flipped (section 4.1)",
     "share_crops": "training pictures that share one crop",
+    "edge_crops": "random crops reach the lower and the right edge, too",
     "colour_noise": "noise along the colours' principal components (section 4.1)",
     "colour_std": "strength of the colour noise (section 4.1)",
     "colour_statistics": "where the colours' components come from",
-    "colour_divisor": "divides noisy pixels in training",
+    "colour_rescale": "noisy pixels are divided by 1 + the strength of the noise",
+    "colour_divisor": "divides all pixels in training",
     "mean": "subtracted mean: a picture (section 2), or one value a channel",
+    "mean_follows_crop": "the mean picture is cropped and mirrored with the picture",
     "pixel_divisor": "divides the mean-subtracted pixels",
     "shuffle": "new order every epoch",
+    "partial_batch": "an epoch's last pictures make a smaller batch",
     "evaluate_every": "epochs between two evaluations",
 }
 
