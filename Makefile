@@ -52,8 +52,7 @@ $(STAMP): pyproject.toml setup.cfg constraints.txt
 # A run that is there already goes on where it stopped, and a finished one is kept as it is.
 quickstart: $(STAMP)
 	$(PY) -m alexnet_tf.train --recipe quickstart --data synthetic --workdir $(RUN) --set seed=$(SEED) --set data_seed=$(SEED)
-	$(PY) -m alexnet_tf.evaluate --workdir $(RUN) --data synthetic --crops 1
-	$(PY) -m alexnet_tf.evaluate --workdir $(RUN) --data synthetic --crops 10
+	$(PY) -m alexnet_tf.evaluate --workdir $(RUN) --data synthetic --crops 1 10
 	$(PY) -m alexnet_tf.export --workdir $(RUN) --export-dir $(RUN)/export
 	$(PY) -m pipelines.samples --data synthetic --seed $(SEED) --out $(RUN)/pictures --count 6
 	$(PY) -m alexnet_tf.predict --export $(RUN)/export $(RUN)/pictures/*

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_tf import __version__, variants
+from pipelines import formats
 
 if TYPE_CHECKING:
     from alexnet_tf.recipe import Recipe
@@ -54,8 +55,9 @@ $errors
 | --- | --- | --- | --- |
 $signatures
 
-Pictures are the bytes of JPEG, PNG, GIF (the first frame) or BMP files. A request without a picture, or
-with one that cannot be decoded, fails as a whole with INVALID_ARGUMENT (HTTP 400).
+Pictures are the bytes of JPEG, PNG, GIF (the first frame), BMP, WebP (stills) or PPM files of at most
+$max_pixels pixels. A request without a picture, or with one that cannot be decoded, fails as a whole with
+INVALID_ARGUMENT (HTTP 400), which says what the file is.
 
 ## Asking it
 
@@ -120,6 +122,7 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, step: int, mode
             f"| `{name}` | {form.takes} | {form.gives} | {form.purpose} |" for name, form in forms.items()
         ),
         model=model_name,
+        max_pixels=f"{formats.MAX_PIXELS:,}",
     )
 
 

@@ -57,9 +57,11 @@ def _name_readable(namer: Namer, contents: list[bytes]) -> list[Named | str]:
         return []
     try:
         return list(namer(contents))
-    except tf.errors.InvalidArgumentError:
+    except tf.errors.InvalidArgumentError as error:
         if len(contents) == 1:
-            return [scan.reason(contents[0])]
+            why = scan.reason(contents[0])
+            # An export may be older than this program, and read fewer formats.
+            return [f"refused ({' '.join(error.message.split())})" if why == scan.READABLE else why]
         half = len(contents) // 2
         return _name_readable(namer, contents[:half]) + _name_readable(namer, contents[half:])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import math
 import statistics
+from fractions import Fraction
 
 from alexnet_tf.precision import Speeds
 from alexnet_tf.recipe import Recipe
@@ -22,7 +23,7 @@ class Pace:
       steps_between: steps between two evaluations; the last step is followed by one in any case.
     """
 
-    def __init__(self, total: int, steps_between: float) -> None:
+    def __init__(self, total: int, steps_between: float | Fraction) -> None:
         self._total, self._between = total, steps_between
         self._recent: collections.deque[float] = collections.deque(maxlen=RECENT)
         self._evaluation = 0.0  # seconds; the least seen, as the first one compiles

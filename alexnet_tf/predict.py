@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     source.add_argument(
         "--export", metavar="E", help="an export folder (its newest version) or one version of it"
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, GIF or BMP files")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, GIF, BMP, WebP or PPM files")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="names for each picture (default 5)")
     parser.add_argument(
         "--crops", type=int, choices=(1, 10), default=1, help="the centre, or the average of ten crops"

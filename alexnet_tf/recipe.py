@@ -245,14 +245,16 @@ SMALL_DATA = Recipe(
 QUICKSTART = dataclasses.replace(
     SMALL_DATA,
     name="quickstart",
+    # Half the batch and twice the updates: the same error after 1.25 epochs as after 2 with 64.
+    batch_size=32,
     learning_rate=0.015,
     # So few steps keep most of the initial weights, and gradients show their noise: with 0.0005 no more of a
     # saliency map lies on the object than of an untrained network's. It costs a per cent of error.
     weight_decay=0.05,
     clip_norm=8.0,
     freeze_conv1=0.5,
-    epochs=2.0,
-    evaluate_every=0.5,
+    epochs=1.25,
+    evaluate_every=0.625,
     warmup_steps=50,
     resize=256,
     pad=0,

@@ -107,7 +107,15 @@ class Servable(tf.Module):
             ),
             *_BYTES,
         )
-        self._ten_crops = lambda image_bytes: preprocess.ten_crops(image_bytes, config)
+        # Traced here as well: while a model is saved, what both decode by would be traced once more.
+        self._ten_crops = _traced(
+            lambda pictures: _map(
+                lambda image_bytes: preprocess.ten_crops(image_bytes, config),
+                _not_empty(pictures),
+                tf.TensorSpec([10, self._side, self._side, 3], tf.uint8),
+            ),
+            *_BYTES,
+        )
 
     def signatures(self) -> dict[str, Any]:
         """Every signature under its name, as `tf.saved_model.save` takes them."""
@@ -125,8 +133,7 @@ class Servable(tf.Module):
 
     @tf.function(autograph=False, input_signature=_BYTES)
     def ten_crop(self, image_bytes: tf.Tensor) -> Outputs:
-        ten = tf.TensorSpec([10, self._side, self._side, 3], tf.uint8)
-        crops = _map(self._ten_crops, _not_empty(image_bytes), ten)
+        crops = self._ten_crops(image_bytes)
         logits = self._logits(tf.reshape(self._ten_pixels(crops), [-1, self._side, self._side, 3]))
         each = tf.reshape(tf.nn.softmax(logits), [tf.size(image_bytes), 10, self._classes])
         return self._best(tf.reduce_mean(each, axis=1))  # section 4.1

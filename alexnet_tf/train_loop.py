@@ -78,7 +78,7 @@ class _Trainer:
         self.watched = service_client.Watch(service).call if service else _directly
         # Seconds a step, as this process measured it and as all of them agreed on.
         self.pace = self.agreed_pace = SECONDS_A_CALL
-        self.time = pace.Pace(self.total, self.recipe.evaluate_every * self.steps_per_epoch)
+        self.time = pace.Pace(self.total, self.state.schedule.evaluation_interval)
         self._restore()
 
     def train(self) -> dict[str, Any]:

@@ -13,10 +13,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines import progress
+from pipelines import last_words, progress
 from pipelines.config import DataError
 
 EXIT_USER_ERROR = 2
+# Of TF_CPP_MIN_LOG_LEVEL: everything, and warnings.
+_LEVELS_OF_NOTICES = ("0", "1")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -31,23 +33,25 @@ def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
-    are shown after all when the import fails.
+    are shown after all when the import fails. What it and the libraries in it write to stderr later is
+    shown when the process crashes (see `last_words`). TF_CPP_MIN_LOG_LEVEL=0 or 1 asks for all of it.
 
     Args:
-      errors: whether TensorFlow's own lines about errors are shown later.
+      errors: whether TensorFlow's own lines about errors are among what is shown.
       told: whether a log, too, says at once that this goes on, which takes a slow disk long.
     """
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "tensorflow" in sys.modules:
         return
-    wanted = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
-    held = contextlib.nullcontext() if wanted else _native_stderr_held()
+    asked = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3") in _LEVELS_OF_NOTICES
+    held = contextlib.nullcontext() if asked else _native_stderr_held()
     at_once = told or sys.stderr.isatty()
     with held, progress.phase("loading TensorFlow", at_once=at_once):
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for GPUs has its notices too
+    if not asked:
+        last_words.keep()
 
 
 @contextlib.contextmanager

@@ -1,26 +1,55 @@
-"""Encoded files to RGB pixels, whatever their format, with TensorFlow operations only."""
+"""Encoded files to RGB pixels, whatever their format, with TensorFlow operations only.
+
+No decoder of TensorFlow sees a file before its header has been read here: some of them take memory for
+whatever a header announces, and `tf.io.decode_image` knows formats that end the process.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
 import tensorflow as tf
 
-from pipelines import ppm
+from pipelines import formats, gif, headers, ppm
 
-_JPEG_START = b"\xff\xd8\xff"
+JPEG, JPEG_START = "JPEG", b"\xff\xd8\xff"
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.
 _TRANSFORM = "INTEGER_ACCURATE"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-# A few hundred kilobytes of PNG can announce gigabytes of pixels; the largest photographs have half of this.
-MAX_PIXELS = 2**26
+# Each scan of a JPEG can hold nothing in ten bytes and costs a pass over all pixels. Progressive ones
+# have about ten; they are counted only where pixels x bytes, a bound of what they can cost, is large.
+MAX_SCANS = 100
+_SCAN_START = b"\xff\xda\0"
+_SCANS_MATTER = 2**36
+
+Checked = tuple[tf.Tensor, tf.Tensor]
+
+
+class _Format(NamedTuple):
+    """A format beside JPEG.
+
+    Attributes:
+      name: what people call it.
+      is_one: file -> whether it begins like one; bool scalar.
+      check: file -> what is wrong with it, and the file for `pixels`; string scalars.
+      pixels: file -> uint8 [height, width, 3].
+    """
+
+    name: str
+    is_one: Callable[[tf.Tensor], tf.Tensor]
+    check: Callable[[tf.Tensor], Checked]
+    pixels: Callable[[tf.Tensor], tf.Tensor]
 
 
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Decodes one JPEG, PNG, GIF, BMP or PPM file by its content, whatever its name.
+    """Decodes one JPEG, PNG, GIF, BMP, WebP or PPM file by its content, whatever its name.
 
     Gray becomes RGB, palettes are looked up, 16-bit PNGs keep their upper eight bits, alpha is dropped
-    and only the first frame of an animation is kept. CMYK and YCCK JPEGs become R = (255-C)(255-K)/255
-    and so on, their inks inverted where Adobe's marker says so; ICC profiles are ignored. A rotation
-    noted in EXIF is not applied, as in 2012. JPEGs come out bit for bit as from Pillow and libjpeg.
+    and only the first frame of a GIF is kept; a WebP must be a still. CMYK and YCCK JPEGs become
+    R = (255-C)(255-K)/255 and so on, their inks inverted where Adobe's marker says so; ICC profiles are
+    ignored. A rotation noted in EXIF is not applied, as in 2012. JPEGs come out bit for bit as from
+    Pillow and libjpeg.
 
     Args:
       image_bytes: string scalar, the encoded file.
@@ -29,59 +58,158 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
       image, uint8 [height, width, 3], RGB.
 
     Raises:
-      tf.errors.InvalidArgumentError: the bytes are no picture, a broken one, or one of more than MAX_PIXELS.
+      tf.errors.InvalidArgumentError: the bytes are no picture, a broken one, or one of more than
+        `formats.MAX_PIXELS`; the message says which (see `complaint`).
     """
     image_bytes = tf.convert_to_tensor(image_bytes)
-
-    def jpeg() -> tf.Tensor:
-        with tf.control_dependencies([_not_too_large(tf.image.extract_jpeg_shape(image_bytes)[:2])]):
-            return tf.io.decode_jpeg(image_bytes, channels=3, dct_method=_TRANSFORM)
-
-    def other() -> tf.Tensor:
-        return tf.cond(ppm.is_ppm(image_bytes), lambda: ppm.decode(image_bytes), known_to_tensorflow)
-
-    def known_to_tensorflow() -> tf.Tensor:
-        with tf.control_dependencies([_not_too_large(_announced_shape(image_bytes))]):
-            image = tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
-        is_bmp = tf.equal(tf.strings.substr(image_bytes, 0, 2), "BM")
-        return tf.cond(is_bmp, lambda: _look_up_bmp_palette(image, image_bytes), lambda: image)
-
-    is_jpeg = tf.equal(tf.strings.substr(image_bytes, 0, 3), _JPEG_START)
-    return tf.ensure_shape(tf.cond(is_jpeg, jpeg, other), [None, None, 3])
-
-
-def _not_too_large(shape: tf.Tensor) -> tf.Operation:
-    """Fails for a picture of too many pixels, before memory is taken for them."""
-    pixels = tf.reduce_prod(tf.cast(shape, tf.int64))
-    return tf.debugging.Assert(
-        pixels <= MAX_PIXELS,
-        [f"a picture may hold at most {MAX_PIXELS} pixels; its height and width are", shape],
+    image = tf.cond(
+        formats.starts(image_bytes, JPEG_START),
+        lambda: _decode_jpeg(image_bytes),
+        lambda: _decode_other(image_bytes),
     )
+    return tf.ensure_shape(image, [None, None, 3])
 
 
-def _announced_shape(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Height and width from the header of a PNG or GIF; others hold no more pixels than bytes: [0, 0]."""
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
+def complaint(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Why `decode` refuses a file before it decodes it, in a few words; empty when it does not.
 
-    def numbers(position: int, dtype: tf.DType, *, little_endian: bool) -> tf.Tensor:
-        two = tf.strings.substr(image_bytes, position, 2 * dtype.size)
-        # A header that is cut short is the decoder's to complain of.
-        whole = tf.equal(tf.strings.length(two), 2 * dtype.size)
-        read = tf.cast(tf.io.decode_raw(two, dtype, little_endian=little_endian), tf.int64)
-        return tf.cond(whole, lambda: read, lambda: tf.zeros([2], tf.int64))
+    Args:
+      image_bytes: string scalar, the encoded file.
 
-    def gif() -> tf.Tensor:
-        return numbers(6, tf.uint16, little_endian=True)
+    Returns:
+      string scalar.
 
-    def neither() -> tf.Tensor:
-        return tf.zeros([2], tf.int64)
-
-    is_png = tf.equal(tf.strings.substr(image_bytes, 0, 8), _PNG_START)
-    is_gif = tf.equal(tf.strings.substr(image_bytes, 0, 4), b"GIF8")
+    Raises:
+      tf.errors.InvalidArgumentError: a JPEG without a header that can be read.
+    """
     return tf.cond(
-        is_png,
-        lambda: numbers(16, tf.int32, little_endian=False),
-        lambda: tf.cond(is_gif, gif, neither),
+        formats.starts(image_bytes, JPEG_START),
+        lambda: _jpeg_complaint(image_bytes, tf.io.extract_jpeg_shape(image_bytes)),
+        lambda: _by_format(
+            image_bytes,
+            lambda form: form.check(image_bytes)[0],
+            lambda: formats.foreign_complaint(image_bytes),
+        ),
     )
+
+
+def name_of(image_bytes: bytes) -> str:
+    """The name of the format in which a file begins, of those that are read; else empty."""
+    if image_bytes.startswith(JPEG_START):
+        return JPEG
+    return next((form.name for form in _FORMATS if form.is_one(tf.constant(image_bytes))), "")
+
+
+# A function of its own, that it be traced once in a process and lie once in an export.
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
+def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
+    """The pixels of what is no JPEG; uint8 [height, width, 3]."""
+    return _by_format(
+        image_bytes,
+        lambda form: _guarded(*form.check(image_bytes), form.pixels),
+        lambda: _refused(formats.foreign_complaint(image_bytes)),
+    )
+
+
+def _by_format(
+    image_bytes: tf.Tensor, known: Callable[[_Format], tf.Tensor], unknown: Callable[[], tf.Tensor]
+) -> tf.Tensor:
+    """What `known` makes of the format in which a file begins, or `unknown` where that is none."""
+    fits = tf.stack([*(form.is_one(image_bytes) for form in _FORMATS), tf.constant(True)])
+    return tf.switch_case(
+        tf.argmax(fits, output_type=tf.int32),
+        [*(functools.partial(known, form) for form in _FORMATS), unknown],
+    )
+
+
+def _guarded(words: tf.Tensor, image_bytes: tf.Tensor, pixels: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    return tf.cond(tf.equal(words, ""), lambda: pixels(image_bytes), lambda: _refused(words))
+
+
+def _refused(words: tf.Tensor) -> tf.Tensor:
+    """Fails with these words."""
+    with tf.control_dependencies([tf.debugging.Assert(False, [words])]):
+        return tf.zeros([0, 0, 3], tf.uint8)
+
+
+def _decode_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
+    shape = tf.io.extract_jpeg_shape(image_bytes)
+
+    def pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+        return tf.io.decode_jpeg(image_bytes, channels=3, dct_method=_TRANSFORM)
+
+    return tf.cond(
+        _is_ordinary(image_bytes, shape),
+        lambda: pixels(image_bytes),
+        lambda: _guarded(_jpeg_complaint(image_bytes, shape), image_bytes, pixels),
+    )
+
+
+def _is_ordinary(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Whether a JPEG is of a size at which nothing else has to be looked at; bool scalar."""
+    count = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
+    work = count * tf.cast(tf.strings.length(image_bytes), tf.int64)
+    return (count <= formats.MAX_PIXELS) & (work <= _SCANS_MATTER)
+
+
+def _jpeg_complaint(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    height, width = tf.unstack(tf.cast(shape[:2], tf.int64))
+
+    def scans() -> tf.Tensor:
+        many = formats.count(image_bytes, _SCAN_START, MAX_SCANS + 1) > MAX_SCANS
+        return tf.where(many, f"JPEG file of more than {MAX_SCANS} scans", "")
+
+    return tf.cond(
+        formats.too_large(height, width) | _is_ordinary(image_bytes, shape),
+        lambda: formats.size_complaint(JPEG, height, width),
+        scans,
+    )
+
+
+def _png_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_png(image_bytes, channels=3)
+
+
+def _gif_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_gif(image_bytes)[0]
+
+
+def _bmp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Colours; those of 8 bits a pixel TensorFlow decodes to the numbers in the file's own table."""
+    image = tf.io.decode_bmp(image_bytes, channels=3)
+    pixels_at, header_size, bits = formats.numbers(image_bytes, (10, 4), (14, 4), (28, 2))
+
+    def looked_up() -> tf.Tensor:
+        first = 14 + header_size  # file header, then a header that gives its own size
+        entries = tf.strings.substr(image_bytes, first, pixels_at - first)
+        blue_green_red = tf.reshape(tf.io.decode_raw(entries, tf.uint8), [-1, 4])[:, :3]
+        return tf.gather(blue_green_red[:, ::-1], tf.cast(image[:, :, 0], tf.int32))
+
+    return tf.cond(tf.equal(bits, 8), looked_up, lambda: image)
+
+
+def _webp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    # Asked for three channels, the operation refuses pictures with alpha.
+    return tf.io.decode_webp(image_bytes, channels=0)[0, :, :, :3]
+
+
+def _is_webp(image_bytes: tf.Tensor) -> tf.Tensor:
+    return formats.starts(image_bytes, b"RIFF") & formats.starts(image_bytes, b"WEBP", 8)
+
+
+_FORMATS = (
+    _Format(
+        "PNG",
+        lambda image_bytes: formats.starts(image_bytes, b"\x89PNG\r\n\x1a\n"),
+        headers.png,
+        _png_pixels,
+    ),
+    _Format("GIF", lambda image_bytes: formats.starts(image_bytes, b"GIF8"), gif.first_frame, _gif_pixels),
+    _Format("BMP", lambda image_bytes: formats.starts(image_bytes, b"BM"), headers.bmp, _bmp_pixels),
+    _Format("WebP", _is_webp, headers.webp, _webp_pixels),
+    _Format("PPM", ppm.is_ppm, ppm.check, ppm.decode),
+)
 
 
 def decode_jpeg_window(
@@ -104,20 +232,3 @@ def decode_jpeg_window(
     window = tf.stack([top, left, size, width])
     image = tf.io.decode_and_crop_jpeg(image_bytes, window, channels=3, dct_method=_TRANSFORM)
     return image[:, :size]
-
-
-def _look_up_bmp_palette(image: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
-    """Colours for a BMP of 8 bits a pixel, which TensorFlow decodes to the numbers of its colours."""
-
-    def number_at(position: int, dtype: tf.DType) -> tf.Tensor:
-        return tf.cast(
-            tf.io.decode_raw(tf.strings.substr(image_bytes, position, dtype.size), dtype)[0], tf.int32
-        )
-
-    def looked_up() -> tf.Tensor:
-        first = 14 + number_at(14, tf.int32)  # file header, then a header that gives its own size
-        entries = tf.strings.substr(image_bytes, first, number_at(10, tf.int32) - first)
-        blue_green_red = tf.reshape(tf.io.decode_raw(entries, tf.uint8), [-1, 4])[:, :3]
-        return tf.gather(blue_green_red[:, ::-1], tf.cast(image[:, :, 0], tf.int32))
-
-    return tf.cond(tf.equal(number_at(28, tf.uint16), 8), looked_up, lambda: image)

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from pipelines import formats
 from pipelines.config import DataConfig, DataError
 from pipelines.labels import readable_names
 from pipelines.listed import ListedSource, Listing, split_listing
-
-# The name only decides whether a file is meant as a picture; its content decides how it is decoded.
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".gif", ".bmp"})
 
 
 class FolderSource(ListedSource):
@@ -96,10 +94,10 @@ def _list_classes(root: Path, below: str) -> tuple[tuple[str, ...], Listing, int
     for label, name in enumerate(names):
         with os.scandir(top / name) as entries:
             files = [entry.name for entry in entries if not entry.is_dir()]
-        pictures = sorted(file for file in files if os.path.splitext(file)[1].lower() in PICTURE_SUFFIXES)
+        pictures = sorted(file for file in files if os.path.splitext(file)[1].lower() in formats.SUFFIXES)
         if not pictures:
             raise DataError(
-                f"{top / name}: no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in this class;"
+                f"{top / name}: no pictures ({', '.join(sorted(formats.SUFFIXES))}) in this class;"
                 " add some or remove the folder"
             )
         ignored += len(files) - len(pictures)

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from pipelines import formats
+
 _CHANNELS = 3
 _MOST_HEADER = 32  # bytes; ours take 15 and the like
+_SIDES = "[1-9][0-9]{0,8} [1-9][0-9]{0,8}"
+_DEPTH = "255"
 
 
 def _header(side: int) -> bytes:
@@ -37,21 +41,48 @@ def is_ppm(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.equal(tf.strings.substr(image_bytes, 0, 3), b"P6\n")
 
 
+def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """What is wrong with a file that `is_ppm`, empty when nothing is, and the file; string scalars."""
+    sides, depth = _lines(image_bytes)
+    legal = tf.strings.regex_full_match(sides, _SIDES) & tf.equal(depth, _DEPTH)
+
+    def size() -> tf.Tensor:
+        width, height = _numbers(sides)
+        return formats.size_complaint("PPM", height, width)
+
+    words = f"PPM file whose first lines are not P6, width and height, {_DEPTH}"
+    return tf.cond(legal, size, lambda: tf.constant(words)), image_bytes
+
+
 def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     """A file whose header is laid out as by `encode`, of any size: string scalar -> uint8 [H, W, 3].
 
+    Args:
+      image_bytes: one about which `check` finds nothing to say.
+
     Raises:
-      tf.errors.InvalidArgumentError: the header is laid out otherwise, the picture has no pixels or
-        more than 8 bits a channel, or the file is cut short.
+      tf.errors.InvalidArgumentError: the file is cut short.
     """
-    lines = tf.strings.split(tf.strings.substr(image_bytes, 0, _MOST_HEADER), "\n", maxsplit=3)
-    width, height = tf.unstack(tf.strings.to_number(tf.strings.split(lines[1], " "), tf.int32), num=2)
-    legal = (width > 0) & (height > 0) & (lines[2] == b"255")
-    with tf.control_dependencies([tf.debugging.Assert(legal, ["a PPM of 8 bits needs pixels"])]):
-        width = tf.identity(width)
-    header = 3 + tf.strings.length(lines[1]) + 1 + tf.strings.length(lines[2]) + 1
-    pixels = tf.io.decode_raw(tf.strings.substr(image_bytes, header, height * width * _CHANNELS), tf.uint8)
-    return tf.reshape(pixels, [height, width, _CHANNELS])
+    sides, depth = _lines(image_bytes)
+    width, height = _numbers(sides)
+    header = 3 + tf.strings.length(sides) + 1 + tf.strings.length(depth) + 1
+    count = tf.cast(height * width * _CHANNELS, tf.int32)
+    pixels = tf.io.decode_raw(tf.strings.substr(image_bytes, header, count), tf.uint8)
+    return tf.reshape(pixels, tf.stack([height, width, _CHANNELS]))
+
+
+def _lines(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The second and the third line of a file, empty where there is none; string scalars."""
+    lines = formats.split(tf.strings.substr(image_bytes, 0, _MOST_HEADER), "\n", 3)
+    # The last part begins the pixels: a line that nothing ends is none.
+    lines = tf.concat([lines[:-1], ["", "", ""]], axis=0)
+    return lines[1], lines[2]
+
+
+def _numbers(sides: tf.Tensor) -> list[tf.Tensor]:
+    """Width and height from a line that holds nothing else; int64 scalars."""
+    found: list[tf.Tensor] = tf.unstack(tf.strings.to_number(formats.split(sides, " "), tf.int64), num=2)
+    return found
 
 
 def decode_window(

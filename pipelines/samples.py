@@ -19,8 +19,15 @@ from pipelines.config import DataConfig, DataError
 if TYPE_CHECKING:
     from pipelines.sources import Source
 
-# How a file begins, and the ending that goes with it.
-ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"P6": ".ppm"}
+# How a file begins, and the ending that goes with it; of WebP what follows its size.
+ENDINGS = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG": ".png",
+    b"GIF8": ".gif",
+    b"BM": ".bmp",
+    b"P6": ".ppm",
+    b"WEBP": ".webp",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +76,8 @@ def write(source: Source, count: int, folder: Path, seed: int = 0) -> list[Path]
 
 def _ending(image_bytes: bytes) -> str:
     """What the file's name ends with; its own name may have been wrong."""
-    return next((ending for start, ending in ENDINGS.items() if image_bytes.startswith(start)), ".bin")
+    start = image_bytes[8:] if image_bytes.startswith(b"RIFF") else image_bytes
+    return next((ending for mark, ending in ENDINGS.items() if start.startswith(mark)), ".bin")
 
 
 if __name__ == "__main__":

@@ -14,25 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import preprocess, progress
+from pipelines import formats, headers, preprocess, progress
 from pipelines.config import DataConfig, DataError
-from pipelines.decode import decode
+from pipelines.decode import JPEG, complaint, decode, name_of
 from pipelines.files import replacing
 from pipelines.image_stats import ImageStats, StatsAccumulator
 from pipelines.sources import SPLITS, BrokenPicture, Source
 
 # Pictures decoded one after another by one thread; their errors are caught together.
 BLOCK = 64
-# How files of other kinds begin; their names may still end in .jpg.
-_FOREIGN = {
-    b"RIFF": "WebP",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
-    b"%PDF": "PDF",
-    b"<svg": "SVG",
-    b"<!DO": "HTML",
-}
-_KNOWN = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP", b"P6": "PPM"}
+
+# What is said of a picture with which nothing is wrong when it is looked at again.
+READABLE = "could not be read at first, but can be now"
 
 Elements = dict[str, tf.Tensor]
 
@@ -213,18 +206,15 @@ def explain(source: Source, split: str, positions: Iterable[int]) -> list[Broken
 
 def reason(image_bytes: bytes) -> str:
     """Why bytes cannot be decoded as a picture, in a few words."""
-    if not image_bytes:
-        return "empty file"
-    kind = next((name for start, name in _KNOWN.items() if image_bytes.startswith(start)), None)
-    if kind is None:
-        foreign = next((name for start, name in _FOREIGN.items() if image_bytes.startswith(start)), None)
-        received = f"; received {foreign}" if foreign else ""
-        return f"not a JPEG, PNG, GIF or BMP file{received}"
+    name = name_of(image_bytes)
     try:
+        if refused := complaint(tf.constant(image_bytes)).numpy():
+            return bytes(refused).decode()
         decode(tf.constant(image_bytes))
     except tf.errors.OpError:
-        return f"damaged or truncated {kind} file"
-    return "could not be read at first, but can be now"
+        unusual = headers.jpeg_form(image_bytes) if name == JPEG else ""
+        return unusual or formats.DAMAGED.format(name)
+    return READABLE
 
 
 def write_skipped(path: str | os.PathLike[str], skipped: Iterable[Skipped]) -> None:

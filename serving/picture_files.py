@@ -11,7 +11,7 @@ from serving.command import UserError
 
 STDIN = "-"
 # What is looked for in a folder; a file that is named is sent whatever it is called.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
 class Picture(NamedTuple):

@@ -87,7 +87,7 @@ def test_single_bad_pictures_are_skipped_counted_and_listed(class_folder, tmp_pa
     listed = dict(scan.read_skipped(tmp_path / "w" / "skipped.csv"))
     assert listed == {
         "cat/empty.jpg": "empty file",
-        "cat/text.jpg": "not a JPEG, PNG, GIF or BMP file",
+        "cat/text.jpg": "not a JPEG, PNG, GIF, BMP, WebP or PPM file",
         "dog/short.jpg": "damaged or truncated JPEG file",
     }
     source = Run.open(tmp_path / "w").open_source()

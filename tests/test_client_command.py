@@ -149,7 +149,7 @@ def test_mistakes_are_one_line(asked, pictures, words, line):
 def test_an_empty_folder(asked, tmp_path):
     assert (
         asked(tmp_path)[2]
-        == f"error: {tmp_path}: a folder without pictures (.jpg, .jpeg, .png, .gif, .bmp)\n"
+        == f"error: {tmp_path}: a folder without pictures (.jpg, .jpeg, .png, .gif, .bmp, .webp)\n"
     )
 
 

@@ -155,12 +155,14 @@ def test_escape_ends_the_camera(page):
     assert page.do("document.activeElement.id") == "camera"
 
 
-def test_what_the_model_cannot_read_is_converted(page, tmp_path):
-    (tmp_path / "a.webp").write_bytes(encoded(204, "WEBP", lossless=True))
+@pytest.mark.parametrize("still", [True, False])
+def test_what_the_model_cannot_read_is_converted(page, tmp_path, still):
+    moving = {} if still else {"save_all": True, "append_images": [Image.new("RGB", (12, 9))]}
+    (tmp_path / "a.webp").write_bytes(encoded(204, "WEBP", lossless=True, **moving))
     page.choose("#file", tmp_path / "a.webp")
     page.wait(ANSWERED)
     assert names(page)[0] == ["light", "80.0 %"]
-    assert "turned it into a JPEG first" in page.text("#picture-facts")
+    assert ("turned it into a JPEG first" in page.text("#picture-facts")) is not still
 
 
 def test_a_photograph_on_its_side_is_turned(page, tmp_path):

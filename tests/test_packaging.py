@@ -139,7 +139,6 @@ def test_quickstart_runs_the_public_commands_in_order():
     assert order == [
         "alexnet_tf.train",
         "alexnet_tf.evaluate",
-        "alexnet_tf.evaluate",
         "alexnet_tf.export",
         "pipelines.samples",
         "alexnet_tf.predict",

@@ -231,3 +231,11 @@ def test_one_source_must_be_given(pictures, capsys):
             predict.main(arguments)
         assert stop.value.code == 2
     assert "--export" in capsys.readouterr().err
+
+
+def test_a_picture_that_only_an_older_export_refuses(pictures):
+    def older(contents):
+        raise tf.errors.InvalidArgumentError(None, None, "Number of channels\n\t does not match")
+
+    ((_, answer),) = namers.name_files(older, pictures[:1], 1)
+    assert answer == "refused (Number of channels does not match)"

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import attacks
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,8 +18,16 @@ from pipelines.sources import open_source
 JPEG = encoded(textured(20, 30), "JPEG")
 BROKEN = {
     "empty.jpg": (b"", "empty file"),
-    "text.jpg": (b"hello, I am no picture", "not a JPEG, PNG, GIF or BMP file"),
-    "webp.jpg": (b"RIFF\x24\0\0\0WEBPVP8 ", "not a JPEG, PNG, GIF or BMP file; received WebP"),
+    "text.jpg": (b"hello, I am no picture", "not a JPEG, PNG, GIF, BMP, WebP or PPM file"),
+    "phone.jpg": (
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+        "this is a HEIC file; JPEG, PNG, GIF, BMP, WebP and PPM are read",
+    ),
+    "large.png": (
+        attacks.png(20_000, 20_000),
+        "PNG file of 20000 x 20000 pixels; a picture may hold at most 67108864 pixels",
+    ),
+    "cut.webp": (encoded(textured(20, 30), "WEBP")[:60], "damaged or truncated WebP file"),
     "cut.jpg": (JPEG[: len(JPEG) // 2], "damaged or truncated JPEG file"),
     "cut.png": (encoded(textured(20, 30), "PNG")[:200], "damaged or truncated PNG file"),
     "cut.gif": (encoded(textured(20, 30), "GIF")[:40], "damaged or truncated GIF file"),
@@ -44,6 +53,7 @@ UNUSUAL = {
         save_all=True,
         append_images=[Image.fromarray(textured(20, 30, 1))],
     ),
+    "still.webp": encoded(textured(20, 30), "WEBP"),
     "one_pixel.bmp": encoded(textured(1, 1), "BMP"),
 }
 
@@ -186,3 +196,35 @@ def test_other_files_are_no_list(tmp_path, content):
 
 def test_reason_of_a_picture_that_is_whole():
     assert scan.reason(JPEG) == "could not be read at first, but can be now"
+
+
+USUAL = "baseline and progressive ones are read"
+
+
+def rewritten(**parts):
+    """A JPEG whose frame header says something else."""
+    data = bytearray(JPEG)
+    at = data.index(b"\xff\xc0")
+    places = {"marker": (1, 1), "bits": (4, 1), "height": (5, 2), "width": (7, 2)}
+    for name, value in parts.items():
+        place, size = places[name]
+        data[at + place : at + place + size] = value.to_bytes(size, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("image_bytes", "words"),
+    [
+        (rewritten(width=65501), "JPEG file of 65501 x 20 pixels; a side may have at most 65500"),
+        (rewritten(bits=12), "JPEG file of 12 bits a colour; 8 are read"),
+        (
+            rewritten(marker=0xC3),
+            "lossless or hierarchical JPEG file; baseline and progressive ones are read",
+        ),
+        (rewritten(height=20)[:300], "damaged or truncated JPEG file"),
+        (JPEG[:8], "damaged or truncated JPEG file"),
+        (JPEG[:2] + b"\xff", "damaged or truncated JPEG file"),
+    ],
+)
+def test_whole_jpegs_of_rare_kinds_are_not_called_damaged(image_bytes, words):
+    assert scan.reason(image_bytes) == words

@@ -78,13 +78,13 @@ class TestFolder:
 
     def test_pictures_are_known_by_any_letter_case_and_others_are_counted(self, class_folder):
         root = class_folder({"cat": 2, "dog": 2})
-        for name in ("a.JPEG", "b.Png", "c.GIF", "d.bmp"):
+        for name in ("a.JPEG", "b.Png", "c.GIF", "d.bmp", "e.WebP"):
             (root / "cat" / name).write_bytes(encoded(textured(9, 9), "PNG"))
         for name in ("Thumbs.db", "notes.txt", ".DS_Store"):
             (root / "dog" / name).write_text("no picture")
         (root / ".cache").mkdir()
         source = opened(root)
-        assert source.count("train") + source.count("val") == 8
+        assert source.count("train") + source.count("val") == 9
         assert "3 other files ignored" in source.description
 
     def test_word_lists_name_the_classes(self, class_folder):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 
 import keras
 import matplotlib as mpl
@@ -259,7 +261,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run, tmp_path, capsys, below
     ("images", "message"),
     [
         (["x.jpg"] * 9, "holds 8 pictures; received 9"),
-        (["broken.jpg"], "broken.jpg: not a JPEG, PNG, GIF or BMP file"),
+        (["broken.jpg"], "broken.jpg: not a JPEG, PNG, GIF, BMP, WebP or PPM file"),
         (["missing.jpg"], "missing.jpg: No such file or directory"),
     ],
 )
@@ -294,3 +296,15 @@ def test_drawing_leaves_matplotlib_as_it_was(run, out):
     history(run)
     curves.draw(run, out)
     assert dict(mpl.rcParams) == before
+
+
+def test_curves_are_drawn_without_tensorflow(run, out):
+    """They come from metrics.csv alone, and the import takes longer than the drawing."""
+    history(run)
+    words = ["curves", "--workdir", str(run.workdir), "--out", str(out)]
+    program = (
+        "import sys\nfrom alexnet_tf.visualize import __main__\n"
+        f"status = __main__.main({words!r})\nsys.exit(status or 'tensorflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert (out / "curves.png").exists()

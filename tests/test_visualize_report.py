@@ -212,7 +212,7 @@ def test_a_run_without_checkpoint_evaluation_or_data_gets_a_report_that_says_so(
     [
         (["x.jpg"] * 7, "holds 6 pictures; received 7"),
         (["missing.jpg"], "missing.jpg: No such file"),
-        (["broken.jpg"], "broken.jpg: not a JPEG, PNG, GIF or BMP file"),
+        (["broken.jpg"], "broken.jpg: not a JPEG, PNG, GIF, BMP, WebP or PPM file"),
     ],
 )
 def test_pictures_that_cannot_be_explained_are_one_line(made, tmp_path, monkeypatch, capsys, images, message):

@@ -41,6 +41,8 @@ METHODS = {
     "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
 }
 SHARED = ("method", "workdir", "out", "json")
+# They draw what lies in the run folder, and need not wait for the import.
+WITHOUT_TENSORFLOW = ("curves",)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: no method {method!r}; legal: {', '.join(METHODS)}", file=sys.stderr)
         return 2
     arguments = _parser(method).parse_args(words)
-    return cli.run(lambda: _draw(arguments), as_json=arguments.json)
+    needed = method not in WITHOUT_TENSORFLOW
+    return cli.run(lambda: _draw(arguments), as_json=arguments.json, tensorflow=needed)
 
 
 def _parser(method: str) -> argparse.ArgumentParser:

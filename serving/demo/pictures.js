@@ -1,6 +1,7 @@
-// A chosen file as the model takes it: JPEG, PNG, GIF or BMP, upright, in base64.
+// A chosen file as the model takes it: JPEG, PNG, GIF, BMP or WebP, upright, in base64.
 
-const READABLE = ["image/jpeg", "image/png", "image/gif", "image/bmp"];
+const READABLE = ["image/jpeg", "image/png", "image/gif", "image/bmp", "image/webp"];
+const ANIMATED = 0x02; // a flag of extended WebP: the model reads stills
 const ORIENTATION = 0x0112;
 const QUALITY = 0.95;
 
@@ -11,7 +12,7 @@ const QUALITY = 0.95;
  * Throws an Error with words for the reader when the browser cannot decode it either.
  */
 export async function prepare(file) {
-  const kind = kindOf(new Uint8Array(await file.slice(0, 16).arrayBuffer()));
+  const kind = kindOf(new Uint8Array(await file.slice(0, 32).arrayBuffer()));
   const turned = kind === "image/jpeg" && (await orientation(file)) > 1;
   let bitmap = null;
   try {
@@ -28,7 +29,7 @@ export async function prepare(file) {
   const jpeg = await drawn(bitmap);
   const note = turned
     ? "The browser turned it upright first: the camera had only noted which side is up."
-    : "The browser turned it into a JPEG first: the model reads JPEG, PNG, GIF and BMP.";
+    : "The browser turned it into a JPEG first: the model reads JPEG, PNG, GIF, BMP and still WebP.";
   return described(jpeg, bitmap, note);
 }
 
@@ -76,6 +77,8 @@ export function kindOf(bytes) {
   if (starts(0x89, 0x50, 0x4e, 0x47)) return "image/png";
   if (starts(0x47, 0x49, 0x46, 0x38)) return "image/gif";
   if (starts(0x42, 0x4d)) return "image/bmp";
+  const word = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (word(0) === "RIFF" && word(8) === "WEBP" && !(word(12) === "VP8X" && bytes[20] & ANIMATED)) return "image/webp";
   return "";
 }
 

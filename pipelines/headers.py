@@ -1,0 +1,128 @@
+"""What the header of a PNG, BMP or WebP says, held against what may be decoded.
+
+Each function takes the whole file (string scalar) and returns what is wrong with it, empty when nothing is,
+and the file as its decoder should get it; string scalars. A file that is cut short is the decoder's to
+complain of.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import tensorflow as tf
+
+from pipelines import formats
+
+# Each can unpack to 8 MB, which libpng keeps; photographs carry one or two.
+MAX_PNG_TEXTS = 16
+_PNG_TEXTS = (b"zTXt", b"iTXt")
+# libjpeg's limit.
+JPEG_SIDE = 65500
+# Markers that begin a frame.
+_JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+_JPEG_RARE_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7)  # the last one: JPEG-LS
+_BMP_HEADERS = (40, 52, 56, 108, 124)
+_BMP_FILE_HEADER = 14
+_BMP_DEPTHS = (8, 24, 32)
+_BMP_BITFIELDS = 3
+_BMP_MASKS = (0xFF0000, 0xFF00, 0xFF)
+_WEBP_ANIMATED = 0x02
+_WEBP_KEY_FRAME = 0x2A019D
+_WEBP_LOSSLESS = 0x2F
+
+
+def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size, and how many compressed texts there are."""
+    width, height = formats.numbers(image_bytes, (16, 4), (20, 4), big_endian=True)
+    texts = sum(formats.count(image_bytes, mark, MAX_PNG_TEXTS + 1) for mark in _PNG_TEXTS)
+    complaint = formats.first_of(
+        [
+            (texts > MAX_PNG_TEXTS, f"PNG file with more than {MAX_PNG_TEXTS} compressed texts"),
+            (tf.constant(True), formats.size_complaint("PNG", height, width)),
+        ]
+    )
+    return complaint, image_bytes
+
+
+def jpeg_form(image_bytes: bytes) -> str:
+    """What is unusual about a JPEG that cannot be decoded although it may be whole; empty when nothing is."""
+    at = 2
+    while len(image_bytes) >= at + 9 and image_bytes[at] == 0xFF:
+        marker, length, bits, height, width = struct.unpack_from(">BHBHH", image_bytes, at + 1)
+        if marker in _JPEG_RARE_FRAMES:
+            return "lossless or hierarchical JPEG file; baseline and progressive ones are read"
+        if marker in _JPEG_FRAMES and max(height, width) > JPEG_SIDE:
+            return f"JPEG file of {width} x {height} pixels; a side may have at most {JPEG_SIDE}"
+        if marker in _JPEG_FRAMES:
+            return f"JPEG file of {bits} bits a colour; 8 are read" if bits > 8 else ""
+        at += 2 + length
+    return ""
+
+
+def bmp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size, and that the pixels are stored in a way which TensorFlow reads; cut behind them."""
+    pixels_at, header_size, width, height, bits, compression, *masks = formats.numbers(
+        image_bytes, (10, 4), (14, 4), (18, 4), (22, 4), (28, 2), (30, 4), (54, 4), (58, 4), (62, 4)
+    )
+    width, height = _signed(width), tf.abs(_signed(height))  # negative where rows go from the top down
+    in_fields = tf.equal(compression, _BMP_BITFIELDS) & tf.equal(bits, 32)
+    usual_masks = tf.reduce_all(tf.equal(tf.stack(masks), _BMP_MASKS))
+    known_bits = tf.reduce_any(tf.equal(bits, _BMP_DEPTHS))
+    complaint = formats.first_of(
+        [
+            (tf.equal(header_size, 12), "BMP file of OS/2; those of Windows are read"),
+            (~tf.reduce_any(tf.equal(header_size, _BMP_HEADERS)), formats.DAMAGED.format("BMP")),
+            (formats.too_large(height, width), formats.size_complaint("BMP", height, width)),
+            ((width < 1) | (height < 1), formats.DAMAGED.format("BMP")),
+            (~known_bits, _bmp_depth(bits)),
+            ((compression > 0) & ~in_fields, "compressed BMP file; others are read"),
+            (in_fields & ~usual_masks, "BMP file with colours in unusual places"),
+            # Where there are 8 bits a pixel, its colours lie between the header and the pixels.
+            (pixels_at < _BMP_FILE_HEADER + header_size, formats.DAMAGED.format("BMP")),
+        ]
+    )
+    size = pixels_at + height * (-(-width * bits // 32) * 4)
+    # TensorFlow refuses files with anything behind the pixels.
+    return complaint, tf.strings.substr(image_bytes, tf.zeros([], tf.int64), size)
+
+
+def _bmp_depth(bits: tf.Tensor) -> tf.Tensor:
+    return tf.strings.join(
+        ["BMP file of ", tf.strings.as_string(bits), " bits a pixel; 8, 24 and 32 are read"]
+    )
+
+
+def _signed(number: tf.Tensor) -> tf.Tensor:
+    """A number of 32 bits as one with a sign; int64 scalar."""
+    return tf.where(number < 2**31, number, number - 2**32)
+
+
+def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size, and that it is a still: TensorFlow 2.21 writes past its memory for animations."""
+    key_frame, lossless_mark, flags, packed, *sides = formats.numbers(
+        image_bytes, (23, 3), (20, 1), (20, 1), (21, 4), (26, 2), (28, 2), (24, 3), (27, 3)
+    )
+    lossy = sides[0] % 2**14, sides[1] % 2**14
+    lossless = packed % 2**14 + 1, packed // 2**14 % 2**14 + 1
+    extended = sides[2] + 1, sides[3] + 1
+    is_lossy = formats.starts(image_bytes, b"VP8 ", 12)
+    is_lossless = formats.starts(image_bytes, b"VP8L", 12)
+    is_extended = formats.starts(image_bytes, b"VP8X", 12)
+    whole = (
+        (is_lossy & tf.equal(key_frame, _WEBP_KEY_FRAME))
+        | (is_lossless & tf.equal(lossless_mark, _WEBP_LOSSLESS))
+        | is_extended
+    )
+    width, height = (
+        tf.where(is_lossy, first, tf.where(is_lossless, second, third))
+        for first, second, third in zip(lossy, lossless, extended, strict=True)
+    )
+    animated = is_extended & tf.not_equal(tf.bitwise.bitwise_and(flags, _WEBP_ANIMATED), 0)
+    complaint = formats.first_of(
+        [
+            (~whole, formats.DAMAGED.format("WebP")),
+            (animated, "animated WebP file; stills are read"),
+            (tf.constant(True), formats.size_complaint("WebP", height, width)),
+        ]
+    )
+    return complaint, image_bytes
