@@ -157,8 +157,8 @@ def measure() -> Speeds:
     """Times one tower's conv2, forward and backward, on the device that computes by default.
 
     Of the layers it says most: it has the most multiplications, and both types compute it the same way,
-    where float32 has an algorithm of its own for 3 x 3 kernels (`winograd`). On one processor, with
-    all its instructions and held to those before bfloat16, whole steps had 1.65 and 0.36 where this had 1.60 and 0.31.
+    where float32 has an algorithm of its own for 3 x 3 kernels (`winograd`). On one processor, with all its
+    instructions and held to those before bfloat16, whole steps had 1.65 and 0.36, and this 1.60 and 0.31.
     """
     import tensorflow as tf
 
