@@ -60,7 +60,7 @@ class TrainingProgress:
 
     def __enter__(self) -> TrainingProgress:
         self.bar.start()
-        if not self.bar.disable:
+        if self.on_terminal:
             self._phases.enter_context(progress.REPORTER.to_bar(self._show_phase))
         return self
 
@@ -79,6 +79,11 @@ class TrainingProgress:
         self.bar.update(self.task, completed=step, text=text, left=left)
         if not self.console.is_terminal and self._line_due(step):
             self.say(f"step {step}/{self.total}  {text}" + (f"  {left} left" if left else ""))
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether there is a bar."""
+        return not self.bar.disable
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""

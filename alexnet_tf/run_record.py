@@ -115,6 +115,8 @@ class Run:
         record = _read_json(path)
         try:
             recipe = Recipe(**{**BEFORE, **record["recipe"]})
+            if recipe.precision == "auto":
+                raise ValueError("`precision` must be what the run computes in; received auto")
             names, readable = (_read_lines(workdir / name) for name in (CLASSES_FILE, LABELS_FILE))
             if len(names) != len(readable):
                 raise ValueError(f"{CLASSES_FILE} and {LABELS_FILE} differ in length")

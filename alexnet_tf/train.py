@@ -120,7 +120,7 @@ def _train_together(
         "--deterministic": args.deterministic,
     }
     with contextlib.ExitStack() as meeting:
-        with progress.phase(f"waiting for the other {found.count - 1} workers", at_once=True):
+        with progress.phase("waiting for the other workers"):
             together = meeting.enter_context(peers.rendezvous(found, settings, timeout=args.peer_timeout))
         if not found.is_chief:
             progress.mute()  # the chief tells

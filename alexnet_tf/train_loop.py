@@ -105,7 +105,7 @@ class _Trainer:
     def _loop(self, stop: list[int]) -> None:
         if self.total <= self.recipe.warmup_steps:
             self.progress.say(f"warning: {diagnosis.explain_short_run(self.total, self.recipe)}")
-        with progress.phase("opening the training pictures", at_once=True):
+        with progress.phase("opening the training pictures"):
             batches = iter(self.placement.distribute(self._training_batches))
         while self.state.step < self.total:
             # A process alone need not wait for the next vote.
@@ -132,7 +132,7 @@ class _Trainer:
         votes = (float(stop), self.pace)
         first = self.state.step == self.state.first_step
         what = f"step {self.state.step + len(rates)} of {self.total}" + ", which compiles the network" * first
-        with progress.phase(what, at_once=first):
+        with progress.phase(what, at_once=first and self.progress.on_terminal):
             started = time.perf_counter()
             answer = self.watched(
                 lambda: self._traced(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))

@@ -33,29 +33,37 @@ class Phase:
       total: how much there is of it, where that is known.
       done: how much of it was behind when the phase began; no time is counted for that.
       at_once: whether it is told as it begins, and not only when it lasts.
-      began: when, in the reporter's seconds.
+      clock: seconds.
     """
 
-    def __init__(self, what: str, total: int | None, done: int, at_once: bool, began: float) -> None:
-        self.what, self.total, self.at_once, self.began = what, total, at_once, began
-        self.first = self.done = done
+    def __init__(
+        self, what: str, total: int | None, done: int, at_once: bool, clock: Callable[[], float]
+    ) -> None:
+        self.what, self.total, self.done, self.at_once = what, total, done, at_once
+        self._clock, self.began = clock, clock()
+        # Where the pace is counted from: the first part may compile something.
+        self._start = done
+        self._paced: tuple[int, float] | None = None
         self.moved: Callable[[], None] = lambda: None
 
     def reached(self, done: int, total: int | None = None) -> None:
         """Takes note of how much is done, and of another total where it has changed."""
         self.done = done
+        if self._paced is None and done > self._start:
+            self._paced = done, self._clock()
         self.total = self.total if total is None else total
         self.moved()
 
     def text(self, now: float) -> str:
         """One line: `what: 1,200 of 6,000, 0:14 left`; without a total `what, 0:14`."""
-        took = now - self.began
         if self.total is None:
+            took = now - self.began
             return f"{self.what}, {clock_text(took)}" if took >= 1.0 else self.what
         line = f"{self.what}: {self.done:,} of {self.total:,}"
-        if self.done <= self.first or took < 1.0:
+        first, since = self._paced or (self.done, now)
+        if self.done == first or now - since < 1.0:
             return line
-        return f"{line}, {clock_text(took / (self.done - self.first) * (self.total - self.done))} left"
+        return f"{line}, {clock_text((now - since) / (self.done - first) * (self.total - self.done))} left"
 
 
 class Reporter:
@@ -81,7 +89,7 @@ class Reporter:
         self, what: str, total: int | None = None, *, done: int = 0, at_once: bool = False
     ) -> Iterator[Phase]:
         """Around work that may last; see `Phase`."""
-        entered = Phase(what, total, done, at_once, self._clock())
+        entered = Phase(what, total, done, at_once, self._clock)
         entered.moved = self.beat
         with self._lock:
             self._phases.append(entered)

@@ -97,6 +97,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         ("recipe.json", lambda text: "{}"),
         ("recipe.json", lambda text: text.replace('"seed"', '"sed"')),
         ("recipe.json", lambda text: text.replace('"logged"', '"sometimes"')),
+        ("recipe.json", lambda text: text.replace('"precision": "float32"', '"precision": "auto"')),
         ("recipe.json", lambda text: text.replace('"folder:pictures"', '"folder"')),
         ("recipe.json", lambda text: text.replace('"epochs": 90.0', '"epochs": "many"')),
         ("labels.txt", None),

@@ -91,8 +91,9 @@ def maximise(
     bounds = tuple(np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (low, high))
     starts = range(0, len(units), BATCH)
     how = manner or Manner()
-    told = progress.counted("gradient ascent, pictures", starts, len(units), each=BATCH)
-    found = [_climb(aim, np.asarray(units)[s : s + BATCH], bounds, steps, seed, how) for s in told]
+    with progress.phase("gradient ascent, steps", len(starts) * steps) as told:
+        aim.stepped = lambda: told.reached(min(told.done + 1, len(starts) * steps))
+        found = [_climb(aim, np.asarray(units)[s : s + BATCH], bounds, steps, seed, how) for s in starts]
     return np.concatenate(found)
 
 
@@ -135,6 +136,7 @@ class _Aim:
         self.layers: list[keras.Layer] = []  # none of them in half precision
         self.place = place
         self.units: Any = None
+        self.stepped: Callable[[], None] = lambda: None  # called once a step
         gradient = input_gradient.function(network)
         self._slopes = tf.function(
             lambda pixels, units: gradient(pixels, input_gradient.of_class(units)), autograph=False
@@ -143,6 +145,7 @@ class _Aim:
     def __call__(self, values: list[Any], training: bool = False) -> list[Any]:
         import tensorflow as tf
 
+        self.stepped()
         (pixels,) = values
         activations, slopes = self._slopes(tf.stop_gradient(pixels), self.units)
         own = tf.gather(activations, self.units, batch_dims=1)

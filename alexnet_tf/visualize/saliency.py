@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_tf.visualize import options
+from pipelines import progress
 
 if TYPE_CHECKING:
     import keras
@@ -129,7 +130,7 @@ def smooth_grad(
     deviation = noise * (pixels.max(axis=(1, 2, 3)) - pixels.min(axis=(1, 2, 3)))
     generator = np.random.default_rng(seed)
     total = np.zeros_like(pixels)
-    for _ in range(samples):
+    for _ in progress.counted("SmoothGrad, samples", range(samples), samples):
         drawn = generator.standard_normal(pixels.shape[1:], np.float32)
         total += gradient(network, pixels + deviation[:, None, None, None] * drawn, labels)[1]
     return _largest(total / samples)
@@ -160,7 +161,8 @@ def integrated_gradients(
     start = np.zeros_like(pixels) if baseline is None else np.broadcast_to(baseline, pixels.shape)
     way = pixels - start
     total = np.zeros_like(pixels)
-    for share in (np.arange(steps, dtype=np.float32) + 0.5) / steps:
+    shares = (np.arange(steps, dtype=np.float32) + 0.5) / steps
+    for share in progress.counted("integrated gradients, steps", shares, steps):
         total += gradient(network, start + share * way, labels)[1]
     return way * total / steps
 

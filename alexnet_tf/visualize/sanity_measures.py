@@ -159,9 +159,10 @@ def energies(
     right = saliency.best_classes(trained, pixels) == labels
     regions = {"object": masks, "box": boxes(masks)}
     of_right = {name: region[right] for name, region in regions.items()}
-    of_trained = _shares(trained, pixels[right], labels[right], of_right, layer)
-    of_fresh = _shares(fresh, pixels, labels, regions, layer)
-    seen = effective_field.seen(trained, pixels, masks, layer)
+    of_trained = _shares(trained, pixels[right], labels[right], of_right, layer, "trained")
+    of_fresh = _shares(fresh, pixels, labels, regions, layer, "untrained")
+    with progress.phase("measuring what units see"):
+        seen = effective_field.seen(trained, pixels, masks, layer)
     found = {
         name: Energy(of_trained[name], of_fresh[name], float(region.mean()), _mean(energy_on(region, seen)))
         for name, region in regions.items()
@@ -259,11 +260,14 @@ def _shares(
     labels: np.ndarray,
     regions: dict[str, np.ndarray],
     layer: str,
+    which: str,
 ) -> dict[str, dict[str, float | None]]:
     """By region, the mean energy by kind of map; None where no map counts."""
     if not len(pixels):
         return {name: dict.fromkeys(explainers(layer)) for name in regions}
-    maps = {kind: explain(network, pixels, labels) for kind, explain in explainers(layer).items()}
+    kinds = explainers(layer)
+    told = progress.counted(f"kinds of maps of the {which} network", kinds.items(), len(kinds))
+    maps = {kind: explain(network, pixels, labels) for kind, explain in told}
     return {
         name: {kind: _mean(energy_on(region, found)) for kind, found in maps.items()}
         for name, region in regions.items()
