@@ -14,6 +14,9 @@ from pipelines import progress
 from pipelines.progress import clock_text
 
 WIDE_TERMINAL = 100  # columns
+# Seconds after which a log gets a line; fewer than `progress.SILENCE`, after which a step that is under way
+# is told of without its figures.
+LINES_APART = 6.0
 
 
 class TrainingProgress:
@@ -98,7 +101,7 @@ class TrainingProgress:
 
     def _line_due(self, step: int) -> bool:
         opening = step - self.first <= 2  # the first shows that it runs, the second how long it will
-        silent = self._clock() - self._said_at >= progress.SILENCE
+        silent = self._clock() - self._said_at >= LINES_APART
         return opening or silent or step % self.every == 0 or step == self.total
 
     def _show_phase(self, text: str) -> None:
