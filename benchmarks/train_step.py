@@ -45,20 +45,21 @@ ALL = {**CONTENDERS, **KERNELS}
 
 
 class Ratio(NamedTuple):
-    """Which of ours (the fastest of several) against which peer, and what it should reach."""
+    """Which of ours against which peer, and what it should reach."""
 
     name: str
-    ours: tuple[str, ...]
+    ours: str
     peer: str
     target: float
     aim: float | None = None
 
 
 RATIOS = (
-    Ratio("ours / usual Keras", ("ours_float32", "ours_bfloat16"), "usual_keras", 4.0),
-    Ratio("ours float32 / usual PyTorch", ("ours_float32",), "usual_torch", 2.0),
-    Ratio("ours float32 / tuned PyTorch float32", ("ours_float32",), "tuned_torch_float32", 1.4),
-    Ratio("ours bfloat16 / tuned PyTorch bfloat16", ("ours_bfloat16",), "tuned_torch_bfloat16", 1.2, 1.5),
+    Ratio("ours float32 / usual Keras", "ours_float32", "usual_keras", 2.5),
+    Ratio("ours bfloat16 / usual Keras", "ours_bfloat16", "usual_keras", 4.0),
+    Ratio("ours float32 / usual PyTorch", "ours_float32", "usual_torch", 2.0),
+    Ratio("ours float32 / tuned PyTorch float32", "ours_float32", "tuned_torch_float32", 1.4),
+    Ratio("ours bfloat16 / tuned PyTorch bfloat16", "ours_bfloat16", "tuned_torch_bfloat16", 1.2, 1.5),
 )
 # Of our own kernels alone, and of the large product's rate.
 SHARE_AIM, RATE_AIM = 0.95, 0.9
@@ -104,7 +105,8 @@ def _worth_timing() -> list[str]:
     speeds = precision.measure()
     if not speeds.emulated:
         return list(ALL)
-    print(f"bfloat16 is emulated here, {1 / speeds.factor:.0f} times slower than float32: it is left out")
+    slower = f"{1 / speeds.factor:.0f} times slower than" if speeds.factor else "and fails, unlike"
+    print(f"bfloat16 is left out: here it is emulated, {slower} float32")
     return [name for name in ALL if not name.endswith("bfloat16")]
 
 
@@ -128,12 +130,10 @@ def _report(taken: dict[str, list[turns.Cost]], batch: int) -> dict[str, Any]:
         "processor_ratios": {},
     }
     for ratio in RATIOS:
-        ours = [costs[name] for name in ratio.ours if name in costs]
-        if not ours or ratio.peer not in costs:
+        if ratio.ours not in costs or ratio.peer not in costs:
             continue
-        peer = costs[ratio.peer]
-        by_clock = peer.wall / min(cost.wall for cost in ours)
-        by_processor = peer.processor / min(cost.processor for cost in ours)
+        ours, peer = costs[ratio.ours], costs[ratio.peer]
+        by_clock, by_processor = peer.wall / ours.wall, peer.processor / ours.processor
         wish = f"at least {ratio.target}" + ("" if ratio.aim is None else f", aim {ratio.aim}")
         print(f"{ratio.name}: {by_clock:.2f} by the clock, {by_processor:.2f} by processor time ({wish})")
         figures["ratios"][ratio.name], figures["processor_ratios"][ratio.name] = by_clock, by_processor

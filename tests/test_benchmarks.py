@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import small_towers
 
+from alexnet_tf import precision
 from benchmarks import explain, scaling, train_step, turns
 from pipelines.config import DataError
 
@@ -32,6 +33,35 @@ def test_turns_are_taken_and_timed():
 def test_a_contender_that_fails_is_named():
     with pytest.raises(DataError, match="broken: its process ended before its step"):
         turns.take({"broken": [functools.partial(int, "no number")]}, rounds=1, steps=1)
+
+
+def test_bfloat16_is_left_out_where_it_is_emulated(monkeypatch, capsys):
+    """A contender in it takes a minute a step there, and no ratio is asked of it."""
+    for factor, words in ((1.7, ""), (0.1, "10 times slower"), (0.0, "fails")):
+        speeds = precision.Speeds(factor, 1.0) if factor else precision.Speeds(1.0, float("inf"))
+        monkeypatch.setattr(precision, "measure", lambda speeds=speeds: speeds)
+        names = train_step._worth_timing()
+        assert ("ours_bfloat16" in names) == (factor > 1)
+        assert "tuned_torch_float32" in names
+        assert words in capsys.readouterr().out
+
+
+def test_a_step_is_reported_beside_its_peers_its_kernels_and_one_product(monkeypatch, capsys):
+    operations = 2.0 * train_step.train_step_kernels.PRODUCT**3 * 3  # as many as three large products
+    monkeypatch.setattr(train_step.train_step_kernels, "step_operations", lambda batch: operations)
+    names = ("ours_float32", "tuned_torch_float32", "kernels_float32", "product_float32")
+    taken = {
+        name: [turns.Cost(wall, 2 * wall)] for name, wall in zip(names, (2.0, 3.0, 1.5, 0.5), strict=True)
+    }
+    figures = train_step._report(taken, 64)
+    assert figures["ratios"] == {"ours float32 / tuned PyTorch float32": 1.5}
+    assert [figures["kernel_share_float32"], figures["rate_share_float32"]] == [0.75, 0.75]
+    assert "1.50 by the clock, 1.50 by processor time (at least 1.4)" in capsys.readouterr().out
+
+
+def test_a_step_s_operations_are_those_of_the_layers():
+    """265 GFLOP for 64 pictures: three times the multiply-adds, less the gradient of the pictures."""
+    assert train_step.train_step_kernels.step_operations(64) == pytest.approx(265e9, rel=0.01)
 
 
 @pytest.mark.parametrize("name", [*explain.ONE_PICTURE, *explain.MANY_PICTURES])
