@@ -14,6 +14,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -268,13 +269,22 @@ def describe(error: Exception, config: DataConfig) -> str:
       error: what the dataset raised.
       config: whose `spec` names the source.
     """
-    message = " ".join(str(getattr(error, "message", None) or error).split())
+    message = _plain_words(str(getattr(error, "message", None) or error))
     if isinstance(error, tf.errors.DataLossError) and config.kind == "records":
         folder = Path(config.location).expanduser()
         damaged = verify(folder, Index.load(folder))
         for found in damaged.values():
             return str(found)
     return f"{config.spec}: could not be read ({message}); if its files have changed, start the command again"
+
+
+def _plain_words(message: str) -> str:
+    """What TensorFlow's message says, in one line, without where in its graphs it was said."""
+    line = " ".join(message.split())
+    asserted = re.search(r"assertion failed: \[(.*?)\](?: \[\[|$)", line)
+    if asserted:
+        return asserted[1]
+    return re.sub(r"\{\{.*?\}\} ?|\[\[.*\]\]|\[Op:\w+\]|name:\s*$", "", line).strip()
 
 
 def _check_size(folder: Path, shard: Shard) -> None:

@@ -129,7 +129,7 @@ class Page:
         """Waits until an expression is true."""
         ends = time.monotonic() + PATIENCE
         while not self.do(f"Boolean({condition})"):
-            shown = self.do("document.body.innerText")
+            shown = self.do("document.body?.innerText")  # there is no body yet while a page begins to load
             assert time.monotonic() < ends, f"{condition}\n{shown}\n{self.messages}"
             time.sleep(0.03)
 

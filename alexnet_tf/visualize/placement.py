@@ -28,8 +28,10 @@ WIDTH, SIDE, BOX, PITCH, THICK, TOP, FOOT = 1200, 44, 330, 72, 40, 158, 150
 LINE = 22  # from the forward line of a place to its backward line
 # The layers that are drawn, by what they do; the others only hand on.
 WORKING = ("Conv2D", "Dense", "MaxPooling2D", "ResponseNormalization")
+WINOGRAD = "convolutions by Winograd's algorithm"  # in float32 on processors
 KERNELS = {
     "convolutions": ("Conv2D", "Conv2DBackpropFilter", "Conv2DBackpropInput"),
+    WINOGRAD: ("BatchMatMulV2",),
     "matrix products": ("MatMul",),
 }
 
@@ -198,10 +200,11 @@ def _work(trace: Trace, device: str) -> list[str]:
     counts = trace.operations[device]
     lines = []
     for phase in ("forward", "backward"):
-        parts = [
-            f"{sum(counts.get((phase, kernel), 0) for kernel in kernels)} {name}"
+        sums = {
+            name: sum(counts.get((phase, kernel), 0) for kernel in kernels)
             for name, kernels in KERNELS.items()
-        ]
+        }
+        parts = [f"{count} {name}" for name, count in sums.items() if count or name != WINOGRAD]
         lines.append(f"{phase}: {', '.join(parts)}")
     return lines
 
