@@ -19,9 +19,11 @@ from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import (
     filters,
     network,
+    pictures,
     report,
     report_charts,
     report_curves,
+    report_explained,
     report_html,
     report_numbers,
     report_pictures,
@@ -240,3 +242,15 @@ def test_chosen_pictures_are_those_given(made, tmp_path, monkeypatch, capsys):
     assert text.count('class="explained"') == 1
     assert 'class="warning">not the trained weights' in text
     assert "<b>mine.jpg</b>" in text
+
+
+def test_neighbours_of_many_training_pictures_are_looked_for_among_some(copied, monkeypatch):
+    monkeypatch.setattr(report_explained, "MOST_INDEXED", 8)
+    shown = pictures.from_split(copied, 2)
+    said = report_explained.neighbours(copied, report_runs.network(), shown)
+    total = copied.open_source().count("train")
+    assert total > 8
+    assert f"Looked at were 8 of the {total} training pictures" in said
+    assert "alexnet_tf.visualize neighbours --workdir" in re.sub("<[^>]+>", "", said)
+    monkeypatch.setattr(report_explained, "MOST_INDEXED", total)
+    assert "Looked at were" not in report_explained.neighbours(copied, report_runs.network(), shown)
