@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import bfloat16_here
 import keras
 import numpy as np
 import pytest
@@ -247,6 +248,7 @@ def test_compiled_normalisation_changes_no_logit(variant: str, slim) -> None:
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_weights_and_logits_in_float32(slim) -> None:
+    bfloat16_here.needed()
     policies = ("float32", "mixed_bfloat16")
     exact, mixed = (slim("paper", initializer="he", dtype_policy=policy) for policy in policies)
     assert {v.dtype for v in mixed.trainable_variables} == {"float32"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bfloat16_here
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,7 +14,7 @@ from alexnet_tf.layers import InvertedDropout, PaperDropout
 from alexnet_tf.normalization import HaloResponseNormalization, LocalResponseNormalization
 
 OTHERS = """
-one, two = networks("conv6", fused=True, dtype_policy="mixed_bfloat16")
+one, two = networks("conv6", fused=True, dtype_policy="POLICY")
 pixels, labels = pictures(4)
 step, optimizer = trainer(two, fused=False)
 print(json.dumps([float(trainer(one, fused=False)[0](pixels, labels)), float(step(pixels, labels))]))
@@ -21,7 +22,7 @@ print(json.dumps([float(trainer(one, fused=False)[0](pixels, labels)), float(ste
 # What training does between steps: a checkpoint into another layout, evaluation, dead units, pictures.
 whole = towers_arrays.join_halves(checkpoint.training_arrays(two, optimizer))
 checkpoint.restore_network(one, whole, "here")
-_, other = networks("conv6", dtype_policy="mixed_bfloat16", seed=5)
+_, other = networks("conv6", dtype_policy="POLICY", seed=5)
 _, its_optimizer = trainer(other, fused=False)
 wanted = list(checkpoint.training_arrays(other, its_optimizer))
 halves = towers_arrays.split_halves(whole, wanted)
@@ -42,7 +43,7 @@ print(json.dumps({
 
 
 def test_checkpoints_evaluation_and_diagnosis_fit_both_layouts() -> None:
-    losses, figures = two_devices.run(OTHERS)
+    losses, figures = two_devices.run(OTHERS.replace("POLICY", bfloat16_here.policy()))
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
     assert figures["losses"] == pytest.approx([figures["losses"][0]] * 3, rel=1e-2)
     assert figures["eager"] < 0.05

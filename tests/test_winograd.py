@@ -1,5 +1,6 @@
 """3 x 3 convolutions by Winograd, and the dense layer of training, against sums taken one by one."""
 
+import bfloat16_here
 import keras
 import numpy as np
 import pytest
@@ -92,17 +93,23 @@ def test_the_transforms_are_the_same_outside_tensorflow_programs():
     )
 
 
-def test_other_numbers_and_unknown_sizes_are_left_to_the_convolution():
+@pytest.mark.parametrize(
+    ("policy", "shape"), [("mixed_bfloat16", (None, 5, 6, 5)), ("float32", (None, None, None, 5))]
+)
+def test_other_numbers_and_unknown_sizes_are_left_to_the_convolution(policy, shape):
+    if policy != "float32":
+        bfloat16_here.needed()
     x, kernel, bias = drawn(5, 6)
-    for settings, shape in (({"dtype": "mixed_bfloat16"}, x.shape), ({}, (None, None, None, 5))):
-        layer, plain = WinogradConv2D(4, **settings), keras.layers.Conv2D(4, 3, padding="same", **settings)
-        for each in (layer, plain):
-            each.build(shape)
-            each.kernel.assign(kernel)
-            each.bias.assign(bias)
-        np.testing.assert_array_equal(
-            tf.cast(layer(x), tf.float32).numpy(), tf.cast(plain(x), tf.float32).numpy()
-        )
+    layer, plain = (
+        kind(4, 3, padding="same", dtype=policy) for kind in (WinogradConv2D, keras.layers.Conv2D)
+    )
+    for each in (layer, plain):
+        each.build(shape)
+        each.kernel.assign(kernel)
+        each.bias.assign(bias)
+    np.testing.assert_array_equal(
+        tf.cast(layer(x), tf.float32).numpy(), tf.cast(plain(x), tf.float32).numpy()
+    )
 
 
 @pytest.mark.parametrize(
