@@ -161,11 +161,19 @@ def test_nothing_is_told_outside_a_command_or_by_a_muted_one(clock):
     assert screen.getvalue() == ""
 
 
-def test_nobody_s_work_ends_because_nobody_listens(clock):
+@pytest.mark.parametrize("error", [ValueError("closed"), BrokenPipeError("left")])
+def test_nobody_s_work_ends_because_nobody_listens(clock, monkeypatch, error):
     told, screen, passes = reporter(clock)
-    screen.close()
+    refused = []
+
+    def refuse(text):
+        refused.append(text)
+        raise error
+
+    monkeypatch.setattr(screen, "write", refuse)
     with told.shown(), told.phase("work", at_once=True):
         passes(20)
+    assert refused == ["work\n", "work, 0:08\n", "work, 0:16\n"]
 
 
 def test_a_command_s_thread_tells_and_ends(monkeypatch, capsys):
