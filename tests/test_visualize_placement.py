@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import pytest
 import two_devices
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -90,6 +91,29 @@ def test_the_picture_says_what_crosses_and_where(tmp_path, trace, monkeypatch):
     assert [w for w in words if w.startswith("tower")] == [f"tower a  on  {HERE}", f"tower b  on  {THERE}"]
     assert words.count("forward: 2 convolutions, 1 matrix products") == 1
     assert words.count("forward: 1 convolutions, 0 matrix products") == 1
+
+
+def test_no_text_leaves_the_page(tmp_path, trace, monkeypatch):
+    """A step in float32 has the longest line: what is left of 3 x 3 convolutions is counted beside them."""
+    counts = {("forward", "Conv2D"): 2, ("backward", "Conv2DBackpropFilter"): 3}
+    counts |= {(phase, "BatchMatMulV2"): n for phase, n in (("forward", 3), ("backward", 6))}
+    counts |= {(phase, "MatMul"): n for phase, n in (("forward", 3), ("backward", 6))}
+    long = trace._replace(operations=dict.fromkeys(trace.operations, counts))
+    spans = []
+    save = Figure.savefig
+
+    def measure(self, *args, **kwargs):
+        save(self, *args, **kwargs)
+        renderer = FigureCanvasAgg(self).get_renderer()
+        texts = [text for axes in self.axes for text in axes.texts]
+        spans.extend((t.get_text(), t.get_window_extent(renderer), self.bbox.width) for t in texts)
+
+    monkeypatch.setattr(Figure, "savefig", measure)
+    placement.picture(tmp_path / "placement.png", network(), long, "tiny network, batch 2")
+    assert [text for text, _, _ in spans].count(
+        "backward: 3 + 6 Winograd convolutions, 6 matrix products"
+    ) == 2
+    assert [text for text, box, page in spans if box.x0 < 0 or box.x1 > page] == []
 
 
 def test_each_layer_stands_in_its_towers_column(tmp_path, trace, monkeypatch):
