@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from alexnet_tf import towers_arrays
-from alexnet_tf.errors import UserError
 from pipelines import progress
+from pipelines.errors import UserError
 from pipelines.files import replacing
 
 if TYPE_CHECKING:

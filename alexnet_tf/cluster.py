@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 DEFAULT_PORT = 8888
 PORT_VARIABLE = "ALEXNET_TF_PORT"

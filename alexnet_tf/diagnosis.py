@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.recipe import Recipe
+from pipelines.errors import UserError
 
 STUCK_WINDOW = 100  # steps over which the loss is averaged
 STUCK_BAND = 0.005  # how near to ln(classes), as a share of it, counts as not having learned

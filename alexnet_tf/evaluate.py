@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from alexnet_tf import cli
-from alexnet_tf.errors import UserError
-from pipelines import progress
+from pipelines import command, progress
+from pipelines.errors import UserError
 
 CHECKPOINTS = ("best", "newest")
 
@@ -56,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
         metavar="DIR",
         help="where reports go (default: W/evaluation, W/evaluation-ten-crop, ...); two get a folder each",
     )
-    cli.add_json_flag(parser)
+    command.add_json_flag(parser)
     args = parser.parse_args(argv)
-    return cli.run(lambda: _evaluate(args), as_json=args.json)
+    return command.run(lambda: _evaluate(args), as_json=args.json)
 
 
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:

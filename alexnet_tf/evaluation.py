@@ -13,13 +13,15 @@ import tensorflow as tf
 
 from alexnet_tf import metrics, validation
 from alexnet_tf.checkpoint import load_network
-from alexnet_tf.errors import UserError
 from alexnet_tf.evaluation_report import Report
 from alexnet_tf.run_record import Run
 from alexnet_tf.tally import Tally
-from pipelines import dataset, preprocess, progress, records
+from pipelines import dataset, progress
 from pipelines.config import DataConfig
-from pipelines.sources import Source
+from pipelines.errors import UserError
+from pipelines.pictures import preprocess
+from pipelines.sources import records
+from pipelines.sources.source import Source
 
 
 def evaluate(

@@ -12,10 +12,10 @@ from typing import Any
 
 from alexnet_tf.metrics import TOP
 from alexnet_tf.tally import Answer, ClassResult, Tally
-from pipelines import preprocess
 from pipelines.config import DataConfig
 from pipelines.files import replacing
-from pipelines.sources import Source
+from pipelines.pictures import preprocess
+from pipelines.sources.source import Source
 
 SUMMARY_FILE, CLASSES_FILE, PREDICTIONS_FILE = "summary.json", "per_class.csv", "predictions.csv"
 CLASS_COLUMNS = ("class", "count", "top1_error", "top5_error", "most_confused_with", "confused_count")

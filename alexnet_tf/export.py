@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf import cli
-from alexnet_tf.errors import UserError
-from pipelines import files, progress
+from pipelines import command, files, progress
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -49,9 +48,9 @@ def main(argv: list[str] | None = None) -> int:
         default=CHECKPOINTS[0],
         help="lowest validation error, or newest (default %(default)s)",
     )
-    cli.add_json_flag(parser)
+    command.add_json_flag(parser)
     arguments = parser.parse_args(argv)
-    return cli.run(lambda: _export(arguments), as_json=arguments.json)
+    return command.run(lambda: _export(arguments), as_json=arguments.json)
 
 
 def _export(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def _check(folder: Path, run: Run, network: keras.Model) -> None:
     import tensorflow as tf
 
     from alexnet_tf import warmup
-    from pipelines import preprocess
+    from pipelines.pictures import preprocess
 
     image_bytes = tf.io.encode_jpeg(warmup.textured_image(375, 500))
     answer = tf.saved_model.load(str(folder)).signatures["serving_default"](

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alexnet_tf.cluster import Cluster
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 PROTOCOL = "alexnet_tf workers 1"
 MOST_NAMED = 3  # differing settings that one message names

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_tf import cli
-from alexnet_tf.errors import UserError
 from alexnet_tf.local_workers import KILL_SECONDS, TERM_SECONDS, Workers, cause
+from pipelines import command
 from pipelines.command import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from pipelines.errors import UserError
 
 PROGRAM = "alexnet_tf.train"
 DEVICES = "multi-worker"
@@ -50,11 +50,11 @@ def main(argv: list[str] | None = None) -> int:
         metavar="K",
         help="start all again up to K times when one dies; not after a wrong setting (default %(default)s)",
     )
-    cli.add_json_flag(parser)
+    command.add_json_flag(parser)
     args = parser.parse_args(own)
     if arguments is None:
         parser.error("the options of alexnet_tf.train belong after --")
-    return cli.run(
+    return command.run(
         lambda: launch(args.workers, arguments, restarts=args.restarts, as_json=args.json),
         as_json=args.json,
         tensorflow=False,

@@ -22,9 +22,9 @@ from types import TracebackType
 from typing import Any
 
 from alexnet_tf.cluster import Cluster
-from alexnet_tf.errors import UserError
 from alexnet_tf.peers import EXIT_PEER_LOST
 from pipelines.command import EXIT_INTERRUPTED
+from pipelines.errors import UserError
 
 POLL_SECONDS = 0.1
 DRAIN_SECONDS = 2.0  # for the last lines of a worker that has ended

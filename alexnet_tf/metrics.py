@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import preprocess
+from pipelines.pictures import preprocess
 
 if TYPE_CHECKING:
     import keras
@@ -108,8 +108,8 @@ class Evaluator:
 
     Args:
       network: pixels float32 [N, side, side, 3] -> logits float32 [N, classes].
-      to_pixels: images as in a batch -> pixels of the same shape; `pipelines.preprocess.to_pixels` with
-        the statistics and settings that the network was trained with.
+      to_pixels: images as in a batch -> pixels of the same shape; `preprocess.to_pixels` with the statistics
+        and settings that the network was trained with.
       crops: 1, or 10 for batches whose `image` is [N, 10, side, side, 3]: the ten go through the
         network as so many pictures, and their probabilities are averaged [S src/layer.cu,
         LogregCostLayer: errors and loss are those of the average].

@@ -14,7 +14,6 @@ import numpy as np
 from keras import layers
 
 from alexnet_tf import variants
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import (
     InvertedDropout,
     LocalResponseNormalization,
@@ -26,6 +25,7 @@ from alexnet_tf.layers import (
 )
 from alexnet_tf.variants import INITIALIZERS, Architecture
 from alexnet_tf.winograd import WinogradConv2D
+from pipelines.errors import UserError
 
 Maps = list[Any]  # one [N, H, W, C] tensor a tower
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_tf import __version__, variants
-from pipelines import formats
+from pipelines.pictures import formats
 
 if TYPE_CHECKING:
     from alexnet_tf.recipe import Recipe

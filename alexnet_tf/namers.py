@@ -11,9 +11,10 @@ import tensorflow as tf
 
 from alexnet_tf import metrics
 from alexnet_tf.checkpoint import load_network
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import Run
-from pipelines import preprocess, scan
+from pipelines import scan
+from pipelines.errors import UserError
+from pipelines.pictures import preprocess
 
 SIGNATURES = {1: "serving_default", 10: "ten_crop"}
 EXPORTED_NAMES = 5

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from alexnet_tf.cluster import Cluster, split_address
-from alexnet_tf.errors import UserError
 from alexnet_tf.greeting import Greeting, describe, line, receive
+from pipelines.errors import UserError
 
 PULSE_SECONDS = 2.0
 SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for dead

@@ -20,9 +20,8 @@ from types import TracebackType
 from typing import Any
 
 from alexnet_tf.cluster import Cluster, split_address
-from alexnet_tf.errors import UserError
 from alexnet_tf.peer_links import CURE, EXIT_PEER_LOST, Links, PeerLost
-from pipelines.config import DataError
+from pipelines.errors import DataError, UserError
 
 MISTAKES = (UserError, DataError)
 BLAME_SECONDS = 3.0  # how long a failure here waits to learn that another worker went first

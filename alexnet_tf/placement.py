@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from alexnet_tf import model, towers
 from alexnet_tf.cluster import Cluster
-from alexnet_tf.errors import UserError
 from alexnet_tf.optimizer import PaperMomentum
 from alexnet_tf.recipe import Recipe
+from pipelines.errors import UserError
 
 DEVICES = ("one", "mirrored", "multi-worker", "towers")
 DTYPE_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}

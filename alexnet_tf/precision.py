@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import RECIPE_FILE, Run
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from alexnet_tf.placement import Placement

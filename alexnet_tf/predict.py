@@ -7,9 +7,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf import cli
-from alexnet_tf.errors import UserError
-from pipelines import progress
+from pipelines import command, progress
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from alexnet_tf.namers import Named
@@ -34,10 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--crops", type=int, choices=(1, 10), default=1, help="the centre, or the average of ten crops"
     )
-    cli.add_json_flag(parser)
+    command.add_json_flag(parser)
     args = parser.parse_args(argv)
     failed: list[dict[str, str]] = []
-    status = cli.run(lambda: _predict(args, failed), as_json=args.json)
+    status = command.run(lambda: _predict(args, failed), as_json=args.json)
     return status or (EXIT_SOME_FAILED if failed else 0)
 
 

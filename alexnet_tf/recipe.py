@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from alexnet_tf import variants, void_settings
-from alexnet_tf.errors import UserError
 from pipelines.config import DataConfig
+from pipelines.errors import UserError
 
 SCHEDULES = ("plateau", "logged", "cosine")
 PRECISIONS = ("auto", "float32", "bfloat16")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_tf import sweep
-from alexnet_tf.errors import UserError
 from alexnet_tf.placement import Placement
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.run_record import RECIPE_FILE, SKIPPED_FILE, Run
 from pipelines import files, scan, sources
 from pipelines.config import DataConfig
+from pipelines.errors import UserError
 
 LOCK_FILE = "training.lock"
 

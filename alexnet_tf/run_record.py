@@ -30,14 +30,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import void_settings
-from alexnet_tf.errors import UserError
 from alexnet_tf.recipe import Recipe
 from pipelines.config import DataConfig
+from pipelines.errors import UserError
 from pipelines.files import replacing
-from pipelines.image_stats import ImageStats
+from pipelines.pictures.statistics import ImageStats
 
 if TYPE_CHECKING:
-    from pipelines.sources import Source
+    from pipelines.sources.source import Source
 
 RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
 CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"

@@ -22,9 +22,9 @@ import keras
 import tensorflow as tf
 
 from alexnet_tf import heat, input_gradient
-from pipelines import preprocess
 from pipelines.config import DataConfig
-from pipelines.image_stats import ImageStats
+from pipelines.pictures import preprocess
+from pipelines.pictures.statistics import ImageStats
 
 # The feature that holds a picture in a tf.Example, and the input of every signature that takes bytes.
 IMAGE_BYTES = "image_bytes"

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import RECIPE_FILE
+from pipelines.errors import UserError
 
 MOST = 1000  # more seeds than anybody trains: a lone large number was meant as a seed, not as how many
 _MEMBER = re.compile(r"seed-(0|[1-9]\d*)")

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from alexnet_tf import metrics
-from alexnet_tf.errors import UserError
 from alexnet_tf.metrics import TOP, Evaluation, Predictions
-from pipelines.sources import decode_key
+from pipelines.errors import UserError
+from pipelines.sources.source import decode_key
 
 
 class Answer(NamedTuple):

@@ -16,9 +16,9 @@ import tensorflow as tf
 from keras import layers
 
 from alexnet_tf import model, variants
-from alexnet_tf.errors import UserError
 from alexnet_tf.model import Maps
 from alexnet_tf.normalization import HaloResponseNormalization
+from pipelines.errors import UserError
 
 Devices = tuple[str, str]
 

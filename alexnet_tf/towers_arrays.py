@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 # The half of a layer in `network/fc6_a/kernel`, `optimizer/paper_momentum/fc6_a_kernel_velocity` and

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf import cli, recipe
-from alexnet_tf.errors import UserError
-from pipelines import progress
-from pipelines.config import DataError
+from alexnet_tf import recipe
+from pipelines import command, progress
+from pipelines.errors import DataError, UserError
 
 if TYPE_CHECKING:
     from alexnet_tf.cluster import Cluster
@@ -27,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the command line and trains; returns the exit status."""
     args = make_parser().parse_args(argv)
     # Days of work, whose record is the run folder, do not end because a pager or a `tee` has.
-    return cli.run(lambda: _train(args), as_json=args.json, tensorflow=False, outlives_reader=True)
+    return command.run(lambda: _train(args), as_json=args.json, tensorflow=False, outlives_reader=True)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -72,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a worker waits for the others at the start (default %(default)g)",
     )
-    cli.add_json_flag(parser)
+    command.add_json_flag(parser)
     return parser
 
 
@@ -98,7 +97,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     except Exception as error:
         import tensorflow as tf
 
-        from pipelines import records
+        from pipelines.sources import records
 
         if not isinstance(error, tf.errors.OpError):
             raise
@@ -136,7 +135,7 @@ def _train_all(
 ) -> dict[str, Any]:
     """Trains each of the runs; several processes train every one of them together."""
     # Where one worker goes, TensorFlow's own errors would bury the line that says which.
-    cli.quiet_tensorflow(errors=found is None, told=True)
+    command.quiet_tensorflow(errors=found is None, told=True)
     with progress.phase("loading Keras"):
         import tensorflow as tf
 

@@ -16,7 +16,6 @@ from alexnet_tf import diagnosis, metrics, model, pace, precision, schedule, tow
 from alexnet_tf.board import Board
 from alexnet_tf.checkpoint import Checkpoints
 from alexnet_tf.checkpoint_writer import CheckpointWriter
-from alexnet_tf.errors import UserError
 from alexnet_tf.placement import Placement, Shard
 from alexnet_tf.progress import TrainingProgress
 from alexnet_tf.run_record import Run
@@ -25,8 +24,10 @@ from alexnet_tf.stop_requests import stop_requests
 from alexnet_tf.train_state import TrainState
 from alexnet_tf.train_step import Answer
 from alexnet_tf.visualize import placement as placement_figure
-from pipelines import dataset, preprocess, progress, service_client
-from pipelines.sources import Source
+from pipelines import dataset, progress, service_client
+from pipelines.errors import UserError
+from pipelines.pictures import preprocess
+from pipelines.sources.source import Source
 
 SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C waits for the end of a call
 

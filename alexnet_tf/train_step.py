@@ -12,9 +12,9 @@ import tensorflow as tf
 from alexnet_tf import metrics
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.schedule import Rates
-from pipelines import preprocess
 from pipelines.config import DataConfig
-from pipelines.image_stats import ImageStats
+from pipelines.pictures import preprocess
+from pipelines.pictures.statistics import ImageStats
 
 Batch = dict[str, tf.Tensor]
 MOST_STEPS = 64  # in one call

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import SKIPPED_FILE, Run
 from pipelines import scan, sources
 from pipelines.config import DataConfig
-from pipelines.sources import Source
+from pipelines.errors import UserError
+from pipelines.sources.source import Source
 
 
 def check_runs(runs: list[Run], spec: str | None) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 INITIALIZERS = ("published", "he")
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from alexnet_tf.recipe import Recipe

@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipelines import command
-from pipelines.config import DataConfig, DataError
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 
 BATCH = 64
 HEIGHT, WIDTH = 375, 500  # the common size of ImageNet's photographs
@@ -53,7 +54,10 @@ def main(argv: list[str] | None = None) -> int:
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     import tensorflow as tf
 
-    from pipelines import dataset, image_stats, preprocess, record_writer, records, sources
+    from pipelines import dataset, record_writer, sources
+    from pipelines.pictures import preprocess
+    from pipelines.pictures import statistics as image_stats
+    from pipelines.sources import records
 
     with tempfile.TemporaryDirectory(prefix="benchmark_input_") as temporary, _data_service() as service:
         photographs = Path(temporary) / "photographs"

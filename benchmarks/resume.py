@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import command
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 TIMES = ("seconds", "images_per_second")  # columns of metrics.csv
 SETTINGS = {"batch_size": "16", "epochs": "20", "evaluate_every": "4", "checkpoint_every": "3"}

@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks import turns
 from pipelines import command
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 SAME_BATCH = 8  # pictures in the steps whose weights are compared
 TARGET, AIM = 0.75, 0.9

@@ -30,7 +30,7 @@ from benchmarks.serving_clients import TRANSPORTS, Load, clients
 from benchmarks.serving_peer import in_process
 from benchmarks.serving_processes import MODEL, grpc_requests, rest_requests, serve
 from pipelines import command
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 PICTURES = 64
 CLIENTS = 32

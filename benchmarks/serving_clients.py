@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 Send = Callable[[bytes], None]  # returns once the answer is there; raises when it is an error
 PREDICT = "/tensorflow.serving.PredictionService/Predict"

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.serving_clients import TRANSPORTS, Load, clients, percentile
 from benchmarks.serving_processes import MODEL, Server, grpc_requests, rest_requests, serve
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 SWITCH_CLIENTS = 16
 STEADY_SECONDS = 20.0

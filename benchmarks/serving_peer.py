@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import command
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 READY_SECONDS = 120
 MODEL = "alexnet"

@@ -59,7 +59,7 @@ def ours_at(here: Placement, chosen: Recipe, *, summed: bool = True) -> tuple[St
     from alexnet_tf import train_step
     from alexnet_tf.schedule import Rates, Schedule
     from alexnet_tf.train_state import TrainState
-    from pipelines.image_stats import ImageStats
+    from pipelines.pictures.statistics import ImageStats
 
     network, optimizer = here.build(chosen, CLASSES)
     if not summed:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 from pipelines import command
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 WARM_UP_STEPS = 2  # the first compiles
 Step = Callable[[], None]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO, cast
 
 from pipelines import last_words, progress
-from pipelines.config import DataError
+from pipelines.errors import DataError, UserError
 
 EXIT_USER_ERROR = 2
 # Of TF_CPP_MIN_LOG_LEVEL: everything, and warnings.
@@ -79,16 +79,16 @@ def run(
     body: Callable[[], dict[str, Any]],
     *,
     as_json: bool = False,
-    user_errors: tuple[type[Exception], ...] = (DataError,),
     tensorflow: bool = True,
     outlives_reader: bool = False,
 ) -> int:
     """Runs a command's body and turns what a user can cause into one line on stderr.
 
+    A UserError, a DataError and an OSError are such; their texts are messages for the user.
+
     Args:
       body: does the work and returns the command's figures.
       as_json: prints the figures as the last line of stdout.
-      user_errors: exceptions whose text is a message for the user.
       tensorflow: whether the body uses TensorFlow, which is then imported quietly first.
       outlives_reader: goes on when nobody reads what is printed any more, and ends as it otherwise would;
         for a body whose work is worth more than its printing.
@@ -99,7 +99,7 @@ def run(
     """
     try:
         with _read_or_not() if outlives_reader else contextlib.nullcontext():
-            return _run(body, as_json, user_errors, tensorflow, outlives_reader)
+            return _run(body, as_json, tensorflow, outlives_reader)
     except BrokenPipeError:
         drop_unread()
         return EXIT_BROKEN_PIPE
@@ -108,7 +108,6 @@ def run(
 def _run(
     body: Callable[[], dict[str, Any]],
     as_json: bool,
-    user_errors: tuple[type[Exception], ...],
     tensorflow: bool,
     outlives_reader: bool,
 ) -> int:
@@ -118,7 +117,7 @@ def _run(
             if tensorflow:
                 quiet_tensorflow()
             figures = body()
-    except user_errors as error:
+    except (UserError, DataError) as error:
         return _fail(str(error), getattr(error, "exit_status", EXIT_USER_ERROR))
     except OSError as error:
         if isinstance(error, BrokenPipeError) and not outlives_reader:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from pipelines.errors import DataError
+
 SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet")
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 MEANS = ("image", "channel")
-
-
-class DataError(ValueError):
-    """A data set that cannot be used; the message is one line that names the file and the cure."""
 
 
 @dataclasses.dataclass(frozen=True)

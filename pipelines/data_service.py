@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines import command
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 LOOPBACK = "127.0.0.1"
 GLANCE = 0.2  # seconds between two looks for a signal

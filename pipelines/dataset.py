@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
-from pipelines import augment, epochs, preprocess, service_client
-from pipelines.config import DataConfig, DataError
-from pipelines.image_stats import ImageStats
+from pipelines import service_client
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.pictures import augment, preprocess
+from pipelines.pictures.statistics import ImageStats
 
 if TYPE_CHECKING:
-    from pipelines.sources import Source
+    from pipelines.sources.source import Source
+
 
 # Independent streams of random numbers under one config.seed.
 _WINDOW_STREAM, _COLOUR_STREAM = 0, 1
@@ -144,7 +147,7 @@ def _training_batches(
             elements["weight"] = mask * tf.cast(batch_size / pictures, tf.float32)
         return elements
 
-    examples = epochs.endless(source, per_epoch, start_step * batch_size, filling).shard(shards, index)
+    examples = endless(source, per_epoch, start_step * batch_size, filling).shard(shards, index)
     batches = examples.batch(batch_size // shards, drop_remainder=True).enumerate(start=start_step)
     # Several batches are worked on at a time, each by one thread: handing over single pictures
     # from thread to thread costs a tenth of their time.
@@ -236,3 +239,34 @@ def _options() -> tf.data.Options:
     # Shards are cut above; letting tf.distribute cut again would drop or repeat examples.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options
+
+
+_NO_END = 2**40
+
+
+def endless(source: Source, per_epoch: int, position: int, filling: int = 0) -> tf.data.Dataset:
+    """The training examples of all epochs one after another.
+
+    Args:
+      source: whose `train` split is read.
+      per_epoch: so many examples of each epoch's order are used.
+      position: of the first example, counted from the start of epoch 0; those before it are left out.
+      filling: so many follow at the end of each epoch, which fill up its last batch: its first examples
+        once more. `position` counts them.
+
+    Returns:
+      An infinite dataset of the source's elements.
+    """
+    first_epoch, seen = divmod(position, per_epoch + filling)
+
+    @tf.autograph.experimental.do_not_convert
+    def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
+        start = tf.where(number == first_epoch, tf.constant(seen, tf.int64), 0)
+        own = tf.minimum(start, per_epoch)
+        examples = source.dataset("train", epoch=number, start=own).take(per_epoch - own)
+        if not filling:
+            return examples
+        again = source.dataset("train", epoch=number).take(per_epoch).repeat().take(filling)
+        return examples.concatenate(again.skip(start - own))
+
+    return tf.data.Dataset.range(first_epoch, _NO_END).flat_map(one_epoch)

@@ -13,41 +13,12 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from pipelines.sources import Source
+    pass
 
 # Streams of random numbers under one seed.
 _ORDER, _BUFFER = 0, 1
-_NO_END = 2**40
 # What a shuffle holds: a small set whole, of ImageNet some thousand 256x256 JPEGs.
 SHUFFLE_BYTES = 128 << 20
-
-
-def endless(source: Source, per_epoch: int, position: int, filling: int = 0) -> tf.data.Dataset:
-    """The training examples of all epochs one after another.
-
-    Args:
-      source: whose `train` split is read.
-      per_epoch: so many examples of each epoch's order are used.
-      position: of the first example, counted from the start of epoch 0; those before it are left out.
-      filling: so many follow at the end of each epoch, which fill up its last batch: its first examples
-        once more. `position` counts them.
-
-    Returns:
-      An infinite dataset of the source's elements.
-    """
-    first_epoch, seen = divmod(position, per_epoch + filling)
-
-    @tf.autograph.experimental.do_not_convert
-    def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
-        start = tf.where(number == first_epoch, tf.constant(seen, tf.int64), 0)
-        own = tf.minimum(start, per_epoch)
-        examples = source.dataset("train", epoch=number, start=own).take(per_epoch - own)
-        if not filling:
-            return examples
-        again = source.dataset("train", epoch=number).take(per_epoch).repeat().take(filling)
-        return examples.concatenate(again.skip(start - own))
-
-    return tf.data.Dataset.range(first_epoch, _NO_END).flat_map(one_epoch)
 
 
 def permutation(count: int, seed: int, epoch: int | tf.Tensor) -> tf.Tensor:

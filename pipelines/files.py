@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 # What an interrupted write leaves behind; nothing reads files of this name.
 PART_SUFFIX = ".part"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 # Caffe's, Kaggle's and the plain name of such a list; the first that is there counts.
 WORD_LISTS = ("synset_words.txt", "LOC_synset_mapping.txt", "labels.txt")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import command
-from pipelines.config import DataConfig, DataError
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -79,7 +80,8 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     import tensorflow as tf
 
-    from pipelines import record_writer, records, sources
+    from pipelines import record_writer, sources
+    from pipelines.sources import records
 
     if arguments.encoding not in records.ENCODINGS:
         raise DataError(
@@ -109,7 +111,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _verify(arguments: argparse.Namespace) -> dict[str, Any]:
-    from pipelines import records
+    from pipelines.sources import records
 
     folder = Path(arguments.verify).expanduser()
     index = records.Index.load(folder)

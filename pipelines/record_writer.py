@@ -17,12 +17,15 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import ppm, preprocess, progress, records, scan
-from pipelines.config import DataConfig, DataError
+from pipelines import progress, scan
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 from pipelines.files import PART_SUFFIX, remove_parts, replacing
-from pipelines.image_stats import StatsAccumulator
-from pipelines.records import Index, RecordsSource, Settings, Shard
-from pipelines.sources import SPLITS, BrokenPicture, Source
+from pipelines.pictures import ppm, preprocess
+from pipelines.pictures.statistics import StatsAccumulator
+from pipelines.sources import records
+from pipelines.sources.records import Index, RecordsSource, Settings, Shard
+from pipelines.sources.source import SPLITS, BrokenPicture, Source
 
 # At most 50 MB a shard of JPEGs: small enough to be made again, large enough to be read at full disk speed.
 SHARD_SIZE = 1024

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import command, progress
-from pipelines.config import DataConfig, DataError
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 
 if TYPE_CHECKING:
-    from pipelines.sources import Source
+    from pipelines.sources.source import Source
 
 # How a file begins, and the ending that goes with it; of WebP what follows its size.
 ENDINGS = {

@@ -14,12 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import formats, headers, preprocess, progress
-from pipelines.config import DataConfig, DataError
-from pipelines.decode import JPEG, complaint, decode, name_of
+from pipelines import progress
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 from pipelines.files import replacing
-from pipelines.image_stats import ImageStats, StatsAccumulator
-from pipelines.sources import SPLITS, BrokenPicture, Source
+from pipelines.pictures import formats, headers, preprocess
+from pipelines.pictures.decode import JPEG, complaint, decode, name_of
+from pipelines.pictures.statistics import ImageStats, StatsAccumulator
+from pipelines.sources.source import SPLITS, BrokenPicture, Source
 
 # Pictures decoded one after another by one thread; their errors are caught together.
 BLOCK = 64

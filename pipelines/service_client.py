@@ -23,7 +23,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 if TYPE_CHECKING:
     import tensorflow as tf

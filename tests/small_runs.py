@@ -12,7 +12,7 @@ from PIL import Image
 
 from alexnet_tf import recipe
 from alexnet_tf.run_record import Run
-from pipelines.image_stats import ImageStats
+from pipelines.pictures.statistics import ImageStats
 
 
 def network(classes: int, seed: int = 0, side: int = 224) -> keras.Model:

@@ -3,9 +3,9 @@ import pytest
 import tensorflow as tf
 from pictures import coordinates, encoded, textured
 
-from pipelines import augment, decode
 from pipelines.config import DataConfig
-from pipelines.image_stats import ColourComponents, published
+from pipelines.pictures import augment, decode
+from pipelines.pictures.statistics import ColourComponents, published
 
 SMALL = DataConfig(resize=40, crop=32)
 

@@ -12,7 +12,7 @@ import small_towers
 
 from alexnet_tf import precision
 from benchmarks import explain, scaling, train_step, turns
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 
 def test_every_contender_can_be_sent_to_a_process():

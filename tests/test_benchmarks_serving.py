@@ -9,7 +9,7 @@ from benchmarks import serving, serving_lifetime
 from benchmarks.serving_clients import TRANSPORTS, Load, clients, percentile
 from benchmarks.serving_peer import in_process
 from benchmarks.serving_processes import MODEL, grpc_requests, rest_requests
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 PICTURES = [encoded(level) for level in (10, 240)]
 

@@ -13,11 +13,11 @@ import pytest
 
 from alexnet_tf import checkpoint, model, recipe, variants
 from alexnet_tf.checkpoint import BEST, Checkpoints, DamagedCheckpoint
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import PaperDropout
 from alexnet_tf.optimizer import PaperMomentum
 from alexnet_tf.run_record import Run
-from pipelines.image_stats import ImageStats
+from pipelines.errors import UserError
+from pipelines.pictures.statistics import ImageStats
 
 ARRAYS = {
     "network/conv1/kernel": np.arange(12, dtype="float32").reshape(3, 4),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alexnet_tf import cluster
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 
 def tf_config(workers, index, *, kind="worker", **others):

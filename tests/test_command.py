@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf import cli
-from alexnet_tf.errors import UserError
 from pipelines import command
-from pipelines.config import DataError
+from pipelines.errors import DataError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,7 +45,7 @@ def raising(error):
     ],
 )
 def test_what_a_user_can_cause_is_one_line(capsys, error, line):
-    assert cli.run(raising(error)) == 2
+    assert command.run(raising(error)) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(line)
@@ -55,13 +53,13 @@ def test_what_a_user_can_cause_is_one_line(capsys, error, line):
 
 
 def test_ctrl_c_has_its_own_status(capsys):
-    assert cli.run(raising(KeyboardInterrupt())) == 130
+    assert command.run(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_our_own_mistakes_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        cli.run(raising(ZeroDivisionError()))
+        command.run(raising(ZeroDivisionError()))
     with pytest.raises(UserError):  # pipelines know no such error
         command.run(raising(UserError("x")))
 

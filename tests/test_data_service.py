@@ -22,8 +22,10 @@ from data_services import watched
 from small_records import SIDE, hurt
 from test_imagenet import write_train
 
-from pipelines import data_service, dataset, imagenet, records, service_client, sources, tfds_source
-from pipelines.config import DataConfig, DataError
+from pipelines import data_service, dataset, service_client, sources
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.sources import imagenet, records, tfds
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 6
@@ -66,7 +68,7 @@ def config_of(tmp_path, pictures_config, records_folder, monkeypatch):
 
     def config(kind):
         if kind == "tfds":
-            monkeypatch.setattr(tfds_source.tfds.core.constants, "DATA_DIR", str(tmp_path))
+            monkeypatch.setattr(tfds.tfds.core.constants, "DATA_DIR", str(tmp_path))
             tiny_tfds.TinyThreeSplits(data_dir=tmp_path).download_and_prepare()
         if kind == "imagenet":
             write_train(tmp_path / imagenet.TRAIN_ARCHIVE)

@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 from pictures import coordinates, encoded, textured
 
-from pipelines import augment, dataset, decode, epochs, preprocess
-from pipelines.config import DataConfig, DataError
-from pipelines.image_stats import StatsAccumulator
+from pipelines import dataset, epochs
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.pictures import augment, decode, preprocess
+from pipelines.pictures.statistics import StatsAccumulator
 
 SMALL = DataConfig(resize=40, crop=32, colour_statistics="published", seed=3)
 

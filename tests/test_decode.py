@@ -9,8 +9,8 @@ import tensorflow as tf
 from pictures import encoded, textured, ways
 from PIL import Image
 
-from pipelines import formats, gif
-from pipelines.decode import complaint, decode
+from pipelines.pictures import formats, gif
+from pipelines.pictures.decode import complaint, decode
 
 PICTURE = textured(40, 56)
 

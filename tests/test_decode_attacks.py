@@ -19,7 +19,7 @@ import attacks, small_runs
 from test_export_versions import small_network
 from alexnet_tf import signatures
 from pipelines.config import DataConfig
-from pipelines.decode import decode
+from pipelines.pictures.decode import decode
 
 folder, way = sys.argv[1:]
 if way == "decode":

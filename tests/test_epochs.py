@@ -29,13 +29,13 @@ def labels(examples, count):
 
 
 def test_epochs_follow_one_another_each_cut_to_whole_batches():
-    assert labels(epochs.endless(NumberSource(), 4, 0), 10) == [0, 1, 2, 3, 1, 2, 3, 4, 2, 3]
+    assert labels(dataset.endless(NumberSource(), 4, 0), 10) == [0, 1, 2, 3, 1, 2, 3, 4, 2, 3]
 
 
 @pytest.mark.parametrize("position", [1, 4, 7, 401])
 def test_entered_anywhere_it_goes_on_the_same(position):
     expected = [(epoch + place) % 10 for epoch, place in (divmod(position + k, 4) for k in range(9))]
-    assert labels(epochs.endless(NumberSource(), 4, position), 9) == expected
+    assert labels(dataset.endless(NumberSource(), 4, position), 9) == expected
 
 
 @pytest.mark.parametrize("position", [0, 3, 8, 12, 15, 16, 403])
@@ -46,8 +46,8 @@ def test_an_epoch_filled_up_begins_again_where_it_is_entered(position):
         return (epoch + within % 10) % 10
 
     expected = [label(position + k) for k in range(40)]
-    assert labels(epochs.endless(NumberSource(), 10, position, 6), 40) == expected
-    few = epochs.endless(NumberSource(), 2, 0, 5)
+    assert labels(dataset.endless(NumberSource(), 10, position, 6), 40) == expected
+    few = dataset.endless(NumberSource(), 2, 0, 5)
     assert labels(few, 9) == [0, 1, 0, 1, 0, 1, 0, 1, 2]
 
 
@@ -93,7 +93,7 @@ def test_buffers_are_measured_in_bytes(count, size, expected):
 
 def test_python_is_done_once_the_stream_stands():
     source = NumberSource()
-    stream = epochs.endless(source, 10, 0)
+    stream = dataset.endless(source, 10, 0)
     assert labels(stream, 55)[-1] == 9
     assert source.calls == 1
 

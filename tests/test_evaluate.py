@@ -13,7 +13,9 @@ from PIL import Image
 
 from alexnet_tf import checkpoint, evaluate, evaluation
 from alexnet_tf.visualize import confusion, mistakes
-from pipelines import preprocess, scan, sources
+from pipelines import scan, sources
+from pipelines.pictures import preprocess
+from pipelines.sources.source import Example
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
 PICTURES = 10  # a class
@@ -51,7 +53,7 @@ def run(tmp_path, data, networks):
 class Faultless:
     """Knows every picture by the sum of its pixels."""
 
-    def __init__(self, examples: list[sources.Example], run) -> None:
+    def __init__(self, examples: list[Example], run) -> None:
         self.output_shape = (None, len(run.class_names))
         crops = np.stack([preprocess.evaluation_crop(e.image_bytes, run.data).numpy() for e in examples])
         self.sums = tf.reduce_sum(
@@ -65,12 +67,12 @@ class Faultless:
         return tf.one_hot(tf.gather(self.labels, nearest), self.output_shape[1])
 
 
-def held_out(run) -> list[sources.Example]:
+def held_out(run) -> list[Example]:
     source = sources.open_source(run.data)
     return list(source.pick("val", range(source.count("val"))))
 
 
-def probabilities(run, network, example: sources.Example, crops: int = 1) -> np.ndarray:
+def probabilities(run, network, example: Example, crops: int = 1) -> np.ndarray:
     """One picture at a time, crop by crop: float64 [classes]."""
     if crops == 10:
         images = preprocess.ten_crops(example.image_bytes, run.data).numpy()

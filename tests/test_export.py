@@ -22,7 +22,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from alexnet_tf import checkpoint, export, heat, model, signatures, warmup
 from alexnet_tf.run_record import Run
 from alexnet_tf.visualize import saliency
-from pipelines import preprocess
+from pipelines.pictures import preprocess
 
 IDS = [f"n{index:08d}" for index in range(12)]
 NAMES = [f"class {index:02d}" for index in range(12)]

@@ -16,8 +16,9 @@ import tensorflow as tf
 from pictures import encoded, textured
 
 from alexnet_tf import checkpoint, export, metrics
-from alexnet_tf.errors import UserError
-from pipelines import files, preprocess
+from pipelines import files
+from pipelines.errors import UserError
+from pipelines.pictures import preprocess
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["cat", "dog", "fish"]

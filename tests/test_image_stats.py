@@ -4,8 +4,9 @@ import os
 import numpy as np
 import pytest
 
-from pipelines.config import DataConfig, DataError
-from pipelines.image_stats import ImageStats, StatsAccumulator, principal_components, published
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.pictures.statistics import ImageStats, StatsAccumulator, principal_components, published
 
 
 def pictures(count, side=6, seed=0):

@@ -6,9 +6,10 @@ import tarfile
 import pytest
 from pictures import encoded, textured
 
-from pipelines import imagenet, scan
-from pipelines.config import DataConfig, DataError
-from pipelines.sources import open_source
+from pipelines import scan
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.sources import imagenet, open_source
 
 # Validation pictures 1 and 2 show a snake and an alp, as training pictures do; picture 3 shows a sheepdog.
 SYNSETS = ("n01751748", "n09193705", "n01440764")

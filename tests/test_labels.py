@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines import labels
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 CRANES = ("n02012849", "n03126707", "n01440764")
 

@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 
 from alexnet_tf import launch, local_workers
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 # Stands in for alexnet_tf.train: MODE decides what worker 1 does in the first start.
 PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
-from alexnet_tf import cli, cluster, peers
-from alexnet_tf.errors import UserError
+from alexnet_tf import cluster, peers
+from pipelines import command
+from pipelines.errors import UserError
 
 def body():
     mode, folder = sys.argv[1], Path(sys.argv[2])
@@ -51,7 +52,7 @@ def body():
             raise KeyboardInterrupt("saved at step 5 of 9")
     return {"workdir": "w", "index": own.index}
 
-sys.exit(cli.run(body, as_json="--json" in sys.argv, tensorflow=False))
+sys.exit(command.run(body, as_json="--json" in sys.argv, tensorflow=False))
 """
 
 
@@ -147,8 +148,8 @@ def test_who_does_not_leave_by_itself_is_ended(program, tmp_path):
 def launcher(program, mode, folder, **others):
     """`launch` in a process of its own, once all its workers have met."""
     code = (
-        "import sys; from alexnet_tf import cli, launch; "
-        f"sys.exit(cli.run(lambda: launch.launch(2, sys.argv[1:], program={program!r}, **{others!r}), "
+        "import sys; from alexnet_tf import launch; from pipelines import command; "
+        f"sys.exit(command.run(lambda: launch.launch(2, sys.argv[1:], program={program!r}, **{others!r}), "
         "tensorflow=False))"
     )
     process = subprocess.Popen(

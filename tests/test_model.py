@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf import model, variants
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import TwoGroupConv2D
+from pipelines.errors import UserError
 
 # Parameters and multiply-adds of every layer of the 2012 network, both towers together.
 PAPER_TABLE = {

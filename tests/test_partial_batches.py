@@ -18,7 +18,7 @@ from tiny_network import tiny_network
 from alexnet_tf import checkpoint, model, train
 from alexnet_tf.run_record import Run
 from pipelines import data_service, dataset, epochs
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 
 class TestStream:
@@ -106,7 +106,7 @@ import tensorflow as tf
 from alexnet_tf import model, placement, recipe, train_step
 from alexnet_tf.schedule import Rates
 from pipelines import dataset
-from pipelines.image_stats import ImageStats
+from pipelines.pictures.statistics import ImageStats
 from test_dataset import source_of
 from test_dataset import SMALL, MemorySource, assert_equal_batches, collected, source_of
 from test_dataset import train as stream

@@ -17,9 +17,8 @@ import pytest
 from small_clusters import clusters, together, watching_threads
 
 from alexnet_tf import peer_links, peers
-from alexnet_tf.errors import UserError
 from alexnet_tf.greeting import PROTOCOL, Greeting
-from pipelines.config import DataError
+from pipelines.errors import DataError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -156,7 +155,8 @@ def test_a_failed_operation_makes_a_quiet_worker_suspect(monkeypatch):
 
 WORKER = """
 import ctypes, sys, time
-from alexnet_tf import cli, cluster, peers
+from alexnet_tf import cluster, peers
+from pipelines import command
 
 def body():
     with peers.rendezvous(cluster.from_environment(), {}, timeout=60, grace=1.0) as others:
@@ -173,7 +173,7 @@ def body():
                 ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock
     return {}
 
-sys.exit(cli.run(body, tensorflow=False))
+sys.exit(command.run(body, tensorflow=False))
 """
 
 

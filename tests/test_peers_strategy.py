@@ -12,7 +12,8 @@ from alexnet_tf import launch
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import os, signal, sys
-from alexnet_tf import cli, cluster, peers
+from alexnet_tf import cluster, peers
+from pipelines import command
 
 def body():
     own = cluster.from_environment()
@@ -36,7 +37,7 @@ def body():
                 os.kill(os.getpid(), signal.SIGKILL)
         return {"total": float(total.numpy())}
 
-sys.exit(cli.run(body, as_json="--json" in sys.argv))
+sys.exit(command.run(body, as_json="--json" in sys.argv))
 """
 
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from pictures import encoded, textured
 
-from pipelines import augment, image_stats, preprocess
 from pipelines.config import DataConfig
+from pipelines.pictures import augment, preprocess, statistics
 
 
 class TestPixels:
@@ -17,7 +17,7 @@ class TestPixels:
     @pytest.fixture
     def stats(self):
         mean_image = np.arange(48, dtype=np.float32).reshape(4, 4, 3)
-        return image_stats.ImageStats(
+        return statistics.ImageStats(
             eigenvalues=np.ones(3, np.float32),
             eigenvectors=np.eye(3, dtype=np.float32),
             mean_image=mean_image,
@@ -94,7 +94,7 @@ class TestPixels:
     def test_the_mean_is_cropped_and_mirrored_with_its_picture(self, pad):
         side, crop = 6, 3
         mean = textured(side, side)
-        stats = image_stats.ImageStats(
+        stats = statistics.ImageStats(
             np.ones(3, "f"), np.eye(3, dtype="f"), mean.astype("f"), mean.mean(axis=(0, 1)).astype("f"), 1
         )
         config = DataConfig(resize=side, crop=crop, pad=pad, edge_crops=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf import placement, recipe
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 # Trains the tiny network on fixed batches in several ways; prints the weights of each.
 WAYS = """
@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from alexnet_tf import metrics, model, placement, recipe, train_step
 from alexnet_tf.schedule import Rates
-from pipelines.image_stats import ImageStats
+from pipelines.pictures.statistics import ImageStats
 from tiny_network import tiny_network
 model.build = tiny_network
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from pictures import textured
 from PIL import Image
 
-from pipelines import decode, ppm
+from pipelines.pictures import decode, ppm
 
 
 @pytest.mark.parametrize("side", [1, 9, 10, 100])

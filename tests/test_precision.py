@@ -18,10 +18,10 @@ from test_train_loop import SETTINGS, arguments
 from tiny_network import tiny_network
 
 from alexnet_tf import launch, model, placement, precision, recipe, train
-from alexnet_tf.errors import UserError
 from alexnet_tf.precision import Speeds
 from alexnet_tf.run_record import Run
 from alexnet_tf.visualize import report_sections
+from pipelines.errors import UserError
 
 ISA = "ONEDNN_MAX_CPU_ISA"
 AUTO = {**SETTINGS, "precision": "auto"}

@@ -11,8 +11,8 @@ import small_runs
 import tensorflow as tf
 
 from alexnet_tf import checkpoint, namers, predict
-from alexnet_tf.errors import UserError
-from pipelines import preprocess
+from pipelines.errors import UserError
+from pipelines.pictures import preprocess
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
 

@@ -7,8 +7,8 @@ from pictures import coordinates, encoded, textured, ways
 from PIL import Image
 from real_pictures import imagenet_samples
 
-from pipelines import preprocess
 from pipelines.config import DataConfig
+from pipelines.pictures import preprocess
 
 
 def cubic_matrix(old, new):

@@ -202,7 +202,7 @@ def test_a_clock_s_text(seconds, text):
 SLOW = """
 import dataclasses, sys, time
 from alexnet_tf import variants
-from pipelines import progress, synthetic_scene
+from pipelines import progress; from pipelines.rendering import scene as synthetic_scene
 progress.SILENCE, progress.BEAT = 0.4, 0.1
 draw = synthetic_scene.draw
 synthetic_scene.draw = lambda *args: time.sleep(0.03) or draw(*args)

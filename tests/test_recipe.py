@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 
 from alexnet_tf import recipe, variants
-from alexnet_tf.errors import UserError
 from alexnet_tf.recipe import Recipe
-from pipelines.config import DataConfig, DataError
+from pipelines.config import DataConfig
+from pipelines.errors import DataError, UserError
 
 
 def test_the_papers_numbers() -> None:

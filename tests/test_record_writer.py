@@ -11,8 +11,8 @@ from PIL import Image, JpegImagePlugin
 from small_records import SIDE, content, hurt, keys, stored, write
 
 from pipelines import progress, record_writer, scan
-from pipelines.config import DataError
-from pipelines.image_stats import ImageStats
+from pipelines.errors import DataError
+from pipelines.pictures.statistics import ImageStats
 from pipelines.sources import open_source
 
 

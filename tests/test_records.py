@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 from small_records import SIDE, hurt, keys, stored, write
 
-from pipelines import dataset, preprocess, records, scan
-from pipelines.config import DataConfig, DataError
-from pipelines.decode import decode
-from pipelines.sources import open_source
+from pipelines import dataset, scan
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.pictures import preprocess
+from pipelines.pictures.decode import decode
+from pipelines.sources import open_source, records
 
 LUMA = [0.299, 0.587, 0.114]
 

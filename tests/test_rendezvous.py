@@ -14,8 +14,8 @@ from small_clusters import clusters, together, watching_threads
 
 from alexnet_tf import peer_links, peers
 from alexnet_tf.cluster import Cluster
-from alexnet_tf.errors import UserError
 from alexnet_tf.greeting import Greeting
+from pipelines.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from tiny_network import tiny_network
 from alexnet_tf import model, train
 from alexnet_tf.run_folder import LOCK_FILE
 from pipelines import files
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 
 @pytest.fixture(autouse=True)

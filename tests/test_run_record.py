@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from alexnet_tf import recipe, run_record
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import Run
 from pipelines.config import DataConfig
-from pipelines.image_stats import ImageStats
+from pipelines.errors import UserError
+from pipelines.pictures.statistics import ImageStats
 
 CLASSES = ("tabby, tabby cat", "größer\u2028noch", "n01440764")
 READABLE = ("tabby", "größer", "tench")

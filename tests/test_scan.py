@@ -10,9 +10,11 @@ import tensorflow as tf
 from pictures import encoded, textured
 from PIL import Image
 
-from pipelines import preprocess, scan
-from pipelines.config import DataConfig, DataError
-from pipelines.decode import decode
+from pipelines import scan
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.pictures import preprocess
+from pipelines.pictures.decode import decode
 from pipelines.sources import open_source
 
 JPEG = encoded(textured(20, 30), "JPEG")

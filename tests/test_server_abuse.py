@@ -23,8 +23,8 @@ import tensorflow as tf
 from pictures import encoded, textured
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from pipelines import preprocess
 from pipelines.config import DataConfig
+from pipelines.pictures import preprocess
 from serving.server import create_server
 from serving.tensors import to_proto
 

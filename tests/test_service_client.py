@@ -13,7 +13,7 @@ import tensorflow as tf
 from data_services import watched
 
 from pipelines import service_client
-from pipelines.config import DataError
+from pipelines.errors import DataError
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 from pictures import encoded, textured
 
-from pipelines import sources
-from pipelines.config import DataConfig, DataError
-from pipelines.sources import held_out, open_source
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.sources import open_source
+from pipelines.sources.source import SPLITS, BrokenPicture, Source, held_out
 
 
 def opened(folder, **settings):
@@ -46,7 +47,7 @@ class TestFolder:
         root = class_folder({"dog": 4, "cat": 6})
         source = opened(root)
         assert source.class_names == source.readable_names == ("cat", "dog")
-        for split in sources.SPLITS:
+        for split in SPLITS:
             for element in source.dataset(split).as_numpy_iterator():
                 key = element["key"].decode()
                 assert element["image_bytes"] == (root / key).read_bytes()
@@ -188,7 +189,7 @@ class TestOrder:
         assert keys(rest, "train", epoch=4, start=7) == expected[7:]
 
 
-class Plain(sources.Source):
+class Plain(Source):
     """Only what every source must have."""
 
     def __init__(self, source):
@@ -230,6 +231,6 @@ class TestPositions:
         assert received == {p: key for p, key in enumerate(fixed) if p != 4}
         picked = source.pick("train", [3, 4, 5])
         assert next(picked).key == fixed[3]
-        with pytest.raises(sources.BrokenPicture, match="cannot be read"):
+        with pytest.raises(BrokenPicture, match="cannot be read"):
             next(picked)
         assert next(picked).key == fixed[5]

@@ -9,10 +9,11 @@ import pytest
 import small_runs
 
 from alexnet_tf import checkpoint, evaluate, evaluation, sweep
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import Run
 from alexnet_tf.visualize import confusion, mistakes
-from pipelines import dataset, preprocess, sources
+from pipelines import dataset, sources
+from pipelines.errors import UserError
+from pipelines.pictures import preprocess
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
 

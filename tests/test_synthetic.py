@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import synthetic
-from pipelines.config import DataConfig, DataError
-from pipelines.sources import open_source
-from pipelines.synthetic import SyntheticSource
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.sources import open_source, synthetic
+from pipelines.sources.synthetic import SyntheticSource
 
 CLASSES = 12
 

@@ -8,10 +8,12 @@ import tensorflow as tf
 import tiny_tfds
 from pictures import encoded, textured
 
-from pipelines import scan, tfds_source
-from pipelines.config import DataConfig, DataError
-from pipelines.decode import decode
+from pipelines import scan
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.pictures.decode import decode
 from pipelines.sources import open_source
+from pipelines.sources import tfds as tfds_source
 
 tfds = tfds_source.tfds
 

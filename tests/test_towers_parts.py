@@ -9,9 +9,9 @@ import tensorflow as tf
 import two_devices
 
 from alexnet_tf import towers, towers_arrays
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import InvertedDropout, PaperDropout
 from alexnet_tf.normalization import HaloResponseNormalization, LocalResponseNormalization
+from pipelines.errors import UserError
 
 OTHERS = """
 one, two = networks("conv6", fused=True, dtype_policy="POLICY")

@@ -15,8 +15,8 @@ import pytest
 from tiny_network import tiny_network
 
 from alexnet_tf import checkpoint, model, pace, precision, train, train_loop, train_step
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import RECIPE_FILE, Run
+from pipelines.errors import UserError
 
 SETTINGS = {
     "batch_size": "8",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_tf import checkpoint, cli, launch, train
+from alexnet_tf import checkpoint, launch, train
 from alexnet_tf.run_record import Run
 from pipelines import command
 
@@ -36,25 +36,25 @@ with open(sys.argv[2], "w") as file:
 PRINTS = """
 import sys
 from pathlib import Path
-from alexnet_tf import cli
+from pipelines import command
 def body():
     for number in range(9999):
         print("x" * 99)
     Path(sys.argv[1]).touch()
     return {"lines": 9999}
-sys.exit(cli.run(body, as_json=True, tensorflow=False, outlives_reader=bool(sys.argv[2:])))
+sys.exit(command.run(body, as_json=True, tensorflow=False, outlives_reader=bool(sys.argv[2:])))
 """
 LIBRARY = """
 import os, sys
 from pathlib import Path
-from alexnet_tf import cli
+from pipelines import command
 def body():
     os.write(2, b"a library's\\n")
     print("ours", file=sys.stderr)
     for path in sys.argv[1:]:
         Path(path).touch()
     return {}
-sys.exit(cli.run(body, outlives_reader=True))
+sys.exit(command.run(body, outlives_reader=True))
 """
 
 
@@ -177,9 +177,9 @@ def test_a_connection_s_broken_pipe_is_no_reader_s(capsys):
     def body():
         raise BrokenPipeError(32, "Broken pipe")
 
-    assert cli.run(body, tensorflow=False) == command.EXIT_BROKEN_PIPE
+    assert command.run(body, tensorflow=False) == command.EXIT_BROKEN_PIPE
     assert capsys.readouterr().err == ""
-    assert cli.run(body, tensorflow=False, outlives_reader=True) == 2
+    assert command.run(body, tensorflow=False, outlives_reader=True) == 2
     assert capsys.readouterr().err == "error: Broken pipe\n"
 
 
@@ -189,6 +189,6 @@ def test_a_connection_s_broken_pipe_is_no_reader_s(capsys):
 )
 def test_trainings_outlive_their_readers(monkeypatch, main, words):
     seen = []
-    monkeypatch.setattr(cli, "run", lambda body, **options: seen.append(options["outlives_reader"]) or 0)
+    monkeypatch.setattr(command, "run", lambda body, **options: seen.append(options["outlives_reader"]) or 0)
     assert main(words) == 0
     assert seen == [True]

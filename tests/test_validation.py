@@ -6,7 +6,7 @@ import pytest
 import small_runs
 
 from alexnet_tf import evaluate, validation
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 from pipelines.sources import open_source
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from alexnet_tf import variants
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 
 def _departures(name: str, base: str = "paper") -> dict[str, object]:

@@ -199,7 +199,7 @@ def test_panels_show_one_picture_of_every_class_first(run, out, monkeypatch):
 def test_panels_of_files_take_their_class_from_the_folder(run, out, tmp_path, monkeypatch):
     import tensorflow as tf
 
-    from pipelines import preprocess
+    from pipelines.pictures import preprocess
 
     trained = classifier()
     monkeypatch.setattr(network, "load", lambda run: (trained, ""))

@@ -15,9 +15,9 @@ import small_towers
 import tensorflow as tf
 
 from alexnet_tf import model, variants
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import architecture, boxes, stages
+from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog"]
 # Section 3.5 and figure 2 of the paper, worked out by hand: neurons, parameters and multiply-adds of a layer.

@@ -8,8 +8,8 @@ import pytest
 import small_towers
 import tensorflow as tf
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import ascent, receptive
+from pipelines.errors import UserError
 
 LOW, HIGH = -2.0, 1.0
 # Without penalties and moves, which trade some of the activation for plainer pictures.

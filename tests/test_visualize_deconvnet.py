@@ -13,11 +13,11 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import TwoGroupConv2D
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import deconv_network, deconvnet, filters, network
 from alexnet_tf.visualize.deconvnet import project
+from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
 

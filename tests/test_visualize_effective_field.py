@@ -8,8 +8,8 @@ import pytest
 import small_towers
 import tensorflow as tf
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import effective_field, graph, receptive
+from pipelines.errors import UserError
 
 
 def pixels_of(count, side=32):

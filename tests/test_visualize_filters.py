@@ -10,10 +10,10 @@ import small_towers
 from keras import layers
 from PIL import Image
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import TwoGroupConv2D
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import filters, kernel_slices, network
+from pipelines.errors import UserError
 
 TOWERS = ("tower a", "tower b")
 

@@ -10,9 +10,9 @@ import pytest
 import small_runs
 import small_towers
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import gradcam, graph, keras_vis, network, pictures, receptive
+from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
 

@@ -8,9 +8,9 @@ import pytest
 import small_towers
 from scipy.ndimage import zoom
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import TwoGroupConv2D
 from alexnet_tf.visualize import graph, keras_vis
+from pipelines.errors import UserError
 
 CLASSES = np.array([2, 0, 4])
 

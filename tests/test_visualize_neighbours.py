@@ -12,11 +12,10 @@ import small_runs
 import small_towers
 from matplotlib.colors import to_rgb
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import feature_index, neighbours, network, pictures, style
 from pipelines import files
-from pipelines.config import DataError
+from pipelines.errors import DataError, UserError
 
 NAMES = ["bird", "cat", "dog"]
 SPLIT = {"train": 24, "val": 6}

@@ -12,9 +12,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from alexnet_tf import heat, model
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import graph, grid, options, pictures, receptive, style
+from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
 

@@ -16,7 +16,7 @@ from tiny_network import tiny_network
 from alexnet_tf import heat, input_gradient, signatures
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import network, pictures, saliency
-from pipelines import preprocess
+from pipelines.pictures import preprocess
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
 

@@ -10,11 +10,11 @@ import pytest
 import small_runs
 import small_towers
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import network, pictures, sanity, sanity_measures
-from pipelines.synthetic import SyntheticSource
-from pipelines.synthetic_shapes import SHAPES
+from pipelines.errors import UserError
+from pipelines.rendering.shapes import SHAPES
+from pipelines.sources.synthetic import SyntheticSource
 
 NAMES = [shape.name for shape in SHAPES]
 

@@ -7,8 +7,8 @@ import pytest
 import small_runs
 import small_towers
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import graph, receptive, top_patches
+from pipelines.errors import UserError
 
 
 @pytest.fixture(scope="module")

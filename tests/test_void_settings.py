@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from alexnet_tf import recipe, void_settings
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import Run
-from pipelines.image_stats import ImageStats
+from pipelines.errors import UserError
+from pipelines.pictures.statistics import ImageStats
 
 REFUSED = [
     ("original", ["freeze_conv1=0.5"], "`schedule` is logged", "schedule=cosine"),

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alexnet_tf import cli
-from alexnet_tf.errors import UserError
-from pipelines import files, progress
+from pipelines import command, files, progress
+from pipelines.errors import UserError
 
 # Each is a module of this package with `add_arguments(parser)` and `draw(run, out, **arguments)`, which
 # writes into an existing folder and returns its `files` and figures.
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     arguments = _parser(method).parse_args(words)
     needed = method not in WITHOUT_TENSORFLOW
-    return cli.run(lambda: _draw(arguments), as_json=arguments.json, tensorflow=needed)
+    return command.run(lambda: _draw(arguments), as_json=arguments.json, tensorflow=needed)
 
 
 def _parser(method: str) -> argparse.ArgumentParser:
@@ -67,7 +66,7 @@ def _parser(method: str) -> argparse.ArgumentParser:
         part.add_argument(
             "--out", required=True, metavar="DIR", help="folder for the figure; made if need be"
         )
-        cli.add_json_flag(part)
+        command.add_json_flag(part)
         if name == method:
             _module(name).add_arguments(part)
     return parser

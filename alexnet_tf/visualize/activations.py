@@ -66,8 +66,8 @@ def draw(
       UserError: no such layer or unit, several files, units picked of a layer without maps, or no picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.errors import UserError
     from alexnet_tf.visualize import network, style
+    from pipelines.errors import UserError
 
     shown = pictures.choose(run, image, 1)
     trained, warning = network.load(run)

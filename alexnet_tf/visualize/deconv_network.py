@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options, top_patches
 from alexnet_tf.visualize.deconv_network import project
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,7 +180,7 @@ def thumbnails_of(run: Run, index: Index, positions: np.ndarray, side: int) -> n
     from PIL import Image
 
     from alexnet_tf.visualize import feature_index
-    from pipelines import preprocess
+    from pipelines.pictures import preprocess
 
     small = []
     for position, example in zip(

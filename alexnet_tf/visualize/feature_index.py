@@ -25,9 +25,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import SKIPPED_FILE, write_text
 from pipelines import files
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from alexnet_tf.run_record import Run
     from pipelines.config import DataConfig
-    from pipelines.sources import Source
+    from pipelines.sources.source import Source
 
 FOLDER, LOCK_FILE = "features", "index.lock"
 FEATURES_FILE, EXAMPLES_FILE, INDEX_FILE = "features.npy", "examples.npz", "index.json"
@@ -71,7 +71,7 @@ class Index(NamedTuple):
 
     def key(self, position: int) -> str:
         """The name of the picture at a place of the order."""
-        from pipelines.sources import decode_key
+        from pipelines.sources.source import decode_key
 
         return decode_key(bytes(self.keys[position]))
 
@@ -190,7 +190,8 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     import tensorflow as tf
 
     from alexnet_tf import validation
-    from pipelines import progress, records
+    from pipelines import progress
+    from pipelines.sources import records
 
     source, _ = validation.open_pictures([run], run.data)
     in_split = source.count(split)
@@ -265,7 +266,7 @@ def _batches(
     """Features float32 [n, units] of the pictures at some places, with their keys, labels and norms."""
     import tensorflow as tf
 
-    from pipelines import preprocess
+    from pipelines.pictures import preprocess
 
     config, stats, hidden = run.data, run.stats, _hidden(network)
     images = tf.TensorSpec([None, config.crop, config.crop, 3], tf.uint8)
@@ -286,8 +287,8 @@ def _crops(
     """Crops as in evaluation, labels and keys of the pictures at some ascending places, batch by batch."""
     import tensorflow as tf
 
-    from pipelines import preprocess
-    from pipelines.sources import decode_key
+    from pipelines.pictures import preprocess
+    from pipelines.sources.source import decode_key
 
     def crop(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return (
@@ -312,7 +313,7 @@ def _crops(
 
 def _finish(building: Path, identity: dict[str, Any], positions: np.ndarray, total: int) -> None:
     """Writes what is read in one piece."""
-    from pipelines.sources import encode_key
+    from pipelines.sources.source import encode_key
 
     with open(building / LINES_FILE, encoding="utf-8") as file:
         names, labels, norms = zip(*map(json.loads, file), strict=True)

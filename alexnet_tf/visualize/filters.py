@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from alexnet_tf import variants
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import options
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import keras
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.layers import TowerSplit
+from pipelines.errors import UserError
 
 TOWERS = ("_a", "_b")
 JOINED = "joined"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import filters, grid, style
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import options
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -203,7 +203,7 @@ def _names(network: keras.Model, layer: str, units: Sequence[int]) -> tuple[str,
 
 def _ends(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """The pixels of black and of white, float32 [S, S, 3], as the run's network sees them."""
-    from pipelines import preprocess
+    from pipelines.pictures import preprocess
 
     crops = np.zeros((2, run.data.crop, run.data.crop, 3), np.uint8)
     crops[1] = 255

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import options
 from pipelines import progress
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras

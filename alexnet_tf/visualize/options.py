@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import LABELS_FILE, Run
+from pipelines.errors import UserError
 
 # Of more classes than this an error names the likest.
 MOST_LISTED = 40

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import Run
+from pipelines.errors import UserError
 
 # Pictures of a split among which those are chosen.
 CANDIDATES = 32
@@ -117,7 +117,8 @@ def _prepare(run: Run, encoded: Sequence[_Encoded]) -> Pictures:
     """Crops as in evaluation."""
     import tensorflow as tf
 
-    from pipelines import preprocess, scan
+    from pipelines import scan
+    from pipelines.pictures import preprocess
 
     crops = []
     for picture in encoded:

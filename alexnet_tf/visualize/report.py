@@ -77,9 +77,8 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
 
 def gather(run: Run, image: Sequence[str] = ()) -> Gathered:
     """Reads the run folder and its pictures; data that are gone leave out what needs them."""
-    from alexnet_tf.errors import UserError
     from alexnet_tf.visualize import network, pictures, report_numbers
-    from pipelines.config import DataError
+    from pipelines.errors import DataError, UserError
 
     shown: Pictures | str
     try:

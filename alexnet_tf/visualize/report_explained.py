@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import report_charts
 from alexnet_tf.visualize.report_charts import Line
 from alexnet_tf.visualize.report_html import (
@@ -18,7 +17,7 @@ from alexnet_tf.visualize.report_html import (
     paragraph,
     table,
 )
-from pipelines.config import DataError
+from pipelines.errors import DataError, UserError
 
 if TYPE_CHECKING:
     import keras

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.visualize import filters
 from alexnet_tf.visualize.report_charts import percentage
 from alexnet_tf.visualize.report_html import Html, clipped, element, figure, image, paragraph, table
 from alexnet_tf.visualize.report_numbers import Evaluation, Mistake
-from pipelines.config import DataError
+from pipelines.errors import DataError, UserError
 
 if TYPE_CHECKING:
     import keras

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options
 from alexnet_tf.visualize.sanity_measures import LAYER, RANDOMISED_PICTURES
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.errors import UserError
 from pipelines import progress
+from pipelines.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -93,8 +93,8 @@ def masks(run: Run, keys: tuple[str, ...]) -> np.ndarray:
     """
     import tensorflow as tf
 
-    from pipelines import preprocess
-    from pipelines.synthetic import SyntheticSource
+    from pipelines.pictures import preprocess
+    from pipelines.sources.synthetic import SyntheticSource
 
     check_data(run)
     source = SyntheticSource(run.data)

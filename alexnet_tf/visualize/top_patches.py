@@ -82,7 +82,8 @@ def over_run(
       UserError: no such layer.
       DataError: the data set is no longer where it was.
     """
-    from pipelines import dataset, preprocess, progress
+    from pipelines import dataset, progress
+    from pipelines.pictures import preprocess
 
     source, stats = run.open_source(), run.stats
     total = min(source.count(split), most or source.count(split))

@@ -22,10 +22,11 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import epochs, progress
-from pipelines.config import DataConfig, DataError
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 from pipelines.files import replacing
-from pipelines.image_stats import ImageStats
-from pipelines.sources import SPLITS, Source, check_split
+from pipelines.pictures.statistics import ImageStats
+from pipelines.sources.source import SPLITS, Source, check_split
 
 FORMAT = 1
 INDEX_NAME, STATS_NAME, SKIPPED_NAME = "records.json", "image_stats.npz", "skipped.csv"

@@ -13,8 +13,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from pipelines import epochs
-from pipelines.config import DataConfig, DataError
-from pipelines.sources import Source, check_split, held_out
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.sources.source import Source, check_split, held_out
 
 FILES_AT_ONCE = 8  # read in turn in an epoch's order
 

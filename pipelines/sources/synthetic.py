@@ -15,10 +15,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipelines import progress, sources, synthetic_scene
-from pipelines.config import DataConfig, DataError
-from pipelines.listed import ListedSource, Listing
-from pipelines.synthetic_shapes import SHAPES
+from pipelines import progress
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
+from pipelines.rendering import scene
+from pipelines.rendering.shapes import SHAPES
+from pipelines.sources.listed import ListedSource, Listing
+from pipelines.sources.source import SPLITS, Example, check_split, decode_key, generator
 
 TRAIN_COUNT = 6000
 VAL_COUNT = 600
@@ -47,22 +50,22 @@ def key_of(split: str, index: int) -> str:
 def _parse(key: str) -> tuple[str, int]:
     """The inverse of `key_of`."""
     split, _, number = key.partition("/")
-    if split not in sources.SPLITS or not number.isdecimal():
+    if split not in SPLITS or not number.isdecimal():
         raise DataError(f"keys of synthetic data look like val/000123; received {key!r}")
     return split, int(number)
 
 
 def _generator(seed: int, split: str, index: int) -> np.random.Generator:
     """The random numbers of one picture and of no other."""
-    return sources.generator(seed, sources.SPLITS.index(split), index)
+    return generator(seed, SPLITS.index(split), index)
 
 
 def _image_bytes(seed: int, split: str, index: int) -> bytes:
     """The picture as JPEG bytes, 256 x 256 RGB; drawn at first demand."""
     drawn = _drawn_of(seed)
     if (split, index) not in drawn:
-        picture, _ = synthetic_scene.draw(label_of(index), _generator(seed, split, index))
-        drawn[split, index] = synthetic_scene.encode(picture)
+        picture, _ = scene.draw(label_of(index), _generator(seed, split, index))
+        drawn[split, index] = scene.encode(picture)
     return drawn[split, index]
 
 
@@ -97,7 +100,7 @@ class SyntheticSource(ListedSource):
         if config.location:
             train_count, val_count = _counts(config.location)
         listings = {}
-        for split, count in zip(sources.SPLITS, (train_count, val_count), strict=True):
+        for split, count in zip(SPLITS, (train_count, val_count), strict=True):
             if count < len(SHAPES):
                 raise DataError(
                     f"synthetic data needs at least one {split} picture for each of its "
@@ -109,7 +112,7 @@ class SyntheticSource(ListedSource):
         self._drawn = _drawn_of(config.data_seed)  # kept as long as the source
         self._sizes = {"train": train_count, "val": val_count}
         self._images: dict[str, tf.Tensor] = {}
-        self.prepared_size = synthetic_scene.SIDE
+        self.prepared_size = scene.SIDE
         self.description = (
             f"synthetic: {train_count} train and {val_count} val pictures "
             f"of {len(SHAPES)} classes, seed {config.data_seed}"
@@ -122,7 +125,7 @@ class SyntheticSource(ListedSource):
     def mask(self, key: str) -> NDArray[np.bool_]:
         """Where the object of picture `key` can be seen: bool [256, 256]."""
         split, index = _parse(key)
-        return synthetic_scene.draw(label_of(index), _generator(self._config.data_seed, split, index))[1]
+        return scene.draw(label_of(index), _generator(self._config.data_seed, split, index))[1]
 
     def reader(self, split: str) -> Callable[[tf.Tensor], tf.Tensor]:
         if split not in self._images:
@@ -136,12 +139,12 @@ class SyntheticSource(ListedSource):
 
         return read
 
-    def pick(self, split: str, positions: Sequence[int]) -> Iterator[sources.Example]:
+    def pick(self, split: str, positions: Sequence[int]) -> Iterator[Example]:
         """As in Source; no other pictures of the split are drawn, which takes half a minute for all."""
-        listing = self._listings[sources.check_split(split)]
+        listing = self._listings[check_split(split)]
         for index in self._fixed_order(split)[np.asarray(positions, np.int64)]:
-            key = sources.decode_key(listing.keys[index])
-            yield sources.Example(self.image_bytes(key), int(listing.labels[index]), key)
+            key = decode_key(listing.keys[index])
+            yield Example(self.image_bytes(key), int(listing.labels[index]), key)
 
     def _draw(self, split: str) -> list[bytes]:
         """All pictures of a split in index order."""

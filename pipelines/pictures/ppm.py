@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from pipelines import formats
+from pipelines.pictures import formats
 
 _CHANNELS = 3
 _MOST_HEADER = 32  # bytes; ours take 15 and the like

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from pipelines.synthetic_shapes import SHAPES, Pattern, Shape
+from pipelines.rendering.shapes import SHAPES, Pattern, Shape
 
 SIDE = 256  # section 2: pictures are brought to 256 x 256
 JPEG_QUALITY = 88

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pipelines import formats, gif, headers, ppm
+from pipelines.pictures import formats, gif, headers, ppm
 
 JPEG, JPEG_START = "JPEG", b"\xff\xd8\xff"
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipelines import epochs
 from pipelines.config import DataConfig
-from pipelines.sources import (
+from pipelines.sources.source import (
     BrokenPicture,
     Example,
     Source,

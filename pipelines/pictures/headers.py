@@ -11,7 +11,7 @@ import struct
 
 import tensorflow as tf
 
-from pipelines import formats
+from pipelines.pictures import formats
 
 # Each can unpack to 8 MB, which libpng keeps; photographs carry one or two.
 MAX_PNG_TEXTS = 16

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from pipelines import formats
-from pipelines.config import DataConfig, DataError
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 from pipelines.labels import readable_names
-from pipelines.listed import ListedSource, Listing, split_listing
+from pipelines.pictures import formats
+from pipelines.sources.listed import ListedSource, Listing, split_listing
 
 
 class FolderSource(ListedSource):

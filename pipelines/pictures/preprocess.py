@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.config import DataConfig
-from pipelines.decode import decode
+from pipelines.pictures.decode import decode
 
 if TYPE_CHECKING:
-    from pipelines.image_stats import ImageStats
+    from pipelines.pictures.statistics import ImageStats
 
 # A picture longer than this many short sides is cut first: resized whole, a line of 1x5000 pixels
 # would take gigabytes, and all but its middle is thrown away afterwards.

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import DataConfig, DataError
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 from pipelines.files import replacing
 
 _FIELDS = ("mean_image", "channel_mean", "eigenvalues", "eigenvectors", "count")

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import image_stats, ppm, preprocess
 from pipelines.config import DataConfig
-from pipelines.decode import decode_jpeg_window
-from pipelines.image_stats import ColourComponents
+from pipelines.pictures import ppm, preprocess, statistics
+from pipelines.pictures.decode import decode_jpeg_window
+from pipelines.pictures.statistics import ColourComponents
 
 
 class Window(NamedTuple):
@@ -67,7 +67,7 @@ def decode_crop_mirror(image_bytes: tf.Tensor, config: DataConfig, window: Windo
     """The same from the file of a prepared picture, decoding no more than the crop needs.
 
     Args:
-      image_bytes: string scalar, of resize x resize pixels: a JPEG, or a PPM of `pipelines.ppm`.
+      image_bytes: string scalar, of resize x resize pixels: a JPEG, or a PPM of `pipelines.pictures.ppm`.
       config: `resize` and `crop` are read; `pad` must be 0.
       window: scalars.
 
@@ -117,7 +117,7 @@ def colour_shifts(
 def colour_matrix(config: DataConfig, stats: ColourComponents | None) -> np.ndarray:
     """Float32 [3, 3]: column k is component k in the length that a multiplier of 1 gives it, grey levels."""
     released = config.colour_statistics == "published"
-    components = image_stats.published(config.colour_noise) if released else stats
+    components = statistics.published(config.colour_noise) if released else stats
     if components is None:
         raise ValueError("`stats` is needed: `colour_statistics` is training_set and `colour_noise` is on")
     values = components.eigenvalues.astype(np.float64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from pipelines import formats
+from pipelines.pictures import formats
 
 _HEADER = 13  # bytes: the signature and the logical screen
 _IMAGE, _EXTENSION, _TRAILER = 0x2C, 0x21, 0x3B

@@ -15,10 +15,10 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import progress
-from pipelines.config import DataConfig, DataError
+from pipelines.errors import DataError
 
 if TYPE_CHECKING:
-    from pipelines.image_stats import ImageStats
+    from pipelines.pictures.statistics import ImageStats
 
 SPLITS = ("train", "val")
 
@@ -47,7 +47,7 @@ class Source(abc.ABC):
       readable_names: what a person calls the classes, where the data set says so; else the same.
       description: one line for logs.
       prepared_size: side in pixels when every picture already is a square JPEG, or a square PPM of
-        `pipelines.ppm`; else None.
+        `pipelines.pictures.ppm`; else None.
     """
 
     class_names: tuple[str, ...]
@@ -146,39 +146,6 @@ class _Remainder(Source):
 
     def stored_stats(self) -> ImageStats | None:
         return self._source.stored_stats()
-
-
-def open_source(config: DataConfig) -> Source:
-    """Opens the data set that `config.spec` names.
-
-    Raises:
-      DataError: when it cannot be used, in one line with the cure.
-    """
-    with progress.phase("opening the data set"):
-        return _open(config)
-
-
-def _open(config: DataConfig) -> Source:
-    # Imported by need: TFDS alone costs a second, and each kind brings only what it uses.
-    if config.kind == "synthetic":
-        from pipelines.synthetic import SyntheticSource
-
-        return SyntheticSource(config)
-    if config.kind == "folder":
-        from pipelines.folder import FolderSource
-
-        return FolderSource(config)
-    if config.kind == "tfds":
-        from pipelines.tfds_source import TfdsSource
-
-        return TfdsSource(config)
-    if config.kind == "records":
-        from pipelines.records import RecordsSource
-
-        return RecordsSource(config)
-    from pipelines.imagenet import open_imagenet
-
-    return open_imagenet(config)
 
 
 def check_split(split: str) -> str:

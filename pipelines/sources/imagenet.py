@@ -19,11 +19,12 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from pipelines.config import DataConfig, DataError
-from pipelines.folder import FolderSource
+from pipelines.config import DataConfig
+from pipelines.errors import DataError
 from pipelines.labels import readable_names
-from pipelines.listed import ListedSource, Listing, split_listing
-from pipelines.sources import Source, encode_key
+from pipelines.sources.folder import FolderSource
+from pipelines.sources.listed import ListedSource, Listing, split_listing
+from pipelines.sources.source import Source, encode_key
 
 TRAIN_ARCHIVE, VAL_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 # The synset of each validation picture in the order of their numbers, as TFDS carries it: without it a

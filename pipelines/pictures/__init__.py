@@ -1,0 +1,1 @@
+"""One picture at a time: its bytes decoded, resized, cropped, augmented and normalised."""
