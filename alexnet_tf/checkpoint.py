@@ -14,13 +14,12 @@ import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf import towers_arrays
 from pipelines import progress
 from pipelines.errors import UserError
 from pipelines.files import replacing
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     import keras
 
     from alexnet_tf.run_record import Run
+
 
 BEST = "best.npz"
 _STATE, _WEIGHT = "state.json", "network/"
@@ -48,7 +48,7 @@ def write(path: Path, arrays: Arrays, state: dict[str, Any]) -> None:
 
     The two halves of a layer on two devices are joined: a checkpoint is that of one device.
     """
-    arrays = towers_arrays.join_halves(arrays)
+    arrays = join_halves(arrays)
     record = json.dumps({"arrays": len(arrays), "state": state})
     entries: dict[str, Any] = {_STATE: np.frombuffer(record.encode(), np.uint8), **arrays}
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -203,7 +203,7 @@ def restore_training(
 
 
 def _assign(named: list[tuple[str, Any]], arrays: Arrays, where: str) -> None:
-    arrays = towers_arrays.split_halves(arrays, [name for name, _ in named])
+    arrays = split_halves(arrays, [name for name, _ in named])
     for name, variable in named:
         if name not in arrays or arrays[name].shape != tuple(variable.shape):
             received = f"shape {arrays[name].shape}" if name in arrays else "nothing"
@@ -255,3 +255,64 @@ def _load_network(run: Run, which: str) -> Trained:
     network = model.build(run.recipe.variant, len(run.class_names), dropout_rate=run.recipe.dropout_rate)
     restore_network(network, arrays, where)
     return Trained(network, int(state["step"]))
+
+
+# The half of a layer in `network/fc6_a/kernel`, `optimizer/paper_momentum/fc6_a_kernel_velocity` and
+# `seed/dropout6_a_seed/seed_generator_state`; towers of convolutions are layers of their own.
+_HALF = re.compile(r"(?<=/)(fc[67]|dropout[67])_([ab])(?=[/_])")
+
+
+def join_halves(arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """Joins the halves of fc6 and fc7 by columns, weights and velocities alike.
+
+    Args:
+      arrays: by their names in a checkpoint.
+
+    Returns:
+      The arrays of the network on one device. Of the halves' dropout seeds, which are the same, one.
+
+    Raises:
+      UserError: half of a pair is missing.
+    """
+    joined: Arrays = {}
+    for name, array in arrays.items():
+        match = _HALF.search(name)
+        if match is None:
+            joined[name] = array
+        elif match.group(2) == "a":
+            other = _HALF.sub(r"\1_b", name)
+            if other not in arrays:
+                raise UserError(
+                    f"checkpoint: {other} is missing beside {name}; take the checkpoint before it"
+                )
+            whole = array if _is_seed(match) else np.concatenate([array, arrays[other]], axis=-1)
+            joined[_HALF.sub(r"\1", name)] = whole
+    return joined
+
+
+def split_halves(arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> Arrays:
+    """Gives halves to a network that has them; the inverse of `join_halves`.
+
+    Args:
+      arrays: of the network on one device, by their names in a checkpoint.
+      names: all that is wanted, such as `network/fc6_a/kernel`; a name without its whole in `arrays` is
+        left out.
+
+    Returns:
+      `arrays` with the wholes of wanted halves replaced by them.
+    """
+    split = dict(arrays)
+    for name in names:
+        match = _HALF.search(name)
+        whole_name = _HALF.sub(r"\1", name)
+        if match is None or whole_name not in arrays:
+            continue
+        whole = arrays[whole_name]
+        split.pop(whole_name, None)
+        index = "ab".index(match.group(2))
+        split[name] = whole if _is_seed(match) else np.split(whole, 2, axis=-1)[index]
+    return split
+
+
+def _is_seed(match: re.Match[str]) -> bool:
+    return match.group(1).startswith("dropout")

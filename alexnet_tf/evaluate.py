@@ -64,15 +64,15 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be 1 or more; received {args.batch_size}")
 
-    from alexnet_tf import sweep
+    from alexnet_tf import run_record
     from alexnet_tf.run_record import Run
 
-    workdirs = sweep.expand(args.workdir)
+    workdirs = run_record.expand(args.workdir)
     runs = [Run.open(workdir) for workdir in workdirs]
 
     # After the folders are known to be runs: TensorFlow takes seconds to import.
     with progress.phase("loading Keras"):
-        from alexnet_tf import evaluation
+        from alexnet_tf.evaluation import measure
 
     first = Path(args.workdir[0])
     ensemble = len(runs) > 1 or workdirs[0] != first
@@ -80,7 +80,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.out:
         below = len(outs) > 1  # two reports do not fit into one folder
         outs = {crops: Path(args.out) / (own.name if below else "") for crops, own in outs.items()}
-    summaries = evaluation.evaluate(
+    summaries = measure.evaluate(
         runs, args.data, outs, batch_size=args.batch_size, checkpoint=args.checkpoint
     )
     for summary in summaries.values():
@@ -95,7 +95,7 @@ def default_folder(workdir: Path, ensemble: bool, crops: int) -> Path:
 
 
 def _show(summary: dict[str, Any]) -> None:
-    from alexnet_tf.evaluation_report import describe_members, describe_protocol, in_percent
+    from alexnet_tf.evaluation.report import describe_members, describe_protocol, in_percent
 
     print(f"run          {', '.join(summary['workdirs'])}")
     print(f"data         {summary['description']}")

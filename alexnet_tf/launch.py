@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_tf.local_workers import KILL_SECONDS, TERM_SECONDS, Workers, cause
+from alexnet_tf.distribute.local_workers import KILL_SECONDS, TERM_SECONDS, Workers, cause
 from pipelines import command
 from pipelines.command import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from pipelines.errors import UserError

@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from alexnet_tf import variants
-from alexnet_tf.layers import (
+from alexnet_tf.network import variants
+from alexnet_tf.network.layers import (
     InvertedDropout,
     LocalResponseNormalization,
     PaperDropout,
@@ -23,8 +23,8 @@ from alexnet_tf.layers import (
     TrainingDense,
     TwoGroupConv2D,
 )
-from alexnet_tf.variants import INITIALIZERS, Architecture
-from alexnet_tf.winograd import WinogradConv2D
+from alexnet_tf.network.variants import INITIALIZERS, Architecture
+from alexnet_tf.network.winograd import WinogradConv2D
 from pipelines.errors import UserError
 
 Maps = list[Any]  # one [N, H, W, C] tensor a tower

@@ -11,7 +11,7 @@ from pipelines import command, progress
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from alexnet_tf.namers import Named
+    from alexnet_tf.evaluation.naming import Named
 
 # Crops that go through the network at once.
 BATCH = 32
@@ -44,18 +44,18 @@ def _predict(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str
     if args.top < 1:
         raise UserError(f"--top must be 1 or more; received {args.top}")
     with progress.phase("loading Keras"):
-        from alexnet_tf import namers
+        from alexnet_tf.evaluation import naming
 
     if args.workdir is not None:
-        namer = namers.load_run(args.workdir, args.top, args.crops)
+        namer = naming.load_run(args.workdir, args.top, args.crops)
     else:
         with progress.phase("loading the export"):
-            namer = namers.load_export(args.export, args.top, args.crops)
+            namer = naming.load_export(args.export, args.top, args.crops)
     pictures = []
-    answers = namers.name_files(namer, args.images, max(1, BATCH // args.crops))
+    answers = naming.name_files(namer, args.images, max(1, BATCH // args.crops))
     for path, answer in progress.counted("naming pictures", answers, len(args.images)):
         progress.clear()
-        if isinstance(answer, namers.Named):
+        if isinstance(answer, naming.Named):
             pictures.append({"file": _printable(path), **answer._asdict()})
             _show(path, answer)
         else:

@@ -16,8 +16,8 @@ from pipelines import command, progress
 from pipelines.errors import DataError, UserError
 
 if TYPE_CHECKING:
-    from alexnet_tf.cluster import Cluster
-    from alexnet_tf.peers import Peers
+    from alexnet_tf.distribute.cluster import Cluster
+    from alexnet_tf.distribute.peers import Peers
 
 PEER_TIMEOUT = 60.0  # seconds
 
@@ -76,15 +76,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> dict[str, Any]:
-    from alexnet_tf import sweep
+    from alexnet_tf import run_record
     from pipelines import service_client
 
     resolved = recipe.get(args.recipe).replace(recipe.parse_settings(args.set))
     config = resolved.data_config(args.data)
     runs = {Path(args.workdir): resolved}
     if args.seeds is not None:
-        seeds = sweep.parse_seeds(args.seeds, first=resolved.seed)
-        runs = {sweep.folder(args.workdir, s): dataclasses.replace(resolved, seed=s) for s in seeds}
+        seeds = run_record.parse_seeds(args.seeds, first=resolved.seed)
+        runs = {run_record.folder(args.workdir, s): dataclasses.replace(resolved, seed=s) for s in seeds}
     service = () if args.data_service is None else service_client.parse_addresses(args.data_service)
     if not 0 < args.peer_timeout < math.inf:
         raise UserError(f"--peer-timeout must be a positive number of seconds; received {args.peer_timeout}")
@@ -108,7 +108,7 @@ def _train_together(
     args: argparse.Namespace, runs: dict[Path, recipe.Recipe], service: Sequence[str]
 ) -> dict[str, Any]:
     """Trains as one of several workers, once all of them are there."""
-    from alexnet_tf import cluster, peers
+    from alexnet_tf.distribute import cluster, peers
 
     found = cluster.from_environment()
     settings = {
@@ -139,7 +139,9 @@ def _train_all(
     with progress.phase("loading Keras"):
         import tensorflow as tf
 
-        from alexnet_tf import placement, precision, run_folder, sweep, train_loop
+        from alexnet_tf import run_record
+        from alexnet_tf.training import loop as train_loop
+        from alexnet_tf.training import placement, precision, run_folder
 
     if args.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -151,7 +153,7 @@ def _train_all(
     if together:
         place = dataclasses.replace(place, unbroken=together.unbroken)
     if args.seeds is not None and place.is_chief:
-        sweep.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
+        run_record.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
     with progress.phase("timing float32 and bfloat16"):
         settled = precision.settle(next(iter(runs.values())).precision, list(runs), place)
     if settled.line and place.is_chief:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet_tf.visualize.measures import nearest as nearest_module
 from benchmarks import turns
 from pipelines import command
 
@@ -116,7 +117,7 @@ def _activations(network: keras.Model, pixels: np.ndarray) -> turns.Step:
     import keras
     import tensorflow as tf
 
-    from alexnet_tf.visualize import graph
+    from alexnet_tf.network import graph
 
     layers = graph.parts(network, "conv1")
     before = keras.Model(network.input, [layer.output for layer in layers])
@@ -163,7 +164,7 @@ def _peer(network: keras.Model, pixels: np.ndarray) -> turns.Step:
 
 def _nearest() -> turns.Step:
     """The nearest of many random features to one query, another one each time."""
-    from alexnet_tf.visualize import feature_index, neighbours
+    from alexnet_tf.visualize.measures import feature_index
 
     generator = np.random.default_rng(0)
     features = generator.standard_normal((FEATURES, WIDTH), np.float32)
@@ -171,7 +172,7 @@ def _nearest() -> turns.Step:
     queries = itertools.cycle(generator.standard_normal((QUERIES, 1, WIDTH), np.float32))
 
     def step() -> None:
-        neighbours.nearest(features, next(queries), NEIGHBOURS, norms)
+        nearest_module.nearest(features, next(queries), NEIGHBOURS, norms)
 
     return step
 

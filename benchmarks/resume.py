@@ -134,9 +134,10 @@ def _differences(whole: Path, parts: Path) -> list[str]:
 def _cost_of_saving(between: int) -> dict[str, Any]:
     """Times steps with and without a save among them, in turn."""
     command.quiet_tensorflow()
-    from alexnet_tf import placement, recipe
+    from alexnet_tf import recipe
     from alexnet_tf.checkpoint import Checkpoints
-    from alexnet_tf.checkpoint_writer import CheckpointWriter
+    from alexnet_tf.training import placement
+    from alexnet_tf.training.checkpoint_writer import CheckpointWriter
     from benchmarks.train_step_contenders import ours_at
 
     step, state = ours_at(placement.place("one"), recipe.get("small_data").replace({"precision": PRECISION}))

@@ -186,14 +186,14 @@ def _saving(
 ) -> None:
     """Takes some steps; the first process of a way writes its weights before and after."""
     command.quiet_tensorflow()
-    from alexnet_tf import towers_arrays
+    from alexnet_tf import checkpoint
     from benchmarks import train_step_contenders
 
     step, state = train_step_contenders.ours_at(*_placed(devices, workers, index, settings))
     folder.mkdir(exist_ok=True)
     for when in ("before", "after"):
         if index == 0:
-            arrays = towers_arrays.join_halves(state.capture()[0])
+            arrays = checkpoint.join_halves(state.capture()[0])
             weights: dict[str, Any] = {k: v for k, v in arrays.items() if k.startswith("network/")}
             np.savez(folder / f"{when}.npz", **weights)
         for _ in range(steps if when == "before" else 0):
@@ -203,8 +203,9 @@ def _saving(
 def _placed(devices: str, workers: tuple[str, ...], index: int, settings: dict[str, str]) -> Any:
     """A placement and a recipe; processes share out the processors, as the launcher has them do."""
     os.environ["TF_NUM_INTRAOP_THREADS"] = str(max(1, (os.cpu_count() or 1) // len(workers)))
-    from alexnet_tf import placement, recipe
-    from alexnet_tf.cluster import Cluster
+    from alexnet_tf import recipe
+    from alexnet_tf.distribute.cluster import Cluster
+    from alexnet_tf.training import placement
 
     cluster = Cluster(workers, index) if devices == "multi-worker" else None
     return placement.place(devices, cluster=cluster), recipe.get("paper").replace(settings)

@@ -100,7 +100,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _worth_timing() -> list[str]:
     """All contenders, without those in bfloat16 where it is only emulated: they take a minute a step."""
-    from alexnet_tf import precision
+    from alexnet_tf.training import precision
 
     speeds = precision.measure()
     if not speeds.emulated:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from alexnet_tf.placement import Placement
     from alexnet_tf.recipe import Recipe
-    from alexnet_tf.train_state import TrainState
+    from alexnet_tf.training.placement import Placement
+    from alexnet_tf.training.state import TrainState
 
 SIDE, CLASSES = 224, 1000
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
@@ -39,7 +39,8 @@ def _pictures(batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _ours(precision: str, batch: int) -> Step:
     """The step of the training loop itself."""
-    from alexnet_tf import placement, recipe
+    from alexnet_tf import recipe
+    from alexnet_tf.training import placement
 
     chosen = recipe.get("paper").replace({"batch_size": str(batch), "precision": precision})
     return ours_at(placement.place("one"), chosen)[0]
@@ -56,9 +57,9 @@ def ours_at(here: Placement, chosen: Recipe, *, summed: bool = True) -> tuple[St
     """
     import tensorflow as tf
 
-    from alexnet_tf import train_step
-    from alexnet_tf.schedule import Rates, Schedule
-    from alexnet_tf.train_state import TrainState
+    from alexnet_tf.training import step as train_step
+    from alexnet_tf.training.schedule import Rates, Schedule
+    from alexnet_tf.training.state import TrainState
     from pipelines.pictures.statistics import ImageStats
 
     network, optimizer = here.build(chosen, CLASSES)

@@ -57,7 +57,8 @@ def step_operations(batch: int) -> float:
 
 
 def _network(dtype: str) -> Any:
-    from alexnet_tf import model, placement
+    from alexnet_tf import model
+    from alexnet_tf.training import placement
 
     return model.build("paper", CLASSES, dtype_policy=placement.DTYPE_POLICIES[dtype], fused=True)
 
@@ -67,7 +68,7 @@ def _kernels(layer: Any, dtype: str, batch: int) -> Iterator[Kernel]:
     import keras
     import tensorflow as tf
 
-    from alexnet_tf.winograd import WinogradConv2D
+    from alexnet_tf.network.winograd import WinogradConv2D
 
     def maps(shape: tuple[int, ...]) -> tf.Tensor:
         return tf.cast(tf.random.stateless_normal(shape, (1, 2)), dtype)

@@ -11,8 +11,13 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.errors import DataError
+
+if TYPE_CHECKING:
+    pass
+
 
 # What an interrupted write leaves behind; nothing reads files of this name.
 PART_SUFFIX = ".part"
@@ -182,3 +187,9 @@ def exclusive(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         file.write(f"process {os.getpid()}\n")
         file.flush()
         yield
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

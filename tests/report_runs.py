@@ -10,7 +10,7 @@ from pathlib import Path
 import small_runs
 import small_towers
 
-from alexnet_tf.evaluation_report import CLASS_COLUMNS
+from alexnet_tf.evaluation.report import CLASS_COLUMNS
 from alexnet_tf.run_record import Run
 
 NAMES = ("bird", "cat", "dog", "fish", "frog", "horse")

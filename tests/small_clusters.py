@@ -7,8 +7,8 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from alexnet_tf import peers
-from alexnet_tf.cluster import Cluster
+from alexnet_tf.distribute import peers
+from alexnet_tf.distribute.cluster import Cluster
 
 
 def clusters(count, host="127.0.0.1"):

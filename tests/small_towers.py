@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-from alexnet_tf.layers import LocalResponseNormalization, PaperDropout, TowerSplit
+from alexnet_tf.network.layers import LocalResponseNormalization, PaperDropout, TowerSplit
 
 TOWERS = ("_a", "_b")
 

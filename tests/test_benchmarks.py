@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_towers
 
-from alexnet_tf import precision
+from alexnet_tf.training import precision
 from benchmarks import explain, scaling, train_step, turns
 from pipelines.errors import DataError
 

@@ -11,11 +11,12 @@ import keras
 import numpy as np
 import pytest
 
-from alexnet_tf import checkpoint, model, recipe, variants
+from alexnet_tf import checkpoint, model, recipe
 from alexnet_tf.checkpoint import BEST, Checkpoints, DamagedCheckpoint
-from alexnet_tf.layers import PaperDropout
-from alexnet_tf.optimizer import PaperMomentum
+from alexnet_tf.network import variants
+from alexnet_tf.network.layers import PaperDropout
 from alexnet_tf.run_record import Run
+from alexnet_tf.training.optimizer import PaperMomentum
 from pipelines.errors import UserError
 from pipelines.pictures.statistics import ImageStats
 

@@ -11,7 +11,7 @@ import pytest
 
 from alexnet_tf import checkpoint
 from alexnet_tf.checkpoint import BEST, Checkpoints
-from alexnet_tf.checkpoint_writer import CheckpointWriter
+from alexnet_tf.training.checkpoint_writer import CheckpointWriter
 
 
 def arrays(value):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alexnet_tf import cluster
+from alexnet_tf.distribute import cluster
 from pipelines.errors import UserError
 
 
@@ -218,5 +218,7 @@ def test_tasks_per_node(text, tasks):
 
 
 def test_the_modules_are_light():
-    code = "import sys; import alexnet_tf.cluster, alexnet_tf.peers; sys.exit('tensorflow' in sys.modules)"
+    code = (
+        "import sys; from alexnet_tf.distribute import cluster, peers; sys.exit('tensorflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -17,7 +17,7 @@ import json, resource, sys
 import tensorflow as tf
 import attacks, small_runs
 from test_export_versions import small_network
-from alexnet_tf import signatures
+from alexnet_tf.export import signatures
 from pipelines.config import DataConfig
 from pipelines.pictures.decode import decode
 

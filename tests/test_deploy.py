@@ -11,8 +11,9 @@ import pytest
 import yaml
 from kubernetes_fields import SPECS, departures
 
-from alexnet_tf import cluster, recipe, train
-from alexnet_tf.peers import EXIT_PEER_LOST
+from alexnet_tf import recipe, train
+from alexnet_tf.distribute import cluster
+from alexnet_tf.distribute.peers import EXIT_PEER_LOST
 from pipelines import data_service
 from pipelines.command import EXIT_INTERRUPTED, EXIT_USER_ERROR
 

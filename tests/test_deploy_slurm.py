@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_tf import cluster, train
+from alexnet_tf import train
+from alexnet_tf.distribute import cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "deploy" / "slurm" / "train.sbatch"
@@ -44,7 +45,7 @@ print("scontrol", *sys.argv[1:])
 WORKER = """
 import json, os, sys
 from pathlib import Path
-from alexnet_tf import cluster
+from alexnet_tf.distribute import cluster
 found = cluster.from_environment()
 record = [sys.argv[1:], found.workers, found.index]
 Path(os.environ["FAKE_OUT"], f"{found.index}.json").write_text(json.dumps(record))

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from tiny_network import tiny_network
 
-from alexnet_tf import diagnosis, recipe
+from alexnet_tf import recipe
+from alexnet_tf.training import diagnosis
 
 
 def test_a_stuck_loss_is_explained_once_in_a_while():

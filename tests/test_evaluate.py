@@ -11,8 +11,9 @@ import small_runs
 import tensorflow as tf
 from PIL import Image
 
-from alexnet_tf import checkpoint, evaluate, evaluation
-from alexnet_tf.visualize import confusion, mistakes
+from alexnet_tf import checkpoint, evaluate
+from alexnet_tf.evaluation import measure
+from alexnet_tf.figures import confusion, mistakes
 from pipelines import scan, sources
 from pipelines.pictures import preprocess
 from pipelines.sources.source import Example
@@ -38,7 +39,7 @@ def networks(monkeypatch):
             made[key] = small_runs.network(len(run.class_names), seed=run.recipe.seed + len(key))
         return checkpoint.Trained(made[key], 7)
 
-    monkeypatch.setattr(evaluation, "load_network", load)
+    monkeypatch.setattr(measure, "load_network", load)
     # Drawing takes longer than everything else: one test has it done.
     monkeypatch.setattr(confusion, "draw", lambda path, *_: path.write_text("matrix"))
     monkeypatch.setattr(mistakes, "draw", lambda path, *_: path.write_text("sheet"))
@@ -281,7 +282,7 @@ def test_a_picture_that_has_vanished_since(run, data, monkeypatch, capsys):
     gone = held_out(run)[0]
     path = data / gone.key
     content = path.read_bytes()
-    monkeypatch.setattr(evaluation.validation, "_check_held_out", lambda *_: path.unlink())
+    monkeypatch.setattr(measure.validation, "_check_held_out", lambda *_: path.unlink())
     try:
         assert gone.key in error(capsys, "--workdir", run.workdir)
     finally:

@@ -19,7 +19,9 @@ from real_pictures import imagenet_samples
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import checkpoint, export, heat, model, signatures, warmup
+from alexnet_tf import checkpoint, export, model
+from alexnet_tf.export import signatures, warmup_requests
+from alexnet_tf.figures import heat
 from alexnet_tf.run_record import Run
 from alexnet_tf.visualize import saliency
 from pipelines.pictures import preprocess
@@ -94,7 +96,7 @@ def probabilities_of(exported, image_bytes):
 
 def photograph(seed=0):
     """JPEG bytes, 500 x 375."""
-    return encoded(warmup.textured_image(375, 500, seed), "JPEG", quality=92)
+    return encoded(warmup_requests.textured_image(375, 500, seed), "JPEG", quality=92)
 
 
 def test_signatures_carry_the_names_of_the_wire(graph):

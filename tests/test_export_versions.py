@@ -15,7 +15,9 @@ import small_runs
 import tensorflow as tf
 from pictures import encoded, textured
 
-from alexnet_tf import checkpoint, export, metrics
+from alexnet_tf import checkpoint, export
+from alexnet_tf.evaluation import metrics
+from alexnet_tf.export import saved_model
 from pipelines import files
 from pipelines.errors import UserError
 from pipelines.pictures import preprocess
@@ -75,7 +77,7 @@ def test_a_version_that_cannot_be_is_one_line(run, tmp_path, capsys, version, me
 
 def test_an_export_that_answers_otherwise_does_not_appear(run, tmp_path, monkeypatch, capsys):
     # The check compares with the network in this process; here it finds another one there.
-    write = export._write
+    write = saved_model._write
     monkeypatch.setattr(export, "_write", lambda folder, run, _, step: write(folder, run, other, step))
     other = small_network()
     for variable in other.weights:
@@ -138,7 +140,7 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
 def test_a_run_without_checkpoint_is_one_line(tmp_path):
     run = small_runs.create(tmp_path / "run", "synthetic", NAMES)
     with pytest.raises(UserError, match="no checkpoint yet"):
-        export.export(run, tmp_path / "export")
+        saved_model.export(run, tmp_path / "export")
     assert os.listdir(tmp_path) == ["run"]
 
 
@@ -156,7 +158,7 @@ def test_every_convention_reaches_the_graph(tmp_path, monkeypatch, settings):
     run = small_runs.create(tmp_path / "run", "synthetic", NAMES, **settings)
     network = small_network(side=run.data.crop)
     monkeypatch.setattr(checkpoint, "load_network", lambda run, which: checkpoint.Trained(network, 7))
-    loaded = tf.saved_model.load(str(export.export(run, tmp_path / "export")))
+    loaded = tf.saved_model.load(str(saved_model.export(run, tmp_path / "export")))
     picture = picture_at_hand = textured(256, 256, seed=2)
     answer = loaded.signatures["probabilities"](image_bytes=tf.constant([encoded(picture, "PNG")]))
 

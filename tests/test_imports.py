@@ -24,12 +24,12 @@ INSTALLED = ("alexnet_tf", "pipelines", "serving")
 # Settings, errors and what the command line needs before it knows that it has work to do.
 LIGHT = (
     "alexnet_tf",
-    "alexnet_tf.cluster",
+    "alexnet_tf.distribute.cluster",
     "pipelines.errors",
-    "alexnet_tf.peers",
+    "alexnet_tf.distribute.peers",
     "alexnet_tf.recipe",
-    "alexnet_tf.sweep",
-    "alexnet_tf.variants",
+    "alexnet_tf.run_record",
+    "alexnet_tf.network.variants",
     "pipelines",
     "pipelines.command",
     "pipelines.config",

@@ -18,7 +18,8 @@ KILLS = 20
 LIVES = """
 import json, os, random, signal, sys, time, traceback
 sys.path.insert(0, {tests!r})
-from alexnet_tf import model, train, train_loop, run_folder, placement
+from alexnet_tf import model, train
+from alexnet_tf.training import loop as train_loop, placement, run_folder
 from tiny_network import tiny_network
 model.build = tiny_network
 

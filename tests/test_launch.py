@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_tf import launch, local_workers
+from alexnet_tf import launch
+from alexnet_tf.distribute import local_workers
 from pipelines.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import json, os, signal, sys, time
 from pathlib import Path
-from alexnet_tf import cluster, peers
+from alexnet_tf.distribute import cluster, peers
 from pipelines import command
 from pipelines.errors import UserError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.layers import (
+from alexnet_tf.network.layers import (
     InvertedDropout,
     LocalResponseNormalization,
     PaperDropout,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf.layers import InvertedDropout, PaperDropout
+from alexnet_tf.network.layers import InvertedDropout, PaperDropout
 
 UNITS = np.random.default_rng(0).uniform(1.0, 2.0, (64, 512)).astype("float32")  # never 0, so a 0 was dropped
 
@@ -113,7 +113,7 @@ import json
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from alexnet_tf.layers import InvertedDropout, PaperDropout
+from alexnet_tf.network.layers import InvertedDropout, PaperDropout
 
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 masks = {}

@@ -9,7 +9,7 @@ import pytest
 import small_runs
 import tensorflow as tf
 
-from alexnet_tf import metrics
+from alexnet_tf.evaluation import metrics
 
 SIDE, CLASSES = 14, 7
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import model, variants
-from alexnet_tf.layers import TwoGroupConv2D
+from alexnet_tf import model
+from alexnet_tf.network import variants
+from alexnet_tf.network.layers import TwoGroupConv2D
 from pipelines.errors import UserError
 
 # Parameters and multiply-adds of every layer of the 2012 network, both towers together.

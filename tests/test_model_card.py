@@ -9,8 +9,8 @@ import subprocess
 import pytest
 import small_runs
 
-from alexnet_tf import model_card
-from alexnet_tf.signatures import FORMS
+from alexnet_tf.export import model_card
+from alexnet_tf.export.signatures import FORMS
 
 NAMES = [f"class {index:02d}" for index in range(30)]
 

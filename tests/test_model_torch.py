@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from alexnet_tf import model, variants
-from alexnet_tf.layers import TwoGroupConv2D
+from alexnet_tf import model
+from alexnet_tf.network import variants
+from alexnet_tf.network.layers import TwoGroupConv2D
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -192,7 +193,8 @@ ON_TORCH = """
 import dataclasses, sys
 import keras
 import numpy as np
-from alexnet_tf import model, variants
+from alexnet_tf import model
+from alexnet_tf.network import variants
 
 assert keras.backend.backend() == "torch"
 assert "tensorflow" not in sys.modules

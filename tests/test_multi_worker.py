@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from alexnet_tf import checkpoint, launch
-from alexnet_tf.cluster import Cluster
+from alexnet_tf.distribute.cluster import Cluster
 from alexnet_tf.run_record import Run
 
 SETTINGS = {

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf import checkpoint
-from alexnet_tf.optimizer import PaperMomentum
+from alexnet_tf.training.optimizer import PaperMomentum
 
 RNG_SHAPES = {"conv1_a/kernel": (3, 4), "conv1_a/bias": (4,), "fc8/kernel": (4, 5), "fc8/bias": (5,)}
 

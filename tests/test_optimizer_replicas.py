@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from alexnet_tf.optimizer import PaperMomentum
+from alexnet_tf.training.optimizer import PaperMomentum
 
 x = np.random.default_rng(0).standard_normal((6, 8, 4)).astype("float32")
 

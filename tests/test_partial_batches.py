@@ -103,8 +103,9 @@ import json, sys
 sys.path.insert(0, {tests!r})
 import numpy as np
 import tensorflow as tf
-from alexnet_tf import model, placement, recipe, train_step
-from alexnet_tf.schedule import Rates
+from alexnet_tf import model, recipe
+from alexnet_tf.training import placement, step as train_step
+from alexnet_tf.training.schedule import Rates
 from pipelines import dataset
 from pipelines.pictures.statistics import ImageStats
 from test_dataset import source_of

@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from small_clusters import clusters, together, watching_threads
 
-from alexnet_tf import peer_links, peers
-from alexnet_tf.greeting import PROTOCOL, Greeting
+from alexnet_tf.distribute import links as peer_links
+from alexnet_tf.distribute import peers
+from alexnet_tf.distribute.links import PROTOCOL, Greeting
 from pipelines.errors import DataError, UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,7 +156,7 @@ def test_a_failed_operation_makes_a_quiet_worker_suspect(monkeypatch):
 
 WORKER = """
 import ctypes, sys, time
-from alexnet_tf import cluster, peers
+from alexnet_tf.distribute import cluster, peers
 from pipelines import command
 
 def body():

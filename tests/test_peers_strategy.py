@@ -12,7 +12,7 @@ from alexnet_tf import launch
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
 import os, signal, sys
-from alexnet_tf import cluster, peers
+from alexnet_tf.distribute import cluster, peers
 from pipelines import command
 
 def body():

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alexnet_tf import placement, recipe
+from alexnet_tf import recipe
+from alexnet_tf.training import placement
 from pipelines.errors import UserError
 
 # Trains the tiny network on fixed batches in several ways; prints the weights of each.
@@ -19,8 +20,10 @@ import json, sys
 sys.path.insert(0, {tests!r})
 import numpy as np
 import tensorflow as tf
-from alexnet_tf import metrics, model, placement, recipe, train_step
-from alexnet_tf.schedule import Rates
+from alexnet_tf import model, recipe
+from alexnet_tf.evaluation import metrics
+from alexnet_tf.training import placement, step as train_step
+from alexnet_tf.training.schedule import Rates
 from pipelines.pictures.statistics import ImageStats
 from tiny_network import tiny_network
 model.build = tiny_network

@@ -17,10 +17,11 @@ from test_multi_worker import TESTS, words
 from test_train_loop import SETTINGS, arguments
 from tiny_network import tiny_network
 
-from alexnet_tf import launch, model, placement, precision, recipe, train
-from alexnet_tf.precision import Speeds
+from alexnet_tf import launch, model, recipe, train
 from alexnet_tf.run_record import Run
-from alexnet_tf.visualize import report_sections
+from alexnet_tf.training import placement, precision
+from alexnet_tf.training.precision import Speeds
+from alexnet_tf.visualize.report import sections as report_sections
 from pipelines.errors import UserError
 
 ISA = "ONEDNN_MAX_CPU_ISA"
@@ -197,7 +198,7 @@ def on_this_processor(isa):
     """What a fresh process settles on with oneDNN held to an instruction set, and the factor it measured."""
     script = (
         "from pipelines import command; command.quiet_tensorflow()\n"
-        "from alexnet_tf import placement, precision\n"
+        "from alexnet_tf.training import placement, precision\n"
         "settled = precision.settle('auto', [], placement.place())\n"
         "print(settled.name, settled.speeds.factor)"
     )

@@ -10,7 +10,8 @@ import pytest
 import small_runs
 import tensorflow as tf
 
-from alexnet_tf import checkpoint, namers, predict
+from alexnet_tf import checkpoint, predict
+from alexnet_tf.evaluation import naming
 from pipelines.errors import UserError
 from pipelines.pictures import preprocess
 
@@ -29,7 +30,7 @@ def network():
 
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch, network):
-    monkeypatch.setattr(namers, "load_network", lambda run: checkpoint.Trained(network, 7))
+    monkeypatch.setattr(naming, "load_network", lambda run: checkpoint.Trained(network, 7))
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +116,8 @@ def test_top_decides_how_many_names(run, export, pictures, capsys):
 
 
 def test_the_newest_version_is_the_highest_number(export, pictures, capsys):
-    assert namers.find_version(export) == export / "10"
-    assert namers.find_version(export / "9") == export / "9"
+    assert naming.find_version(export) == export / "10"
+    assert naming.find_version(export / "9") == export / "9"
     assert answers(capsys, "--export", export / "9", pictures[0])[0]["classes"] == list(CLASSES[:5])
 
 
@@ -151,9 +152,9 @@ def test_batches_are_no_larger_than_asked(tmp_path):
 
     def namer(contents):
         sizes.append(len(contents))
-        return [namers.Named([content.decode()], [1.0]) for content in contents]
+        return [naming.Named([content.decode()], [1.0]) for content in contents]
 
-    found = list(namers.name_files(namer, paths, 3))
+    found = list(naming.name_files(namer, paths, 3))
     assert sizes == [3, 3, 1]
     assert [answer.classes for _, answer in found] == [[str(number)] for number in range(7)]
 
@@ -210,7 +211,7 @@ def test_a_damaged_export_is_one_line(tmp_path, export):
     shutil.copytree(export / "9", tmp_path / "1")
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
     with pytest.raises(UserError, match="cannot be loaded as a SavedModel"):
-        namers.load_export(str(tmp_path), 5, 1)
+        naming.load_export(str(tmp_path), 5, 1)
 
 
 def test_an_export_without_the_signature_says_what_it_offers(tmp_path):
@@ -220,9 +221,9 @@ def test_an_export_without_the_signature_says_what_it_offers(tmp_path):
     )
     tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": double})
     with pytest.raises(UserError, match=r"no signature ten_crop .* it offers serving_default"):
-        namers.load_export(str(tmp_path), 5, 10)
+        naming.load_export(str(tmp_path), 5, 10)
     with pytest.raises(UserError, match="no signature serving_default that takes image_bytes"):
-        namers.load_export(str(tmp_path), 5, 1)
+        naming.load_export(str(tmp_path), 5, 1)
 
 
 def test_one_source_must_be_given(pictures, capsys):
@@ -237,5 +238,5 @@ def test_a_picture_that_only_an_older_export_refuses(pictures):
     def older(contents):
         raise tf.errors.InvalidArgumentError(None, None, "Number of channels\n\t does not match")
 
-    ((_, answer),) = namers.name_files(older, pictures[:1], 1)
+    ((_, answer),) = naming.name_files(older, pictures[:1], 1)
     assert answer == "refused (Number of channels does not match)"

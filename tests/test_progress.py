@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from alexnet_tf import pace, recipe
-from alexnet_tf import progress as training
-from alexnet_tf.precision import Speeds
+from alexnet_tf import recipe
+from alexnet_tf.training import monitor as training
+from alexnet_tf.training import pace
+from alexnet_tf.training.precision import Speeds
 from pipelines import command, progress
 
 TESTS = Path(__file__).parent
@@ -201,11 +202,12 @@ def test_a_clock_s_text(seconds, text):
 # Real commands, with a slow source of pictures and a short patience.
 SLOW = """
 import dataclasses, sys, time
-from alexnet_tf import variants
-from pipelines import progress; from pipelines.rendering import scene as synthetic_scene
+from alexnet_tf.network import variants
+from pipelines import progress
+from pipelines.rendering import scene
 progress.SILENCE, progress.BEAT = 0.4, 0.1
-draw = synthetic_scene.draw
-synthetic_scene.draw = lambda *args: time.sleep(0.03) or draw(*args)
+draw = scene.draw
+scene.draw = lambda *args: time.sleep(0.03) or draw(*args)
 variants.VARIANTS["paper"] = dataclasses.replace(variants.get("paper"), hidden=8)
 from {module} import main
 sys.exit(main({words!r}))

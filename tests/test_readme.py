@@ -10,7 +10,8 @@ import small_runs
 from matplotlib.figure import Figure
 from picture_model import brightness, encoded, running
 
-from alexnet_tf import recipe, variants
+from alexnet_tf import recipe
+from alexnet_tf.network import variants
 from alexnet_tf.visualize.__main__ import METHODS
 from pipelines import samples, sources
 from pipelines.config import SOURCE_KINDS, DataConfig
@@ -43,7 +44,8 @@ def test_every_row_that_the_code_cites_is_in_the_table_once():
 
 def test_the_places_where_a_row_is_chosen_exist():
     for name, fields in re.findall(r"`(\w+\.py)` ((?:`[\w.]+`(?:, )?)+)", section("Two conventions")):
-        source = (ROOT / "alexnet_tf" / name).read_text(encoding="utf-8")
+        (path,) = (ROOT / "alexnet_tf").rglob(name)
+        source = path.read_text(encoding="utf-8")
         for field in re.findall(r"`([\w.]+)`", fields):
             assert re.search(rf"\b{field.rpartition('.')[2]}\b", source), f"{name} {field}"
 

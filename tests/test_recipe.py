@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from alexnet_tf import recipe, variants
+from alexnet_tf import recipe
+from alexnet_tf.network import variants
 from alexnet_tf.recipe import Recipe
 from pipelines.config import DataConfig
 from pipelines.errors import DataError, UserError

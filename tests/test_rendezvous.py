@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from small_clusters import clusters, together, watching_threads
 
-from alexnet_tf import peer_links, peers
-from alexnet_tf.cluster import Cluster
-from alexnet_tf.greeting import Greeting
+from alexnet_tf.distribute import links as peer_links
+from alexnet_tf.distribute import peers
+from alexnet_tf.distribute.cluster import Cluster
+from alexnet_tf.distribute.links import Greeting
 from pipelines.errors import UserError
 
 

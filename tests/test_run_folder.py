@@ -10,7 +10,7 @@ from test_train_loop import arguments
 from tiny_network import tiny_network
 
 from alexnet_tf import model, train
-from alexnet_tf.run_folder import LOCK_FILE
+from alexnet_tf.training.run_folder import LOCK_FILE
 from pipelines import files
 from pipelines.errors import DataError
 

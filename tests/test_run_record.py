@@ -15,6 +15,7 @@ import pytest
 
 from alexnet_tf import recipe, run_record
 from alexnet_tf.run_record import Run
+from pipelines import files
 from pipelines.config import DataConfig
 from pipelines.errors import UserError
 from pipelines.pictures.statistics import ImageStats
@@ -205,7 +206,7 @@ def test_damaged_metrics_are_one_line_that_names_the_file(tmp_path: Path, text: 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.csv"
-    run_record.write_text(path, "old\n")
+    files.write_text(path, "old\n")
 
     def full(self: Path, text: str, **settings) -> None:
         with open(self, "w") as file:
@@ -214,7 +215,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OSError, match="No space left"):
-        run_record.write_text(path, "new\n")
+        files.write_text(path, "new\n")
     assert path.read_text() == "old\n"
     assert os.listdir(tmp_path) == ["metrics.csv"]
 

@@ -10,7 +10,7 @@ import pytest
 
 from alexnet_tf import recipe
 from alexnet_tf.recipe import Recipe
-from alexnet_tf.schedule import Rates, Schedule, total_steps
+from alexnet_tf.training.schedule import Rates, Schedule, total_steps
 
 STEPS_PER_EPOCH = 7
 

@@ -84,5 +84,7 @@ def test_nothing_is_left_of_a_watched_stream():
 
 
 def test_a_command_can_read_its_arguments_without_tensorflow():
-    script = "import sys, pipelines.service_client, alexnet_tf.sweep; sys.exit('tensorflow' in sys.modules)"
+    script = (
+        "import sys, pipelines.service_client, alexnet_tf.run_record; sys.exit('tensorflow' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT).returncode == 0

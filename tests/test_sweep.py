@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import small_runs
 
-from alexnet_tf import checkpoint, evaluate, evaluation, sweep
+from alexnet_tf import checkpoint, evaluate, run_record
+from alexnet_tf.evaluation import measure
+from alexnet_tf.figures import confusion, mistakes
 from alexnet_tf.run_record import Run
-from alexnet_tf.visualize import confusion, mistakes
 from pipelines import dataset, sources
 from pipelines.errors import UserError
 from pipelines.pictures import preprocess
@@ -32,7 +33,7 @@ def networks(monkeypatch):
         network = made.setdefault(run.recipe.seed, small_runs.network(len(CLASSES), seed=7 * run.recipe.seed))
         return checkpoint.Trained(network, 7)
 
-    monkeypatch.setattr(evaluation, "load_network", load)
+    monkeypatch.setattr(measure, "load_network", load)
     monkeypatch.setattr(confusion, "draw", lambda path, *_: path.write_text("matrix"))
     monkeypatch.setattr(mistakes, "draw", lambda path, *_: path.write_text("sheet"))
     return made
@@ -42,7 +43,7 @@ def train(workdir, data, *seeds, **settings):
     """Run folders without checkpoints, as `train --seeds` lays them out."""
     return [
         small_runs.create(path, f"folder:{data}", CLASSES, seed, val_fraction="0.3", **settings)
-        for path, seed in zip(sweep.prepare(workdir, seeds), seeds, strict=True)
+        for path, seed in zip(run_record.prepare(workdir, seeds), seeds, strict=True)
     ]
 
 
@@ -89,48 +90,48 @@ class TestSeeds:
         ],
     )
     def test_how_many_or_which(self, text, first, seeds):
-        assert sweep.parse_seeds(text, first) == seeds
+        assert run_record.parse_seeds(text, first) == seeds
 
     @pytest.mark.parametrize("text", ["", "five", "1.5", "-3", "1,,2", "1,-2", "3,", "²"])
     def test_no_numbers(self, text):
         with pytest.raises(UserError, match=r"--seeds takes how many \(5\) or which \(3,7,11\).*received '"):
-            sweep.parse_seeds(text)
+            run_record.parse_seeds(text)
 
     @pytest.mark.parametrize("text", ["0", "1001"])
     def test_too_few_or_too_many(self, text):
         with pytest.raises(UserError, match=f"how many must lie between 1 and 1000; received '{text}'"):
-            sweep.parse_seeds(text)
+            run_record.parse_seeds(text)
 
     def test_a_seed_given_twice(self):
         with pytest.raises(UserError, match="received 3 twice"):
-            sweep.parse_seeds("3,7,03")
+            run_record.parse_seeds("3,7,03")
 
     def test_counting_from_a_negative_seed(self):
         with pytest.raises(UserError, match="0 or more; received -1"):
-            sweep.parse_seeds("5", -1)
+            run_record.parse_seeds("5", -1)
 
 
 class TestFolders:
     def test_members_by_number(self, tmp_path):
-        folders = sweep.prepare(tmp_path, (10, 2, 0))
-        assert folders == [sweep.folder(tmp_path, seed) for seed in (10, 2, 0)]
-        assert [path.name for path in sweep.members(tmp_path)] == ["seed-0", "seed-2", "seed-10"]
-        assert sweep.prepare(tmp_path, (0, 3)) == [tmp_path / "seed-0", tmp_path / "seed-3"]
+        folders = run_record.prepare(tmp_path, (10, 2, 0))
+        assert folders == [run_record.folder(tmp_path, seed) for seed in (10, 2, 0)]
+        assert [path.name for path in run_record.members(tmp_path)] == ["seed-0", "seed-2", "seed-10"]
+        assert run_record.prepare(tmp_path, (0, 3)) == [tmp_path / "seed-0", tmp_path / "seed-3"]
 
     def test_strays_are_no_members(self, tmp_path):
-        sweep.prepare(tmp_path, [4])
+        run_record.prepare(tmp_path, [4])
         for name in ("seed-", "seed-x", "seed-04", "seed-1.old", "my-seed-2", "evaluation-ensemble"):
             (tmp_path / name).mkdir()
         (tmp_path / "seed-5").write_text("a file")
-        assert sweep.members(tmp_path) == [tmp_path / "seed-4"]
+        assert run_record.members(tmp_path) == [tmp_path / "seed-4"]
 
     def test_a_single_run_has_no_members(self, tmp_path, data):
         small_runs.create(tmp_path / "run", f"folder:{data}", CLASSES)
         (tmp_path / "run" / "seed-1").mkdir()
-        assert sweep.members(tmp_path / "run") == []
-        assert sweep.members(tmp_path / "nothing") == []
+        assert run_record.members(tmp_path / "run") == []
+        assert run_record.members(tmp_path / "nothing") == []
         with pytest.raises(UserError, match=r"run: holds a single run; choose another --workdir"):
-            sweep.prepare(tmp_path / "run", [0])
+            run_record.prepare(tmp_path / "run", [0])
 
     def test_one_run_is_wanted(self, tmp_path, data):
         for seed in range(7):
@@ -185,7 +186,7 @@ def test_sweeps_and_runs_are_averaged_together(tmp_path, data, networks, capsys)
 
 def test_members_share_the_pictures_that_they_prepare_alike(tmp_path, data, networks, capsys, monkeypatch):
     built, build = [], dataset.build
-    monkeypatch.setattr(evaluation.dataset, "build", lambda *a, **k: (built.append(a[1]), build(*a, **k))[1])
+    monkeypatch.setattr(measure.dataset, "build", lambda *a, **k: (built.append(a[1]), build(*a, **k))[1])
     train(tmp_path, data, 1, 2)
     figures(capsys, "--workdir", tmp_path)
     assert len(built) == 1
@@ -221,7 +222,7 @@ def test_few_classes_have_no_top5_error(tmp_path, networks, capsys):
 
 def test_a_member_that_has_not_begun(tmp_path, data, capsys):
     train(tmp_path, data, 0)
-    sweep.prepare(tmp_path, range(3))
+    run_record.prepare(tmp_path, range(3))
     assert f"{tmp_path}: not begun: seed-1, seed-2; train" in error(capsys, "--workdir", tmp_path)
 
 

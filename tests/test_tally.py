@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alexnet_tf.metrics import Predictions
-from alexnet_tf.tally import Tally
+from alexnet_tf.evaluation.metrics import Predictions
+from alexnet_tf.evaluation.tally import Tally
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
 

@@ -8,7 +8,7 @@ import two_devices
 TRAIN = """
 def arrays(network, optimizer):
     found = checkpoint.training_arrays(network, optimizer)
-    return {name: np.array(array) for name, array in towers_arrays.join_halves(found).items()}
+    return {name: np.array(array) for name, array in checkpoint.join_halves(found).items()}
 
 for variant, fused in (("paper", True), ("original", False), ("conv6", False)):
     one = networks(variant)[0]

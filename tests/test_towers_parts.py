@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 import two_devices
 
-from alexnet_tf import towers, towers_arrays
-from alexnet_tf.layers import InvertedDropout, PaperDropout
-from alexnet_tf.normalization import HaloResponseNormalization, LocalResponseNormalization
+from alexnet_tf import checkpoint
+from alexnet_tf.distribute import towers
+from alexnet_tf.network.layers import InvertedDropout, PaperDropout
+from alexnet_tf.network.normalization import HaloResponseNormalization, LocalResponseNormalization
 from pipelines.errors import UserError
 
 OTHERS = """
@@ -20,12 +21,12 @@ step, optimizer = trainer(two, fused=False)
 print(json.dumps([float(trainer(one, fused=False)[0](pixels, labels)), float(step(pixels, labels))]))
 
 # What training does between steps: a checkpoint into another layout, evaluation, dead units, pictures.
-whole = towers_arrays.join_halves(checkpoint.training_arrays(two, optimizer))
+whole = checkpoint.join_halves(checkpoint.training_arrays(two, optimizer))
 checkpoint.restore_network(one, whole, "here")
 _, other = networks("conv6", dtype_policy="POLICY", seed=5)
 _, its_optimizer = trainer(other, fused=False)
 wanted = list(checkpoint.training_arrays(other, its_optimizer))
-halves = towers_arrays.split_halves(whole, wanted)
+halves = checkpoint.split_halves(whole, wanted)
 checkpoint.restore_training(other, its_optimizer, halves, "here")
 batch = {"image": pixels, "label": labels, "mask": tf.ones([4])}
 losses = [metrics.Evaluator(n, lambda image: image).evaluate([batch]).loss for n in (one, two, other)]
@@ -118,22 +119,22 @@ def test_halves_join_by_columns_and_part_again() -> None:
         "optimizer/paper_momentum/fc6_a_kernel_velocity",
         "optimizer/paper_momentum/fc6_b_kernel_velocity",
     ]
-    halves = towers_arrays.split_halves(whole, wanted)
+    halves = checkpoint.split_halves(whole, wanted)
     kept = {name for name in whole if "fc6" not in name and "dropout6" not in name}
     assert set(halves) == {*wanted, *kept}
     np.testing.assert_array_equal(halves["network/fc6_b/kernel"], whole["network/fc6/kernel"][:, 2:])
-    again = towers_arrays.join_halves(halves)
+    again = checkpoint.join_halves(halves)
     assert set(again) == set(whole)
     for name, array in whole.items():
         np.testing.assert_array_equal(again[name], array)
     # The network of one device asks for none of the halves, and has none.
-    assert towers_arrays.split_halves(whole, list(whole)) == whole
-    assert towers_arrays.join_halves(whole) == whole
+    assert checkpoint.split_halves(whole, list(whole)) == whole
+    assert checkpoint.join_halves(whole) == whole
 
 
 def test_half_of_a_pair_is_refused() -> None:
     with pytest.raises(UserError, match="network/fc6_b/kernel is missing"):
-        towers_arrays.join_halves({"network/fc6_a/kernel": np.zeros((2, 2))})
+        checkpoint.join_halves({"network/fc6_a/kernel": np.zeros((2, 2))})
 
 
 def test_one_device_is_too_few(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ TRACE = """
 def traced(variant, policy="float32", fused_update=False, frozen=False):
     network = towers.build(variant, 10, devices=DEVICES, dtype_policy=policy, fused=True)
     step, _ = trainer(network, fused_update, frozen)
-    found = towers_trace.trace(lambda: step(*pictures(4)))
+    found = tower_trace.trace(lambda: step(*pictures(4)))
     operations = {d: {" ".join(k): n for k, n in counts.items()} for d, counts in found.operations.items()}
     crossings = [{**dataclasses.asdict(c), "bytes": c.bytes} for c in found.crossings]
     print(json.dumps({"crossings": crossings, "operations": operations}))

@@ -4,8 +4,9 @@ import pytest
 from test_train_loop import arguments
 from tiny_network import tiny_network
 
-from alexnet_tf import model, train, train_loop
+from alexnet_tf import model, train
 from alexnet_tf.run_record import Run
+from alexnet_tf.training import loop as train_loop
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 from tiny_network import tiny_network
 
-from alexnet_tf import checkpoint, model, pace, precision, train, train_loop, train_step
+from alexnet_tf import checkpoint, model, train
 from alexnet_tf.run_record import RECIPE_FILE, Run
+from alexnet_tf.training import loop as train_loop
+from alexnet_tf.training import pace, precision
+from alexnet_tf.training import step as train_step
 from pipelines.errors import UserError
 
 SETTINGS = {
@@ -34,7 +37,8 @@ DATA = "synthetic:24,12"
 KILLED = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from alexnet_tf import model, train, train_loop
+from alexnet_tf import model, train
+from alexnet_tf.training import loop as train_loop
 from tiny_network import tiny_network
 model.build = tiny_network
 call = train_loop._Trainer._call

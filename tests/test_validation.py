@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import small_runs
 
-from alexnet_tf import evaluate, validation
+from alexnet_tf import evaluate
+from alexnet_tf.evaluation import validation
 from pipelines.errors import UserError
 from pipelines.sources import open_source
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from alexnet_tf import variants
+from alexnet_tf.network import variants
 from pipelines.errors import UserError
 
 
@@ -81,7 +81,7 @@ def test_an_unknown_variant_lists_the_others() -> None:
 
 
 def test_recipes_and_variants_import_no_tensorflow() -> None:
-    modules = "alexnet_tf.variants, alexnet_tf.recipe, alexnet_tf.schedule"
+    modules = "alexnet_tf.network.variants, alexnet_tf.recipe, alexnet_tf.training.schedule"
     code = f"import sys, {modules}; print('tensorflow' in sys.modules or 'keras' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"

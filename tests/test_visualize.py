@@ -16,9 +16,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from alexnet_tf import variants
+from alexnet_tf.figures import style
+from alexnet_tf.figures.kernels import tile, tower_labels, unit_kernels
+from alexnet_tf.network import variants
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import curves, filters, network, panels, style
+from alexnet_tf.visualize import curves, filters, network, panels
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
 
@@ -57,19 +59,19 @@ def read(path):
 
 def test_joint_scaling_spans_all_kernels_and_filter_scaling_each():
     kernels = gabor(5) * np.array([1, 2, 3, 4, 5], np.float32)
-    joint = filters.unit_kernels(kernels)
+    joint = unit_kernels(kernels)
     expected = (kernels - kernels.min()) / (kernels.max() - kernels.min())
     np.testing.assert_allclose(joint, expected.transpose(3, 0, 1, 2), atol=1e-6)
-    alone = filters.unit_kernels(kernels, "filter")
+    alone = unit_kernels(kernels, "filter")
     assert alone.min(axis=(1, 2, 3)).tolist() == [0.0] * 5
     assert alone.max(axis=(1, 2, 3)).tolist() == [1.0] * 5
     for scaling in filters.SCALINGS:
-        assert (filters.unit_kernels(np.zeros((11, 11, 3, 2)), scaling) == 0.5).all()
+        assert (unit_kernels(np.zeros((11, 11, 3, 2)), scaling) == 0.5).all()
 
 
 def test_tiles_stand_in_rows_with_a_gap_of_one_weight():
     stack = np.full((18, 11, 11, 3), 10 / 255) * np.arange(18)[:, None, None, None]
-    sheet = filters.tile(stack, magnification=2)
+    sheet = tile(stack, magnification=2)
     assert sheet.shape == (2 * (2 * 12 - 1), 2 * (16 * 12 - 1), 3)
     for number in range(18):
         top, left = 24 * (number // 16), 24 * (number % 16)
@@ -80,7 +82,7 @@ def test_tiles_stand_in_rows_with_a_gap_of_one_weight():
 
 
 def test_towers_belong_to_networks_whose_later_layers_keep_them_apart():
-    labelled = {name for name in variants.VARIANTS if len(filters.tower_labels(name)) == 2}
+    labelled = {name for name in variants.VARIANTS if len(tower_labels(name)) == 2}
     assert set(variants.VARIANTS) - labelled == {"half", "one_weird_trick"}
 
 
@@ -92,7 +94,7 @@ def test_filters_show_tower_a_above_tower_b_pixel_for_pixel(run, out, monkeypatc
     picture = read(out / "filters.png")
     height = 3 * 12 * 8 - 8
     for part in range(2):
-        block = filters.tile(filters.unit_kernels(kernels, scaling)[48 * part : 48 * part + 48])
+        block = tile(unit_kernels(kernels, scaling)[48 * part : 48 * part + 48])
         top = filters.TOP + part * (height + filters.BETWEEN)
         shown = picture[top : top + height, filters.LEFT : filters.LEFT + block.shape[1]]
         np.testing.assert_array_equal(shown, block)

@@ -10,8 +10,9 @@ import small_runs
 import small_towers
 from PIL import Image
 
+from alexnet_tf.figures import grid
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import activations, grid, network
+from alexnet_tf.visualize import activations, network
 from pipelines.errors import UserError
 
 NAMES = ["cat", "dog"]

@@ -14,9 +14,11 @@ import small_runs
 import small_towers
 import tensorflow as tf
 
-from alexnet_tf import model, variants
+from alexnet_tf import model
+from alexnet_tf.network import variants
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import architecture, boxes, stages
+from alexnet_tf.visualize import architecture
+from alexnet_tf.visualize.internals import boxes, stages
 from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog"]

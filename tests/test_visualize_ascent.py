@@ -8,7 +8,7 @@ import pytest
 import small_towers
 import tensorflow as tf
 
-from alexnet_tf.visualize import ascent, receptive
+from alexnet_tf.visualize.internals import ascent, receptive
 from pipelines.errors import UserError
 
 LOW, HIGH = -2.0, 1.0

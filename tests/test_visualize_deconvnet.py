@@ -13,10 +13,12 @@ import tensorflow as tf
 from keras import layers
 from PIL import Image
 
-from alexnet_tf.layers import TwoGroupConv2D
+from alexnet_tf.figures import kernels
+from alexnet_tf.network.layers import TwoGroupConv2D
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import deconv_network, deconvnet, filters, network
+from alexnet_tf.visualize import deconvnet, network
 from alexnet_tf.visualize.deconvnet import project
+from alexnet_tf.visualize.internals import deconvolution
 from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
@@ -137,7 +139,7 @@ def test_a_signal_stays_in_its_tower_until_towers_meet(towers, pixels):
 def test_pictures_may_ask_for_units_of_their_own_and_come_in_any_number(towers, pixels, monkeypatch):
     units = np.array([0, 3, 1, 2, 3])
     alone = [project(towers, pixels[i : i + 1], "relu3", int(unit))[0] for i, unit in enumerate(units)]
-    monkeypatch.setattr(deconv_network, "BATCH", 2)
+    monkeypatch.setattr(deconvolution, "BATCH", 2)
     np.testing.assert_allclose(project(towers, pixels, "relu3", units), alone, atol=1e-6)
 
 
@@ -180,10 +182,10 @@ def test_units_are_spread_over_those_that_fire():
 
 
 def test_names_of_towers_follow_the_units():
-    assert filters.unit_towers("conv5", 4, "paper", maps=True) == ["tower a"] * 2 + ["tower b"] * 2
-    assert filters.unit_towers("conv5_b", 2, "paper", maps=True) == ["tower b"] * 2
-    assert set(filters.unit_towers("fc7", 4, "paper", maps=False)) == {""}
-    assert set(filters.unit_towers("conv5", 4, "half", maps=True)) == {""}
+    assert kernels.unit_towers("conv5", 4, "paper", maps=True) == ["tower a"] * 2 + ["tower b"] * 2
+    assert kernels.unit_towers("conv5_b", 2, "paper", maps=True) == ["tower b"] * 2
+    assert set(kernels.unit_towers("fc7", 4, "paper", maps=False)) == {""}
+    assert set(kernels.unit_towers("conv5", 4, "half", maps=True)) == {""}
 
 
 @pytest.fixture

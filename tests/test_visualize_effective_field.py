@@ -8,7 +8,8 @@ import pytest
 import small_towers
 import tensorflow as tf
 
-from alexnet_tf.visualize import effective_field, graph, receptive
+from alexnet_tf.network import graph
+from alexnet_tf.visualize.internals import effective_field, receptive
 from pipelines.errors import UserError
 
 

@@ -12,7 +12,8 @@ import small_towers
 from PIL import Image
 
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import embedding, network, tsne
+from alexnet_tf.visualize import embedding, network
+from alexnet_tf.visualize.measures import projection
 
 NAMES = ["bird", "cat", "dog"]
 
@@ -29,7 +30,7 @@ def clusters(sizes, dimensions=20, seed=0):
 @pytest.mark.parametrize("shape", [(9, 30), (40, 6)])
 def test_principal_components_are_those_of_the_singular_values(shape):
     points = np.random.default_rng(0).normal(size=shape) * np.linspace(3, 1, shape[1])
-    scores = tsne.principal_components(points, 3)
+    scores = projection.principal_components(points, 3)
     left, values, _ = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)
     expected = left[:, :3] * values[:3]
     expected *= np.sign(expected[np.abs(expected).argmax(axis=0), range(3)])
@@ -57,7 +58,7 @@ def conditional(points, perplexity):
 def test_each_points_neighbours_have_the_perplexity_asked_for():
     points = np.random.default_rng(2).normal(size=(14, 3)) * [1, 2, 3]
     shares = conditional(points, 4.0)
-    joint = tsne.affinities(points, 4.0)
+    joint = projection.affinities(points, 4.0)
     np.testing.assert_allclose(joint, (shares + shares.T) / 28, atol=1e-9)
     assert joint.sum() == pytest.approx(1.0)
 
@@ -65,7 +66,7 @@ def test_each_points_neighbours_have_the_perplexity_asked_for():
 @pytest.mark.parametrize("exaggeration", [1.0, 12.0])
 def test_the_gradient_is_that_of_the_divergence(exaggeration):
     random = np.random.default_rng(3)
-    joint = tsne.affinities(random.normal(size=(9, 5)), 2.5)
+    joint = projection.affinities(random.normal(size=(9, 5)), 2.5)
     place = random.normal(size=(9, 2))
 
     def divergence(place):
@@ -80,25 +81,25 @@ def test_the_gradient_is_that_of_the_divergence(exaggeration):
         step = np.zeros_like(place)
         step[index] = 1e-6
         numeric[index] = (divergence(place + step) - divergence(place - step)) / 2e-6
-    np.testing.assert_allclose(tsne.gradient(place, joint, exaggeration), numeric, atol=1e-7)
+    np.testing.assert_allclose(projection.gradient(place, joint, exaggeration), numeric, atol=1e-7)
 
 
 def test_clusters_stay_together_and_the_seed_decides():
     points, labels = clusters([30, 40, 20, 25])
-    place = tsne.tsne(points, perplexity=10, steps=400)
-    distances = tsne.squared_distances(place)
+    place = projection.tsne(points, perplexity=10, steps=400)
+    distances = projection.squared_distances(place)
     np.fill_diagonal(distances, np.inf)
     assert (labels[distances.argmin(axis=1)] == labels).all()
-    plain = tsne.trustworthiness(points, tsne.principal_components(points, 2))
-    assert tsne.trustworthiness(points, place) > max(plain, 0.95)
-    np.testing.assert_array_equal(place, tsne.tsne(points, perplexity=10, steps=400))
-    assert (place != tsne.tsne(points, perplexity=10, steps=400, seed=1)).any()
+    plain = projection.trustworthiness(points, projection.principal_components(points, 2))
+    assert projection.trustworthiness(points, place) > max(plain, 0.95)
+    np.testing.assert_array_equal(place, projection.tsne(points, perplexity=10, steps=400))
+    assert (place != projection.tsne(points, perplexity=10, steps=400, seed=1)).any()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 12])
 def test_few_points_and_points_on_top_of_each_other_have_places(count):
     for points in (np.ones((count, 7)), np.random.default_rng(0).normal(size=(count, 7))):
-        place = tsne.tsne(points, steps=300)
+        place = projection.tsne(points, steps=300)
         assert place.shape == (count, 2)
         assert np.isfinite(place).all()
 
@@ -112,9 +113,9 @@ def test_trust_is_lost_for_neighbours_that_are_none():
         shown = [int(j) for j in np.argsort(((place - place[i]) ** 2).sum(axis=1)) if j != i][:k]
         total += sum(true.index(j) + 1 - k for j in shown if j not in true[:k])
     expected = 1 - 2 / (30 * k * (2 * 30 - 3 * k - 1)) * total
-    assert tsne.trustworthiness(points, place, k) == pytest.approx(expected)
+    assert projection.trustworthiness(points, place, k) == pytest.approx(expected)
     assert expected < 0.8
-    assert tsne.trustworthiness(place, 3 * place, k) == 1.0
+    assert projection.trustworthiness(place, 3 * place, k) == 1.0
 
 
 def test_no_picture_hides_another():
@@ -161,10 +162,10 @@ def run(tmp_path, monkeypatch):
     return small_runs.create(tmp_path / "run", f"folder:{data}", NAMES, val_fraction="0.5")
 
 
-@pytest.mark.parametrize("projection", embedding.PROJECTIONS)
-def test_the_numbers_beside_the_figure_are_the_maps(run, tmp_path, capsys, projection):
+@pytest.mark.parametrize("kind", embedding.PROJECTIONS)
+def test_the_numbers_beside_the_figure_are_the_maps(run, tmp_path, capsys, kind):
     out = tmp_path / "out"
-    words = ["--workdir", str(run.workdir), "--out", str(out), "--projection", projection, "--most", "7"]
+    words = ["--workdir", str(run.workdir), "--out", str(out), "--projection", kind, "--most", "7"]
     assert command.main(["embedding", *words, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     index = next((run.workdir / "features").glob("val-*"))
@@ -172,12 +173,12 @@ def test_the_numbers_beside_the_figure_are_the_maps(run, tmp_path, capsys, proje
     with np.load(out / "embedding.npz") as numbers:
         positions = numbers["positions"]
         assert positions.tolist() == embedding.spread(9, 7).tolist()
-        place = embedding.project(features[positions], projection)
+        place = embedding.project(features[positions], kind)
         np.testing.assert_allclose(numbers["coordinates"], place, atol=1e-4)
         assert [numbers["classes"][label] for label in numbers["labels"]] == [
             key.decode().split("/")[0] for key in numbers["keys"]
         ]
-    assert figures["trustworthiness"] == pytest.approx(tsne.trustworthiness(features[positions], place))
+    assert figures["trustworthiness"] == pytest.approx(projection.trustworthiness(features[positions], place))
     with Image.open(out / "embedding.png") as page:
         assert page.size[0] == 2 * embedding.SIDE + embedding.WIDTH + embedding.GAP + embedding.COLUMN
 

@@ -10,9 +10,11 @@ import small_towers
 from keras import layers
 from PIL import Image
 
-from alexnet_tf.layers import TwoGroupConv2D
+from alexnet_tf.figures import kernels as kernel_slices
+from alexnet_tf.figures.kernels import tile, unit_kernels
+from alexnet_tf.network.layers import TwoGroupConv2D
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import filters, kernel_slices, network
+from alexnet_tf.visualize import filters, network
 from pipelines.errors import UserError
 
 TOWERS = ("tower a", "tower b")
@@ -121,7 +123,7 @@ def test_picked_kernels_of_conv1_are_in_colour():
     kernels = np.random.default_rng(0).normal(size=(11, 11, 3, 6)).astype(np.float32)
     page = filters.figure(kernels, TOWERS, "", units=[4, 1])
     shown = [np.asarray(axes.images[0].get_array()) for axes in page.axes]
-    np.testing.assert_allclose(shown, filters.unit_kernels(kernels)[[4, 1]])
+    np.testing.assert_allclose(shown, unit_kernels(kernels)[[4, 1]])
     assert [text.get_text() for text in page.texts][2:] == ["kernel 4", "tower b", "kernel 1", "tower a"]
 
 
@@ -136,7 +138,7 @@ def test_one_tower_s_conv1_is_in_colour_too(run, tmp_path, monkeypatch):
     with np.load(tmp_path / "out" / "filters.npz") as numbers:
         np.testing.assert_array_equal(numbers["kernels"], own)
         assert numbers["towers"].tolist() == ["tower b"]
-    sheet = filters.tile(filters.unit_kernels(own))
+    sheet = tile(unit_kernels(own))
     with Image.open(tmp_path / "out" / "filters.png") as picture:
         page = np.asarray(picture.convert("RGB"))
     shown = page[filters.TOP : filters.TOP + len(sheet), filters.LEFT : filters.LEFT + sheet.shape[1]]

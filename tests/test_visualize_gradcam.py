@@ -10,8 +10,10 @@ import pytest
 import small_runs
 import small_towers
 
+from alexnet_tf.network import graph
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import gradcam, graph, keras_vis, network, pictures, receptive
+from alexnet_tf.visualize import gradcam, network, pictures
+from alexnet_tf.visualize.internals import cams, receptive
 from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]
@@ -101,7 +103,7 @@ def test_without_classes_each_picture_explains_its_best(explained):
 
 def test_score_cam_is_that_of_tf_keras_vis_over_receptive_fields(explained):
     net, pixels, labels, _, _ = explained
-    expected = receptive.field(net, "relu3").enlarge(keras_vis.score_cam(net, pixels, labels, "relu3"), 32)
+    expected = receptive.field(net, "relu3").enlarge(cams.score_cam(net, pixels, labels, "relu3"), 32)
     np.testing.assert_allclose(gradcam.maps(net, pixels, "scorecam", labels, "relu3"), expected, rtol=1e-5)
 
 

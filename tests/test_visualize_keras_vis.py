@@ -8,8 +8,9 @@ import pytest
 import small_towers
 from scipy.ndimage import zoom
 
-from alexnet_tf.layers import TwoGroupConv2D
-from alexnet_tf.visualize import graph, keras_vis
+from alexnet_tf.network import graph
+from alexnet_tf.network.layers import TwoGroupConv2D
+from alexnet_tf.visualize.internals import cams
 from pipelines.errors import UserError
 
 CLASSES = np.array([2, 0, 4])
@@ -42,7 +43,7 @@ def score_weighted(network, picture, maps, label):
 
 
 def test_score_cam_is_its_definition_over_the_maps_of_both_towers(network, pixels, capsys):
-    found = keras_vis.score_cam(network, pixels, CLASSES, "relu3")
+    found = cams.score_cam(network, pixels, CLASSES, "relu3")
     maps = maps_of(network, pixels, "relu3")
     expected = [score_weighted(network, *each) for each in zip(pixels, maps, CLASSES, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -56,14 +57,14 @@ def test_groups_along_one_path_are_explained_together(pixels):
     x = TwoGroupConv2D(4, 3, padding=1, name="conv5")(x)
     x = keras.layers.Activation("relu", name="relu5")(x)
     network = keras.Model(picture, keras.layers.Dense(5)(keras.layers.Flatten()(x)))
-    found = keras_vis.score_cam(network, pixels, CLASSES)
+    found = cams.score_cam(network, pixels, CLASSES)
     maps = maps_of(network, pixels, "relu5")
     expected = [score_weighted(network, *each) for each in zip(pixels, maps, CLASSES, strict=True)]
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_fewer_maps_are_those_that_differ_most_in_each_picture(network, pixels):
-    found = keras_vis.score_cam(network, pixels, CLASSES, "relu3", max_maps=2)
+    found = cams.score_cam(network, pixels, CLASSES, "relu3", max_maps=2)
     maps = maps_of(network, pixels, "relu3")
     for own, picture, of_picture, label in zip(found, pixels, maps, CLASSES, strict=True):
         liveliest = np.argsort(of_picture.std(axis=(0, 1)))[-2:]
@@ -73,19 +74,19 @@ def test_fewer_maps_are_those_that_differ_most_in_each_picture(network, pixels):
 
 def test_without_classes_the_best_one_is_explained(network, pixels):
     best = np.asarray(network(pixels)).argmax(axis=-1)
-    named = keras_vis.score_cam(network, pixels, best, "relu3")
-    np.testing.assert_array_equal(keras_vis.score_cam(network, pixels, layer="relu3"), named)
+    named = cams.score_cam(network, pixels, best, "relu3")
+    np.testing.assert_array_equal(cams.score_cam(network, pixels, layer="relu3"), named)
 
 
 def test_a_picture_s_map_does_not_hang_on_its_neighbours(network, pixels):
-    alone = keras_vis.score_cam(network, pixels[1:2], CLASSES[1:2], "relu3_a")
-    together = keras_vis.score_cam(network, pixels, CLASSES, "relu3_a")
+    alone = cams.score_cam(network, pixels[1:2], CLASSES[1:2], "relu3_a")
+    together = cams.score_cam(network, pixels, CLASSES, "relu3_a")
     np.testing.assert_allclose(together[1], alone[0], rtol=1e-4)
 
 
 def test_the_network_is_left_as_it_was(network, pixels):
     before, names = network.get_weights(), [layer.name for layer in network.layers]
-    keras_vis.score_cam(network, pixels[:1], CLASSES[:1], "relu3")
+    cams.score_cam(network, pixels[:1], CLASSES[:1], "relu3")
     assert [layer.name for layer in network.layers] == names
     for old, new in zip(before, network.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -93,6 +94,6 @@ def test_the_network_is_left_as_it_was(network, pixels):
 
 def test_layers_without_maps_are_refused(network, pixels):
     with pytest.raises(UserError, match="no layer of feature maps 'fc7'"):
-        keras_vis.score_cam(network, pixels, CLASSES, "fc7")
+        cams.score_cam(network, pixels, CLASSES, "fc7")
     with pytest.raises(UserError, match="no layer of feature maps 'relu5' in small_towers"):
-        keras_vis.score_cam(network, pixels, CLASSES, "relu5")
+        cams.score_cam(network, pixels, CLASSES, "relu5")

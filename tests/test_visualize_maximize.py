@@ -10,8 +10,10 @@ import small_runs
 import small_towers
 from PIL import Image
 
+from alexnet_tf.figures import grid
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import ascent, grid, maximize, network
+from alexnet_tf.visualize import maximize, network
+from alexnet_tf.visualize.internals import ascent
 
 NAMES = ["bird", "cat", "dog", "fish", "frog"]
 

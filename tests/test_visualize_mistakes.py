@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_tf.visualize import confusion, mistakes
+from alexnet_tf.figures import confusion, mistakes
 
 
 def test_most_confused_orders_by_the_share_of_the_true_class():

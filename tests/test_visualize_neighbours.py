@@ -12,8 +12,10 @@ import small_runs
 import small_towers
 from matplotlib.colors import to_rgb
 
+from alexnet_tf.figures import style
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import feature_index, neighbours, network, pictures, style
+from alexnet_tf.visualize import neighbours, network, pictures
+from alexnet_tf.visualize.measures import feature_index, nearest
 from pipelines import files
 from pipelines.errors import DataError, UserError
 
@@ -70,7 +72,7 @@ def test_neighbours_are_those_of_brute_force(queries, given):
     asked = np.maximum(random.normal(size=(queries, 40)), 0).astype(np.float32)
     asked[0] = features[3]
     norms = feature_index.squared_norms(features) if given else None
-    positions, distances = neighbours.nearest(features, asked, 8, norms)
+    positions, distances = nearest.nearest(features, asked, 8, norms)
     expected, far = brute_force(features, asked, 8)
     np.testing.assert_array_equal(positions, expected)
     np.testing.assert_allclose(distances, far, rtol=1e-6)
@@ -85,12 +87,12 @@ def test_ranks_below_the_rounding_of_a_product_are_right_too():
     expected, _ = brute_force(features, asked, 10)
     by_product = (features**2).sum(axis=1) - 2 * asked @ features.T
     assert (np.argsort(by_product, axis=1)[:, :10] != expected).any()
-    np.testing.assert_array_equal(neighbours.nearest(features, asked, 10)[0], expected)
+    np.testing.assert_array_equal(nearest.nearest(features, asked, 10)[0], expected)
 
 
 def test_of_fewer_rows_all_are_found():
     features = np.eye(3, dtype=np.float32)
-    positions, distances = neighbours.nearest(features, features[1:2], 6)
+    positions, distances = nearest.nearest(features, features[1:2], 6)
     assert positions.tolist() == [[1, 0, 2]]
     np.testing.assert_allclose(distances, [[0, np.sqrt(2), np.sqrt(2)]], rtol=1e-7)
 

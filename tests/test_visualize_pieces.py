@@ -11,9 +11,12 @@ import tensorflow as tf
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from alexnet_tf import heat, model
+from alexnet_tf import model
+from alexnet_tf.figures import grid, heat, style
+from alexnet_tf.network import graph
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import graph, grid, options, pictures, receptive, style
+from alexnet_tf.visualize import options, pictures
+from alexnet_tf.visualize.internals import receptive
 from pipelines.errors import UserError
 
 NAMES = ["bird", "cat", "dog", "fish", "frog", "horse"]

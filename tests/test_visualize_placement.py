@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from alexnet_tf.towers_trace import Crossing, Trace
-from alexnet_tf.visualize import placement
+from alexnet_tf.distribute.tower_trace import Crossing, Trace
+from alexnet_tf.figures.crossings import WIDTH, picture
 
 HERE, THERE = "GPU:4", "GPU:7"
 
@@ -73,8 +73,8 @@ def drawn_texts(tmp_path, trace, monkeypatch):
         save(self, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", keep)
-    path = placement.picture(tmp_path / "placement.png", network(), trace, "tiny network, batch 2")
-    assert width(path) == placement.WIDTH
+    path = picture(tmp_path / "placement.png", network(), trace, "tiny network, batch 2")
+    assert width(path) == WIDTH
     return [(text, x, y) for text, x, y in seen if text]
 
 
@@ -109,7 +109,7 @@ def test_no_text_leaves_the_page(tmp_path, trace, monkeypatch):
         spans.extend((t.get_text(), t.get_window_extent(renderer), self.bbox.width) for t in texts)
 
     monkeypatch.setattr(Figure, "savefig", measure)
-    placement.picture(tmp_path / "placement.png", network(), long, "tiny network, batch 2")
+    picture(tmp_path / "placement.png", network(), long, "tiny network, batch 2")
     assert [text for text, _, _ in spans].count(
         "backward: 3 + 6 Winograd convolutions, 6 matrix products"
     ) == 2
@@ -118,11 +118,9 @@ def test_no_text_leaves_the_page(tmp_path, trace, monkeypatch):
 
 def test_each_layer_stands_in_its_towers_column(tmp_path, trace, monkeypatch):
     texts = drawn_texts(tmp_path, trace, monkeypatch)
-    columns = {
-        name: [x > placement.WIDTH / 2 for text, x, _ in texts if text == name] for name in ("conv3", "pool5")
-    }
+    columns = {name: [x > WIDTH / 2 for text, x, _ in texts if text == name] for name in ("conv3", "pool5")}
     assert columns == {"conv3": [False, True], "pool5": [False, True]}
-    assert [x < placement.WIDTH / 2 for text, x, _ in texts if text in ("pixels", "fc8")] == [True, True]
+    assert [x < WIDTH / 2 for text, x, _ in texts if text in ("pixels", "fc8")] == [True, True]
     assert not [text for text, _, _ in texts if "relu" in text]
     levels = {text: y for text, _, y in texts}
     assert levels["pixels"] < levels["500 × 500 × 3:  6.0 MB"] < levels["conv3"]
@@ -155,7 +153,7 @@ sys.exit(status)
 
 def test_the_command_traces_a_step_of_the_run(tmp_path):
     (figures,) = two_devices.run(COMMAND.format(folder=str(tmp_path)))
-    assert width(tmp_path / "placement.png") == placement.WIDTH
+    assert width(tmp_path / "placement.png") == WIDTH
     # Pixels; then conv3, fc6 and fc7 each way, and fc8 one way: the small network of `two_devices`.
     meetings = 2 * (4 * 3 * 3 * 16 + 4 * 16 + 4 * 32) + 4 * 32
     assert figures["backward_bytes"] == 4 * meetings

@@ -14,23 +14,13 @@ import report_runs
 import small_runs
 
 from alexnet_tf import recipe
-from alexnet_tf.run_record import CADENCE
+from alexnet_tf.evaluation.report import evaluations
+from alexnet_tf.figures import kernels
+from alexnet_tf.recipe import CADENCE
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import (
-    filters,
-    network,
-    pictures,
-    report,
-    report_charts,
-    report_curves,
-    report_explained,
-    report_html,
-    report_numbers,
-    report_pictures,
-    report_recipe,
-    report_sections,
-)
-from alexnet_tf.visualize.report_charts import Line
+from alexnet_tf.visualize import network, pictures
+from alexnet_tf.visualize.report import charts, curves, explained, html, page, sections
+from alexnet_tf.visualize.report.charts import Line
 
 NASTY = '<b>"it\'s" & so\udcff</b>'
 
@@ -49,22 +39,22 @@ def copied(made, tmp_path):
 
 
 def test_only_html_enters_a_page_as_it_is():
-    inner = report_html.element("i", NASTY, title=NASTY)
+    inner = html.element("i", NASTY, title=NASTY)
     shown = "&lt;b&gt;&quot;it&#x27;s&quot; &amp; so\\udcff&lt;/b&gt;"
     assert inner == f'<i title="{shown}">{shown}</i>'
-    assert report_html.element("td", inner, 3, class_="a", data_x=None) == f'<td class="a">{inner}3</td>'
-    assert report_html.element("img", alt="") == '<img alt="">'
-    table = report_html.table([NASTY], [[NASTY]], NASTY)
+    assert html.element("td", inner, 3, class_="a", data_x=None) == f'<td class="a">{inner}3</td>'
+    assert html.element("img", alt="") == '<img alt="">'
+    table = html.table([NASTY], [[NASTY]], NASTY)
     assert "<b>" not in table
     assert table.count(shown) == 4  # as heading of a column, of a row, as caption and as the box's name
 
 
 def test_every_field_has_its_meaning_and_departures_are_those_that_differ():
     fields = {field.name for field in dataclasses.fields(recipe.Recipe)}
-    assert set(report_recipe.MEANINGS) == fields - CADENCE - {"name"}
-    assert report_recipe.departures(recipe.PAPER) == []
+    assert set(recipe.MEANINGS) == fields - CADENCE - {"name"}
+    assert recipe.departures(recipe.PAPER) == []
     changed = recipe.PAPER.replace({"epochs": "3", "mirror": "false", "log_every": "7"})
-    found = {(row.field, row.paper, row.here) for row in report_recipe.departures(changed)}
+    found = {(row.field, row.paper, row.here) for row in recipe.departures(changed)}
     assert found == {("epochs", "90", "3"), ("mirror", "yes", "no")}
 
 
@@ -72,7 +62,7 @@ def test_evaluations_are_read_with_readable_names_and_half_of_one_is_passed_over
     (copied.workdir / "evaluation-cut").mkdir()
     (copied.workdir / "evaluation-cut" / "summary.json").write_text('{"crops": 1')
     (copied.workdir / "evaluation-ten-crop" / "per_class.csv").unlink()
-    (only,) = report_numbers.evaluations(copied, most_mistakes=4)
+    (only,) = evaluations(copied, most_mistakes=4)
     assert only.folder.name == "evaluation"
     assert only.protocol == "centre crop, best checkpoint (step 40)"
     count = only.summary["count"]
@@ -87,7 +77,7 @@ def test_evaluations_are_read_with_readable_names_and_half_of_one_is_passed_over
 
 
 def test_the_plainest_evaluation_comes_first(made):
-    assert [one.summary["crops"] for one in report_numbers.evaluations(made, 1)] == [1, 10]
+    assert [one.summary["crops"] for one in evaluations(made, 1)] == [1, 10]
 
 
 def numbers(text: str) -> list[float]:
@@ -95,9 +85,9 @@ def numbers(text: str) -> list[float]:
 
 
 def test_lines_go_through_their_values_and_stop_at_gaps():
-    chart = report_charts.lines("x", [0, 1, 2, 4], [Line("a", "red", [0, 3, math.nan, 6])])
-    left, right = report_charts.LEFT, report_charts.WIDTH - report_charts.RIGHT
-    floor, top = report_charts.HEIGHT - report_charts.BOTTOM, report_charts.TOP
+    chart = charts.lines("x", [0, 1, 2, 4], [Line("a", "red", [0, 3, math.nan, 6])])
+    left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
+    floor, top = charts.HEIGHT - charts.BOTTOM, charts.TOP
     per_epoch, per_unit = (right - left) / 4, (floor - top) / (6 * 1.06)
     path = re.search(r'd="(M[^"]*)"', chart)[1]
     assert path.count("M") == 2  # a new start after the gap
@@ -108,7 +98,7 @@ def test_lines_go_through_their_values_and_stop_at_gaps():
 
 
 def test_logarithmic_lines_are_straight_for_powers_and_leave_out_zero():
-    chart = report_charts.lines("rate", [0, 1, 2, 3], [Line("", "red", [1e-2, 1e-3, 1e-4, 0.0])], log=True)
+    chart = charts.lines("rate", [0, 1, 2, 3], [Line("", "red", [1e-2, 1e-3, 1e-4, 0.0])], log=True)
     heights = numbers(re.search(r'd="(M[^"]*)"', chart)[1])[1::2]
     assert len(heights) == 3
     assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.11)
@@ -118,7 +108,7 @@ def test_logarithmic_lines_are_straight_for_powers_and_leave_out_zero():
 
 def test_histograms_count_each_tower_on_its_side():
     first, second = Line("a", "red", [0.01, 0.02, 0.99]), Line("b", "blue", [0.5, 0.5])
-    chart = report_charts.towers("index", [first, second], bins=4)
+    chart = charts.towers("index", [first, second], bins=4)
     bars = re.findall(r'y="([\d.]+)" height="([\d.]+)" style="fill:(\w+)"', chart)
     up = {colour: [float(height) for _, height, own in bars if own == colour] for colour in ("red", "blue")}
     unit = up["red"][3]
@@ -132,19 +122,19 @@ def test_histograms_count_each_tower_on_its_side():
 
 def test_a_training_of_one_evaluation_or_none_is_drawn():
     row = report_runs.metrics(1)
-    assert "80.00\N{NO-BREAK SPACE}%, at epoch 0.5" in report_curves.section([row], 6)
-    assert "nothing to draw" in report_curves.section([], 6)
+    assert "80.00\N{NO-BREAK SPACE}%, at epoch 0.5" in curves.section([row], 6)
+    assert "nothing to draw" in curves.section([], 6)
     few = {name: math.nan if "top5" in name else value for name, value in row.items()}
-    assert "top-5" not in report_curves.section([few], 3)
+    assert "top-5" not in curves.section([few], 3)
 
 
 def test_kernels_stand_apart_by_nothing_at_all():
     stack = np.random.default_rng(0).uniform(size=(14, 5, 5, 3)).astype(np.float32)
-    picture = report_pictures._tiled(stack)
+    picture = sections._tiled(stack)
     opaque = picture[..., 3] == 255
-    assert opaque.sum() == 14 * (5 * report_pictures.MAGNIFICATION) ** 2
+    assert opaque.sum() == 14 * (5 * sections.MAGNIFICATION) ** 2
     assert (picture[..., 3][~opaque] == 0).all()
-    colours = filters.tile(stack, report_pictures.COLUMNS, report_pictures.MAGNIFICATION)
+    colours = kernels.tile(stack, sections.COLUMNS, sections.MAGNIFICATION)
     np.testing.assert_array_equal(picture[opaque][:, :3], colours[opaque])
 
 
@@ -157,13 +147,13 @@ def test_a_thousand_classes_show_the_worst(tmp_path):
     answers[1400:1402] = ["class 003"] * 2
     answers[40] = "class 005"
     report_runs.evaluate(run, "evaluation", keys, names=names, predicted=answers)
-    found = report_numbers.evaluations(run, 12)
-    errors, confusion = report_sections.errors(run, found), report_sections.confusion(run, found)
+    found = evaluations(run, 12)
+    errors, confusion = sections.errors(run, found), sections.confusion(run, found)
     plain = re.compile(r'<span class="clip" title="[^"]*">([^<]*)</span>')
     errors, confusion = plain.sub(r"\1", errors), plain.sub(r"\1", confusion)
     rows = re.findall(r'<th scope="row">([^<]*)</th>', errors)
     assert rows[1:3] == ["class 700", "class 020"]
-    assert len(rows) == 1 + report_sections.MOST_CLASSES
+    assert len(rows) == 1 + sections.MOST_CLASSES
     assert "The 20 of 1,000 classes" in errors
     pairs = re.findall(r'<th scope="row">([^<]*)</th><td>([^<]*)</td><td[^>]*>(\d+)</td>', confusion)
     assert pairs == [("class 700", "class 003", "2"), ("class 020", "class 005", "1")]
@@ -174,14 +164,14 @@ def test_classes_that_people_call_the_same_are_not_taken_for_one(tmp_path):
     run = small_runs.create(tmp_path / "run", "synthetic", names, readable=["crane", "crane"])
     keys = [("a", names[0]), ("b", names[0]), ("c", names[1]), ("d", names[1])]
     report_runs.evaluate(run, "evaluation", keys, names=names, predicted=[names[1], *names, names[1]])
-    found = report_numbers.evaluations(run, 12)
-    matrix = report_sections.confusion(run, found)
+    found = evaluations(run, 12)
+    matrix = sections.confusion(run, found)
     assert re.findall(r">(\d+)</td>", matrix) == ["50", "50", "100"]
     assert len(found[0].mistakes) == 1
 
 
 def test_the_matrix_holds_shares_of_the_true_class(made):
-    text = report_sections.confusion(made, report_numbers.evaluations(made, 1))
+    text = sections.confusion(made, evaluations(made, 1))
     assert text.count("--share:1.000") == len(report_runs.NAMES)
     assert "frog taken for horse" in text
     assert 'class="right' not in text  # not one was right
@@ -194,7 +184,7 @@ def test_a_run_without_checkpoint_evaluation_or_data_gets_a_report_that_says_so(
     run = small_runs.create(tmp_path / "run", f"folder:{data}", ["a", "b"], variant="half")
     shutil.rmtree(data)
     (tmp_path / "out").mkdir()
-    figures = report.draw(run, tmp_path / "out")
+    figures = page.draw(run, tmp_path / "out")
     assert figures["top1_error"] is None
     assert figures["warning"] == untrained[1]
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -245,12 +235,12 @@ def test_chosen_pictures_are_those_given(made, tmp_path, monkeypatch, capsys):
 
 
 def test_neighbours_of_many_training_pictures_are_looked_for_among_some(copied, monkeypatch):
-    monkeypatch.setattr(report_explained, "MOST_INDEXED", 8)
+    monkeypatch.setattr(explained, "MOST_INDEXED", 8)
     shown = pictures.from_split(copied, 2)
-    said = report_explained.neighbours(copied, report_runs.network(), shown)
+    said = explained.neighbours(copied, report_runs.network(), shown)
     total = copied.open_source().count("train")
     assert total > 8
     assert f"Looked at were 8 of the {total} training pictures" in said
     assert "alexnet_tf.visualize neighbours --workdir" in re.sub("<[^>]+>", "", said)
-    monkeypatch.setattr(report_explained, "MOST_INDEXED", total)
-    assert "Looked at were" not in report_explained.neighbours(copied, report_runs.network(), shown)
+    monkeypatch.setattr(explained, "MOST_INDEXED", total)
+    assert "Looked at were" not in explained.neighbours(copied, report_runs.network(), shown)

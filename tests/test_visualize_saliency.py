@@ -13,7 +13,9 @@ import tensorflow as tf
 from PIL import Image
 from tiny_network import tiny_network
 
-from alexnet_tf import heat, input_gradient, signatures
+from alexnet_tf.export import signatures
+from alexnet_tf.figures import heat
+from alexnet_tf.network import input_gradient
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import network, pictures, saliency
 from pipelines.pictures import preprocess
@@ -98,7 +100,7 @@ def test_without_classes_each_picture_explains_its_best():
     net.get_layer("fc8").bias.assign(np.asarray(net(pixels[:1]))[0] * -1)  # so that several classes win
     best = np.argmax(net(pixels), axis=1)
     assert len(set(best)) > 1
-    np.testing.assert_array_equal(saliency.best_classes(net, pixels), best)
+    np.testing.assert_array_equal(network.best_classes(net, pixels), best)
     assert saliency.vanilla(net, pixels).tolist() == saliency.vanilla(net, pixels, best).tolist()
 
 

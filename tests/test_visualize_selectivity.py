@@ -11,7 +11,8 @@ import small_runs
 from PIL import Image
 
 from alexnet_tf.visualize import __main__ as command
-from alexnet_tf.visualize import network, selectivity
+from alexnet_tf.visualize import network
+from alexnet_tf.visualize.measures import tuning
 
 SIDE = 11
 DOWN, ACROSS = np.mgrid[:SIDE, :SIDE]
@@ -37,7 +38,7 @@ def gabor(angle, waves=2.0, colour=GREY):
 
 
 def of(*kernels):
-    return selectivity.indices(np.stack(kernels, axis=-1))
+    return tuning.indices(np.stack(kernels, axis=-1))
 
 
 def test_colour_is_the_share_of_energy_off_the_grey_axis():
@@ -78,8 +79,8 @@ def test_frequency_is_the_grating_s_and_zero_for_a_plain_field():
 
 def test_random_weights_have_two_thirds_of_colour_and_next_to_no_orientation():
     kernels = np.random.default_rng(0).normal(size=(SIDE, SIDE, 3, 400))
-    found = selectivity.indices(kernels)
-    assert found.colour.mean() == pytest.approx(selectivity.RANDOM_COLOUR, abs=0.01)
+    found = tuning.indices(kernels)
+    assert found.colour.mean() == pytest.approx(tuning.RANDOM_COLOUR, abs=0.01)
     assert np.median(found.orientation) < 0.1
 
 
@@ -89,18 +90,18 @@ def test_a_kernel_of_zeros_asks_for_nothing():
 
 
 def test_ahead_counts_pairs():
-    assert selectivity.ahead(np.array([1, 2]), np.array([2, 3])) == 3.5 / 4
-    assert selectivity.ahead(np.array([1, 1]), np.array([1, 1])) == 0.5
+    assert tuning.ahead(np.array([1, 2]), np.array([2, 3])) == 3.5 / 4
+    assert tuning.ahead(np.array([1, 1]), np.array([1, 1])) == 0.5
 
 
 def test_the_permutation_test_agrees_with_all_deals():
     first, second = np.array([0.1, 0.2, 0.35]), np.array([0.3, 0.5, 0.6])
     # Of the 20 deals, those as far apart as 0.75 in sums: {.1 .2 .3}, {.1 .2 .35}, and their opposites.
-    p = selectivity.permutation_test(first, second)
+    p = tuning.permutation_test(first, second)
     assert p == pytest.approx(4 / 20, abs=0.02)
-    assert p == selectivity.permutation_test(first, second)
-    assert selectivity.permutation_test(first, first) == 1.0
-    assert selectivity.permutation_test(np.zeros(48), np.ones(48), 999) == pytest.approx(1 / 1000)
+    assert p == tuning.permutation_test(first, second)
+    assert tuning.permutation_test(first, first) == 1.0
+    assert tuning.permutation_test(np.zeros(48), np.ones(48), 999) == pytest.approx(1 / 1000)
 
 
 def first_layer(kernels):

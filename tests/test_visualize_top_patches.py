@@ -7,7 +7,8 @@ import pytest
 import small_runs
 import small_towers
 
-from alexnet_tf.visualize import graph, receptive, top_patches
+from alexnet_tf.network import graph
+from alexnet_tf.visualize.internals import receptive, top_patches
 from pipelines.errors import UserError
 
 

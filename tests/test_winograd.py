@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf import model
-from alexnet_tf.layers import TrainingDense
-from alexnet_tf.winograd import OF_INPUT, OF_KERNEL, OF_OUTPUT, Tiling, WinogradConv2D
+from alexnet_tf.network.layers import TrainingDense
+from alexnet_tf.network.winograd import OF_INPUT, OF_KERNEL, OF_OUTPUT, Tiling, WinogradConv2D
 
 
 def convolved(x, kernel, bias):

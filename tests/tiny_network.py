@@ -2,7 +2,7 @@
 
 import keras
 
-from alexnet_tf.layers import PaperDropout
+from alexnet_tf.network.layers import PaperDropout
 
 
 def tiny_network(variant="paper", classes=12, *, seed=0, dropout_rate=0.5, **_):

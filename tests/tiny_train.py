@@ -16,7 +16,10 @@ from pipelines import command
 command.quiet_tensorflow(errors=False)
 from tiny_network import tiny_network  # noqa: E402
 
-from alexnet_tf import cluster, model, precision, train, train_loop  # noqa: E402
+from alexnet_tf import model, train  # noqa: E402
+from alexnet_tf.distribute import cluster  # noqa: E402
+from alexnet_tf.training import loop as train_loop  # noqa: E402
+from alexnet_tf.training import precision  # noqa: E402
 
 model.build = tiny_network
 call = train_loop._Trainer._call

@@ -13,8 +13,12 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from alexnet_tf import checkpoint, diagnosis, metrics, model, towers, towers_arrays, towers_trace, variants
-from alexnet_tf.optimizer import PaperMomentum
+from alexnet_tf import checkpoint, model
+from alexnet_tf.distribute import tower_trace, towers
+from alexnet_tf.evaluation import metrics
+from alexnet_tf.network import variants
+from alexnet_tf.training import diagnosis
+from alexnet_tf.training.optimizer import PaperMomentum
 
 DEVICES = towers.devices()
 # The networks as they are, but smaller: maps of 15, 7, 3 and 1 pixels, and 64 hidden units.

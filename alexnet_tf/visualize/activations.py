@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.visualize import filters, grid, options, panels, pictures
+from alexnet_tf.figures import grid, kernels
+from alexnet_tf.visualize import filters, network, options, pictures
 
 if TYPE_CHECKING:
     import keras
@@ -66,7 +67,7 @@ def draw(
       UserError: no such layer or unit, several files, units picked of a layer without maps, or no picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import network, style
+    from alexnet_tf.figures import style
     from pipelines.errors import UserError
 
     shown = pictures.choose(run, image, 1)
@@ -75,8 +76,8 @@ def draw(
     options.check_units(list(units), layer, found.shape[-1])
     if units and found.ndim == 1:
         raise UserError(f"--units: {layer} has no maps to pick from; without it the whole layer is shown")
-    names = filters.unit_towers(layer, found.shape[-1], run.recipe.variant, maps=found.ndim == 3)
-    labels, scores = panels.look_at(trained, shown.pixels)
+    names = kernels.unit_towers(layer, found.shape[-1], run.recipe.variant, maps=found.ndim == 3)
+    labels, scores = network.top_classes(trained, shown.pixels)
     taken_for = (f"taken for {run.readable_names[labels[0, 0]]}", f"{100 * scores[0, 0]:.1f} %")
     picture = grid.Cell(shown.images[0], (shown.true_names[0] or shown.keys[0], *taken_for))
     files = [out / "activations.png", out / "activations.npz"]
@@ -104,7 +105,7 @@ def maps(network: keras.Model, pixels: np.ndarray, layer: str) -> np.ndarray:
     Raises:
       UserError: no such layer.
     """
-    from alexnet_tf.visualize import graph
+    from alexnet_tf.network import graph
 
     return np.asarray(graph.taps(network, layer)(pixels, training=False)[0], np.float32)
 
@@ -165,7 +166,7 @@ def _whole_layer(
     grey: np.ndarray, towers: Sequence[str], picture: grid.Cell, heading: str, line: str, warning: str
 ) -> Figure:
     """Every map in rows, one block a tower."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     blocks = []
     for tower in dict.fromkeys(towers):
@@ -231,7 +232,7 @@ def _to_colours(grey: np.ndarray) -> np.ndarray:
 
 def _draw_picture(page: Figure, image: np.ndarray, lines: Sequence[str], top: int) -> None:
     """The picture and its words at the left."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     width, height = page.get_size_inches() * style.DPI
     place = (SIDE / width, 1 - (top + PICTURE) / height, PICTURE / width, PICTURE / height)

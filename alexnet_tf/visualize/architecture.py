@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf import variants
-from alexnet_tf.run_record import write_text
+from alexnet_tf.network import variants
+from pipelines.files import write_text
 
 if TYPE_CHECKING:
     import keras
@@ -39,7 +39,8 @@ def draw(run: Run, out: Path, *, variant: str = "") -> dict[str, Any]:
       UserError: there is no such variant.
     """
     from alexnet_tf import model
-    from alexnet_tf.visualize import boxes, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize.internals import boxes
 
     name = variant or run.recipe.variant
     variants.get(name)
@@ -59,7 +60,7 @@ def draw(run: Run, out: Path, *, variant: str = "") -> dict[str, Any]:
 
 def describe(network: keras.Model) -> dict[str, Any]:
     """The network's layers, what crosses its towers and its sums, as JSON has them."""
-    from alexnet_tf.visualize import stages
+    from alexnet_tf.visualize.internals import stages
 
     layers = stages.of(network)
     return {

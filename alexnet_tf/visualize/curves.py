@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf.run_record import write_text
+from pipelines.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,7 @@ def draw(run: Run, out: Path) -> dict[str, Any]:
     Returns:
       The files, the number of evaluations and the best validation error.
     """
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     rows = run.read_metrics()
     columns: Columns = {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
@@ -92,7 +92,7 @@ def _line(axes: Axes, columns: Columns, name: str, colour: Any, label: str, fact
 
 
 def _losses(axes: Axes, columns: Columns, classes: int) -> None:
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     axes.set_title("loss")
     chance = math.log(classes)
@@ -114,7 +114,7 @@ def _losses(axes: Axes, columns: Columns, classes: int) -> None:
 
 
 def _errors(axes: Axes, columns: Columns) -> None:
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     axes.set_title("top-1 error, per cent")
     _line(axes, columns, "train_top1_error", style.SECOND, "training (augmented)", 100.0)
@@ -137,7 +137,7 @@ def _from_zero(axes: Axes, least: float = 0.0) -> None:
 
 
 def _rate(axes: Axes, columns: Columns) -> None:
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     axes.set_title("learning rate")
     if any(rate > 0 for rate in columns.get("learning_rate", [])):
@@ -148,7 +148,7 @@ def _rate(axes: Axes, columns: Columns) -> None:
 
 
 def _speed(axes: Axes, columns: Columns) -> None:
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     axes.set_title("pictures per second")
     _line(axes, columns, "images_per_second", style.FIRST, "")

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.run_record import write_text
-from alexnet_tf.visualize import options, top_patches
-from alexnet_tf.visualize.deconv_network import project
+from alexnet_tf.figures import kernels
+from alexnet_tf.visualize import options
+from alexnet_tf.visualize.internals import top_patches
+from alexnet_tf.visualize.internals.deconvolution import project
 from pipelines.errors import UserError
+from pipelines.files import write_text
 
 if TYPE_CHECKING:
     import keras
@@ -102,7 +104,8 @@ def draw(
       UserError: no such layer or unit, too many units, or fewer than one picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import network, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize import network
 
     trained, warning = network.load(run)
     _check(trained, layer, units, pictures)
@@ -130,7 +133,7 @@ def draw(
 
 def _check(trained: keras.Model, layer: str, units: Sequence[int], pictures: int | None) -> None:
     """Raises UserError for what cannot be drawn, before the pictures are looked at."""
-    from alexnet_tf.visualize import graph
+    from alexnet_tf.network import graph
 
     width = sum(part.output.shape[-1] for part in graph.parts(trained, layer))
     options.check_units(list(units), layer, width)
@@ -170,7 +173,7 @@ def figure(units: Sequence[Unit], layer: str, line: str, warning: str = "") -> F
       line: stands below the title.
       warning: across the foot; empty for none.
     """
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     places, rows = _places([unit.tower for unit in units])
     pitch_x, pitch_y = 2 * SQUARE + MIDDLE + BETWEEN, WORDS + SQUARE + ABOVE
@@ -216,7 +219,9 @@ def _units(
     found: top_patches.Strongest,
 ) -> list[Unit]:
     """What is shown of each unit."""
-    from alexnet_tf.visualize import filters, graph, pictures, receptive
+    from alexnet_tf.network import graph
+    from alexnet_tf.visualize import pictures
+    from alexnet_tf.visualize.internals import receptive
 
     # Each picture is read once, in the split's order, whatever number of units it moves.
     positions = found.positions[numbers]
@@ -226,7 +231,7 @@ def _units(
     maps = len(parts[0].output.shape) == 4
     side = seen.pixels.shape[1]
     field = receptive.field(trained, layer) if maps else receptive.Field(1, side, 0)
-    towers = filters.unit_towers(layer, found.values.shape[0], run.recipe.variant, maps=maps)
+    towers = kernels.unit_towers(layer, found.values.shape[0], run.recipe.variant, maps=maps)
     units = []
     for number, own in zip(numbers, place_of.reshape(positions.shape), strict=True):
         shown: Pictures = seen.take(own.tolist())
@@ -260,7 +265,7 @@ def _places(towers: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
 
 def _describe(unit: Unit) -> str:
     """One line: how strongly it fires, and in pictures of what."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     strengths = f"activations {unit.values[0]:.3g} to {unit.values[-1]:.3g}".replace("-", "\N{MINUS SIGN}")
     classes = collections.Counter(name for name in unit.true_names if name).most_common(3)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
-    from alexnet_tf.visualize.feature_index import Index
+    from alexnet_tf.visualize.measures.feature_index import Index
 
 PROJECTIONS = {"tsne": "t-SNE", "pca": "first two principal components"}
 SPLITS = {"val": "validation", "train": "training"}
@@ -75,13 +75,15 @@ def draw(
       perplexity, seed: of t-SNE.
 
     Returns:
-      The files, and how far the map can be trusted (`tsne.trustworthiness`).
+      The files, and how far the map can be trusted (`projection.trustworthiness`).
 
     Raises:
       UserError: numbers out of range.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import feature_index, network, style, tsne
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize import network
+    from alexnet_tf.visualize.measures import feature_index
 
     if not 2 <= most <= MOST_EXACT:
         raise UserError(f"--most must lie between 2 and {MOST_EXACT}; received {most}")
@@ -90,9 +92,7 @@ def draw(
     trained, warning = network.load(run)
     index = feature_index.open_index(run, trained, split)
     positions = spread(len(index.features), most)
-    features = np.asarray(index.features[positions])
-    place = project(features, projection, perplexity=perplexity, seed=seed)
-    trust = tsne.trustworthiness(features, place)
+    place, trust = _placed(np.asarray(index.features[positions]), projection, perplexity, seed)
     shown = spread(len(positions), most_cells())
     thumbnails = thumbnails_of(run, index, positions[shown], cell_side(len(shown)) - 2 * FRAME)
     of = f"{PROJECTIONS[projection]} of {len(positions)} {SPLITS[split]} pictures"
@@ -106,25 +106,32 @@ def draw(
         "keys": index.keys[positions],
         "classes": run.readable_names,
     }
-    picture = style.save(page, out / "embedding.png")
-    numbers = style.save_arrays(out / "embedding.npz", arrays)
+    files = style.save(page, out / "embedding.png"), style.save_arrays(out / "embedding.npz", arrays)
     return {
-        "files": [str(picture), str(numbers)],
+        "files": [str(file) for file in files],
         "pictures": len(positions),
         "trustworthiness": trust,
         "warning": warning,
     }
 
 
+def _placed(features: np.ndarray, projection: str, perplexity: float, seed: int) -> tuple[np.ndarray, float]:
+    """The pictures' coordinates, and how far they can be trusted."""
+    from alexnet_tf.visualize.measures.projection import trustworthiness
+
+    place = project(features, projection, perplexity=perplexity, seed=seed)
+    return place, trustworthiness(features, place)
+
+
 def project(
     features: np.ndarray, projection: str = "tsne", *, perplexity: float = 30.0, seed: int = 0
 ) -> np.ndarray:
     """Two coordinates for each picture: features [n, units] -> float32 [n, 2]."""
-    from alexnet_tf.visualize import tsne
+    from alexnet_tf.visualize.measures.projection import principal_components, tsne
 
     if projection == "pca":
-        return np.pad(tsne.principal_components(features, 2), ((0, 0), (0, 2)))[:, :2]
-    return tsne.tsne(tsne.principal_components(features, COMPONENTS), perplexity=perplexity, seed=seed)
+        return np.pad(principal_components(features, 2), ((0, 0), (0, 2)))[:, :2]
+    return tsne(principal_components(features, COMPONENTS), perplexity=perplexity, seed=seed)
 
 
 def spread(total: int, most: int) -> np.ndarray:
@@ -179,7 +186,7 @@ def thumbnails_of(run: Run, index: Index, positions: np.ndarray, side: int) -> n
     import tensorflow as tf
     from PIL import Image
 
-    from alexnet_tf.visualize import feature_index
+    from alexnet_tf.visualize.measures import feature_index
     from pipelines.pictures import preprocess
 
     small = []
@@ -221,7 +228,7 @@ def figure(
       line: below the title.
       warning: across the foot.
     """
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     colours = class_colours(len(names))
     width, height = 2 * SIDE + WIDTH + GAP + COLUMN, TOP + HEIGHT + BOTTOM
@@ -261,7 +268,7 @@ def _write_names(page: Figure, labels: np.ndarray, names: Sequence[str], colours
     """A square of its colour and the name of each class, of many the most frequent."""
     from matplotlib.patches import Rectangle
 
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     width, height = page.get_size_inches() * style.DPI
     counts = np.bincount(labels, minlength=len(names))

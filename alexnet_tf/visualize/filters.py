@@ -3,7 +3,7 @@
 96 kernels in six rows of 16: the upper 48 are tower a's, the lower 48 tower b's (section 6.1). All are
 scaled together, from the smallest weight of all to black and the largest to white (shownet.py of the
 2012 source), so that strong kernels stand out from weak ones. The kernels of the other layers, which read
-maps instead of colours, are drawn by `kernel_slices`.
+maps instead of colours, are drawn as tables by `figures.kernels`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf import variants
 from alexnet_tf.visualize import options
 from pipelines.errors import UserError
 
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
 
 FIRST = "conv1"
-COLUMNS = 16
-# Screen pixels for one weight, and weights' widths between two kernels.
-MAGNIFICATION, GAP = 8, 1
 # A picked kernel's weight in screen pixels, how many stand in a row, and how many a page holds.
 PICKED_MAGNIFICATION, PICKED_IN_ROW, MOST_PICKED = 16, 6, 32
 SCALINGS = ("joint", "filter")
@@ -66,7 +62,8 @@ def draw(
     Raises:
       UserError: no such convolution or kernel, or more kernels than a page holds.
     """
-    from alexnet_tf.visualize import network, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize import network
 
     trained, warning = network.load(run)
     page, kernels, labels = _page_of(run, trained, layer, units, scaling, warning)
@@ -89,9 +86,11 @@ def _page_of(
 ) -> tuple[Figure, np.ndarray, tuple[str, ...]]:
     """The page, all kernels of the layer and the names of its towers."""
     from alexnet_tf import model
-    from alexnet_tf.visualize import graph, kernel_slices, style
+    from alexnet_tf.figures import kernels as drawings
+    from alexnet_tf.figures import style
+    from alexnet_tf.network import graph
 
-    labels, subject = tower_labels(run.recipe.variant), style.subject(run)
+    labels, subject = drawings.tower_labels(run.recipe.variant), style.subject(run)
     shown: dict[str, Any] = {"scaling": scaling, "units": units, "warning": warning}
     if layer in (FIRST, *(FIRST + tower for tower in graph.TOWERS)):
         if layer == FIRST:
@@ -101,10 +100,10 @@ def _page_of(
             labels = (f"tower {layer[-1]}",)
         check_picked(units, layer, kernels.shape[-1])
         return figure(kernels, labels, subject, layer=layer, **shown), kernels, labels
-    found = kernel_slices.banks(trained, layer, labels)
+    found = drawings.banks(trained, layer, labels)
     kernels = np.concatenate([bank.kernels for bank in found], axis=-1)
     check_picked(units, layer, kernels.shape[-1])
-    page = kernel_slices.figure(layer, found, subject, **shown)
+    page = drawings.figure(layer, found, subject, **shown)
     return page, kernels, tuple(bank.tower for bank in found)
 
 
@@ -136,7 +135,8 @@ def figure(
       units: numbers of kernels; none shows all.
       warning: across the foot; empty for none.
     """
-    from alexnet_tf.visualize import grid, style
+    from alexnet_tf.figures import grid, style
+    from alexnet_tf.figures.kernels import unit_kernels
 
     scaled = unit_kernels(kernels, scaling)
     if units:
@@ -156,52 +156,10 @@ def figure(
     return page
 
 
-def tower_labels(variant: str) -> tuple[str, ...]:
-    """Names of the equal parts into which a network's kernels fall, in order; one empty name for no parts.
-
-    The halves of a path whose later convolutions connect in two groups are towers as well.
-    """
-    arch = variants.get(variant)
-    return ("tower a", "tower b") if len(arch.towers) * arch.groups == 2 else ("",)
-
-
-def unit_towers(layer: str, width: int, variant: str, *, maps: bool) -> list[str]:
-    """The name of the tower of each of a layer's `width` units; empty for none, as without maps."""
-    from alexnet_tf.visualize import graph
-
-    if layer.endswith(graph.TOWERS):
-        return [f"tower {layer[-1]}"] * width
-    labels = tower_labels(variant) if maps else ("",)
-    return [labels[number * len(labels) // width] for number in range(width)]
-
-
-def unit_kernels(kernels: np.ndarray, scaling: str = "joint") -> np.ndarray:
-    """Kernels [h, w, 3, n] -> [n, h, w, 3] between 0 and 1, scaled together or each `filter` alone."""
-    stack = np.moveaxis(np.asarray(kernels, np.float32), -1, 0)
-    axes = None if scaling == "joint" else (1, 2, 3)
-    low, high = stack.min(axis=axes, keepdims=True), stack.max(axis=axes, keepdims=True)
-    # Kernels that are all alike, as zeros are, become a middle grey.
-    flat = high == low
-    return np.where(flat, np.float32(0.5), (stack - low) / np.where(flat, 1.0, high - low))
-
-
-def tile(stack: np.ndarray, columns: int = COLUMNS, magnification: int = MAGNIFICATION) -> np.ndarray:
-    """Kernels [n, h, w, 3] in 0..1 as one picture, row by row, on white.
-
-    Returns:
-      uint8 [rows, columns, 3] in screen pixels, each weight a square of `magnification`; without a border.
-    """
-    count, height, width, _ = stack.shape
-    rows = -(-count // columns)
-    sheet = np.ones((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), np.float32)
-    for number, kernel in enumerate(stack):
-        top, left = (number // columns) * (height + GAP), (number % columns) * (width + GAP)
-        sheet[top : top + height, left : left + width] = kernel
-    return (np.kron(sheet, np.ones((magnification, magnification, 1))) * 255.0 + 0.5).astype(np.uint8)
-
-
 def _block_size(count: int) -> tuple[int, int]:
     """Width and height in pixels of so many kernels of 11 x 11, laid out by `tile`."""
+    from alexnet_tf.figures.kernels import COLUMNS, GAP, MAGNIFICATION
+
     side = (11 + GAP) * MAGNIFICATION
     return COLUMNS * side - GAP * MAGNIFICATION, -(-count // COLUMNS) * side - GAP * MAGNIFICATION
 
@@ -215,7 +173,8 @@ def _lay_out(figure: Figure, stack: np.ndarray, labels: tuple[str, ...]) -> None
     """Places each tower's kernels, pixel for pixel, with its name at the side and a line between towers."""
     from matplotlib.lines import Line2D
 
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
+    from alexnet_tf.figures.kernels import tile
 
     page_width, page_height = _page(len(stack), len(labels))
     share = len(stack) // len(labels)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.visualize import options
+from alexnet_tf.visualize import network, options
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +63,9 @@ def draw(
       UserError: too many files, one that is no picture, or a class or layer that does not exist.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import graph, network, overlays, pictures, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.network import graph
+    from alexnet_tf.visualize import overlays, pictures
 
     label = options.class_index(run, class_name) if class_name else -1
     shown = pictures.choose(run, image, MOST if image else SHOWN)
@@ -136,7 +138,7 @@ def maps(
     layer: str = LAYER,
 ) -> np.ndarray:
     """Maps of one of KINDS over the picture, float32 [N, S, S]; see `grad_cam`."""
-    from alexnet_tf.visualize import receptive
+    from alexnet_tf.visualize.internals import receptive
 
     field = receptive.field(network, layer)
     return field.enlarge(coarse(network, pixels, kind, classes, layer), pixels.shape[1])
@@ -154,8 +156,6 @@ def coarse(
     Raises:
       UserError: the network has no such layer of feature maps.
     """
-    from alexnet_tf.visualize import saliency
-
     if kind != "scorecam":
         found, slopes = maps_and_slopes(network, pixels, classes, layer)
         if kind == "gradcam":
@@ -163,11 +163,13 @@ def coarse(
         else:
             weights = plus_plus_weights(found, slopes) if kind == "gradcam++" else np.maximum(slopes, 0.0)
         return np.maximum((found * weights).sum(axis=-1), 0.0)
-    from alexnet_tf.visualize import graph, keras_vis
+    from alexnet_tf.network import graph
+    from alexnet_tf.visualize.internals import cams
+    from alexnet_tf.visualize.network import explained_classes
 
     graph.parts(network, layer, maps=True)
-    labels = saliency.best_classes(network, pixels) if classes is None else np.asarray(classes)
-    return keras_vis.score_cam(network, pixels, labels, layer)
+    labels = explained_classes(network, pixels, classes)
+    return cams.score_cam(network, pixels, labels, layer)
 
 
 def plus_plus_weights(found: np.ndarray, slopes: np.ndarray) -> np.ndarray:
@@ -215,8 +217,7 @@ def _function(network: keras.Model, layer: str) -> Callable[..., Any]:
     """`maps_and_slopes` of a batch, compiled at the first call."""
     import tensorflow as tf
 
-    from alexnet_tf import input_gradient
-    from alexnet_tf.visualize import graph
+    from alexnet_tf.network import graph, input_gradient
 
     known = _compiled.setdefault(network, {})
     if layer not in known:

@@ -89,7 +89,9 @@ def draw(
     Raises:
       UserError: a layer, a unit or a class that does not exist, or more than one figure holds.
     """
-    from alexnet_tf.visualize import graph, network, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.network import graph
+    from alexnet_tf.visualize import network
 
     if class_name and (units or layer != LOGITS):
         raise UserError(f"--class is a unit of {LOGITS}: leave out --layer and --units")
@@ -135,7 +137,7 @@ def maximise(
     Raises:
       UserError: no such layer.
     """
-    from alexnet_tf.visualize import ascent
+    from alexnet_tf.visualize.internals import ascent
 
     inner = "" if layer == LOGITS else layer
     pixels = ascent.maximise(network, np.asarray(units), low, high, layer=inner, steps=steps, seed=seed)
@@ -165,7 +167,7 @@ def figure(found: Maximised, line: str, names: Sequence[str] = (), warning: str 
       names: of the classes; none for other units.
       warning: across the foot; empty for none.
     """
-    from alexnet_tf.visualize import grid
+    from alexnet_tf.figures import grid
 
     if names:
         captions = [
@@ -192,7 +194,7 @@ def _choose(units: list[int], layer: str, width: int) -> list[int]:
 
 def _names(network: keras.Model, layer: str, units: Sequence[int]) -> tuple[str, ...]:
     """What units are called: of two towers joined, with the tower and the number in both together."""
-    from alexnet_tf.visualize import graph
+    from alexnet_tf.network import graph
 
     parts = graph.parts(network, layer) if layer else []
     if len(parts) < 2:

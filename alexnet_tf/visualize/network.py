@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 
 import keras
+import numpy as np
 
 from alexnet_tf import checkpoint, model
 from alexnet_tf.run_record import Run
+
+SHOWN_CLASSES = 5
+AT_ONCE = 64  # pictures in a forward pass
 
 
 def load(run: Run) -> tuple[keras.Model, str]:
@@ -31,3 +35,33 @@ def initial(run: Run, seed: int) -> keras.Model:
         dropout_rate=recipe.dropout_rate,
         seed=seed,
     )
+
+
+def top_classes(trained: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best classes of pictures and their probabilities, best first.
+
+    Args:
+      trained: pixels -> logits.
+      pixels: float32 [N, S, S, 3], as `pictures.Pictures` has them.
+
+    Returns:
+      labels int [N, 5] and probabilities float32 [N, 5]; fewer where there are fewer classes.
+    """
+    import tensorflow as tf
+
+    probabilities = tf.nn.softmax(trained(pixels, training=False))
+    scores, labels = tf.math.top_k(probabilities, min(SHOWN_CLASSES, probabilities.shape[-1]))
+    return labels.numpy(), scores.numpy()
+
+
+def best_classes(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Each picture's most probable class, int [N]."""
+    batches = range(0, len(pixels), AT_ONCE)
+    return np.concatenate(
+        [np.argmax(network(pixels[i : i + AT_ONCE], training=False), axis=1) for i in batches]
+    )
+
+
+def explained_classes(network: keras.Model, pixels: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+    """The class to explain of each picture, int [N]: those that are given, or each picture's best."""
+    return best_classes(network, pixels) if classes is None else np.asarray(classes)

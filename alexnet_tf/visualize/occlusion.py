@@ -50,7 +50,7 @@ class Drop(NamedTuple):
 
     def enlarge(self, maps: np.ndarray, side: int) -> np.ndarray:
         """Maps [N, h, w] over pictures, float32 [N, side, side]: each value at its square's centre."""
-        from alexnet_tf.visualize import receptive
+        from alexnet_tf.visualize.internals import receptive
 
         stride = int(self.starts[1] - self.starts[0]) if len(self.starts) > 1 else 1
         return receptive.Field(stride, self.size, int(self.starts[0])).enlarge(maps, side)
@@ -95,7 +95,8 @@ def draw(
         does not fit.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import network, overlays, pictures, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize import network, overlays, pictures
 
     label = options.class_index(run, class_name) if class_name else -1
     _check(run.data.crop, size, stride)
@@ -120,7 +121,8 @@ def draw(
 
 def figure(explained: Explained, found: Drop, line: str, warning: str = "") -> Figure:
     """A row a picture: the picture, it with the square where it hurts most, the falls laid over it."""
-    from alexnet_tf.visualize import grid, overlays
+    from alexnet_tf.figures import grid
+    from alexnet_tf.visualize import overlays
 
     images = explained.shown.images
     covered, captions = [], []

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
+    from alexnet_tf.figures.grid import Cell
     from alexnet_tf.run_record import Run
-    from alexnet_tf.visualize.grid import Cell
 
 # A few pixels of a gradient outshine all others: from this percentile on, colours are the lightest.
 LIGHTEST = 99.5
@@ -50,7 +50,7 @@ def explain(run: Run, network: keras.Model, shown: Pictures, label: int = -1) ->
 
 def heat_maps(maps: np.ndarray) -> np.ndarray:
     """Maps float32 [N, S, S], 0 or more, as colours uint8 [N, S, S, 3], each on a scale of its own."""
-    from alexnet_tf import heat
+    from alexnet_tf.figures import heat
 
     most = np.percentile(maps, LIGHTEST, axis=(1, 2), keepdims=True)
     strength = np.minimum(maps / np.maximum(most, np.finfo(np.float32).tiny), 1.0)
@@ -59,14 +59,14 @@ def heat_maps(maps: np.ndarray) -> np.ndarray:
 
 def overlaid(images: np.ndarray, maps: np.ndarray) -> np.ndarray:
     """Maps over their pictures in grey, uint8 [N, S, S, 3]."""
-    from alexnet_tf import heat
+    from alexnet_tf.figures import heat
 
     return heat.overlay(images, maps, window=1).numpy()
 
 
 def cells(images: np.ndarray) -> list[Cell]:
     """Pictures uint8 [N, S, S, 3] without words."""
-    from alexnet_tf.visualize import grid
+    from alexnet_tf.figures import grid
 
     return [grid.Cell(image) for image in images]
 
@@ -82,7 +82,7 @@ def figure(
       heading, line: title, and what stands below it.
       warning: across the foot; empty for none.
     """
-    from alexnet_tf.visualize import grid
+    from alexnet_tf.figures import grid
 
     rows = []
     for place, image in enumerate(explained.shown.images):
@@ -93,7 +93,7 @@ def figure(
 
 def save(path: Path, explained: Explained, found: Mapping[str, np.ndarray], **more: np.ndarray) -> Path:
     """Writes maps by name, with keys, labels, names and probabilities, as .npz."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     about = {
         "keys": np.asarray(explained.shown.keys),

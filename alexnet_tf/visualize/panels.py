@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options
+from pipelines.files import write_text
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
     from alexnet_tf.visualize.pictures import Pictures
 
-MOST, COLUMNS, SHOWN_CLASSES = 8, 4, 5
+MOST, COLUMNS = 8, 4
 # A cell's picture and caption, the height of one bar, and the page's margins, in pixels.
 PICTURE, CAPTION, BAR, GAP, TOP, SIDE, BOTTOM = 340, 40, 30, 36, 96, 40, 16
 LONGEST_NAME = 30
@@ -57,7 +57,8 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
       UserError: more than eight files, or one that is no picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import network, pictures, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize import network, pictures
 
     shown = pictures.choose(run, image, MOST)
     trained, warning = network.load(run)
@@ -76,26 +77,11 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def look_at(trained: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best classes of pictures and their probabilities, best first.
-
-    Args:
-      trained: pixels -> logits.
-      pixels: float32 [N, S, S, 3], as `pictures.Pictures` has them.
-
-    Returns:
-      labels int [N, 5] and probabilities float32 [N, 5]; fewer where there are fewer classes.
-    """
-    import tensorflow as tf
-
-    probabilities = tf.nn.softmax(trained(pixels, training=False))
-    scores, labels = tf.math.top_k(probabilities, min(SHOWN_CLASSES, probabilities.shape[-1]))
-    return labels.numpy(), scores.numpy()
-
-
 def panels_of(run: Run, trained: keras.Model, shown: Pictures) -> list[Panel]:
     """What the network makes of each picture, in words."""
-    labels, scores = look_at(trained, shown.pixels)
+    from alexnet_tf.visualize.network import top_classes
+
+    labels, scores = top_classes(trained, shown.pixels)
     return [
         Panel(key, image, name, [run.readable_names[label] for label in best], values)
         for key, image, name, best, values in zip(
@@ -106,7 +92,7 @@ def panels_of(run: Run, trained: keras.Model, shown: Pictures) -> list[Panel]:
 
 def figure_of(panels: list[Panel], line: str, warning: str = "") -> Figure:
     """The panels as a page, with `line` below its title."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     with style.sheet(*_page(len(panels))) as figure:
         _lay_out(figure, panels)
@@ -118,6 +104,8 @@ def figure_of(panels: list[Panel], line: str, warning: str = "") -> Figure:
 
 def _page(count: int) -> tuple[int, int]:
     """Width and height of a page of so many pictures, in pixels."""
+    from alexnet_tf.visualize.network import SHOWN_CLASSES
+
     columns, rows = max(2, min(COLUMNS, count)), -(-count // COLUMNS)
     cell = PICTURE + CAPTION + SHOWN_CLASSES * BAR + GAP
     return 2 * SIDE + columns * (PICTURE + GAP) - GAP, TOP + rows * cell + BOTTOM
@@ -125,7 +113,8 @@ def _page(count: int) -> tuple[int, int]:
 
 def _lay_out(figure: Figure, panels: list[Panel]) -> None:
     """Places each picture with its caption and its bars."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize.network import SHOWN_CLASSES
 
     width, height = _page(len(panels))
     for number, panel in enumerate(panels):
@@ -152,7 +141,7 @@ def _lay_out(figure: Figure, panels: list[Panel]) -> None:
 
 def _draw_bars(figure: Figure, place: tuple[float, float, float, float], panel: Panel) -> None:
     """A bar a class on a pale track, its name on it and its probability at the right."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     axes = figure.add_axes(place)
     axes.set_axis_off()
@@ -170,7 +159,7 @@ def _write_key(figure: Figure) -> None:
     """What the colours mean, at the upper right."""
     from matplotlib.patches import Patch
 
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     width, height = figure.get_size_inches() * style.DPI
     figure.legend(

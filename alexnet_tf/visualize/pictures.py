@@ -80,7 +80,7 @@ def from_split(run: Run, count: int, split: str = "val") -> Pictures:
     Raises:
       UserError, DataError: the data set is no longer where it was, or another one.
     """
-    from alexnet_tf import validation
+    from alexnet_tf.evaluation import validation
 
     source, _ = validation.open_pictures([run], run.data)
     total = source.count(split)

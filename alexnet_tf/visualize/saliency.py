@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
     from alexnet_tf.visualize.overlays import Explained
 
+# Copies of pictures, or points on the way to them, that are computed at once.
+AT_ONCE = 64
 KINDS = ("vanilla", "smooth", "integrated")
 TITLES = {
     "vanilla": "vanilla gradient",
@@ -34,8 +36,6 @@ TITLES = {
     "integrated": "integrated gradients",
 }
 MOST, SHOWN = 8, 4
-# Copies of pictures, or points on the way to them, that are computed at once.
-AT_ONCE = 64
 
 # A network's gradient as a compiled function, so that the second map costs no tracing.
 _compiled: weakref.WeakKeyDictionary[Any, Callable[..., Any]] = weakref.WeakKeyDictionary()
@@ -60,7 +60,8 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = (), class_name: str = ""
       UserError: too many files, one that is no picture, or a class that does not exist.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.visualize import network, overlays, pictures, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.visualize import network, overlays, pictures
 
     label = options.class_index(run, class_name) if class_name else -1
     shown = pictures.choose(run, image, MOST if image else SHOWN)
@@ -126,7 +127,9 @@ def smooth_grad(
     Returns:
       float32 [N, S, S], 0 or more.
     """
-    labels = best_classes(network, pixels) if classes is None else np.asarray(classes)
+    from alexnet_tf.visualize.network import explained_classes
+
+    labels = explained_classes(network, pixels, classes)
     deviation = noise * (pixels.max(axis=(1, 2, 3)) - pixels.min(axis=(1, 2, 3)))
     generator = np.random.default_rng(seed)
     total = np.zeros_like(pixels)
@@ -157,7 +160,9 @@ def integrated_gradients(
     Returns:
       float32 [N, S, S, 3], signed, in logits.
     """
-    labels = best_classes(network, pixels) if classes is None else np.asarray(classes)
+    from alexnet_tf.visualize.network import explained_classes
+
+    labels = explained_classes(network, pixels, classes)
     start = np.zeros_like(pixels) if baseline is None else np.broadcast_to(baseline, pixels.shape)
     way = pixels - start
     total = np.zeros_like(pixels)
@@ -203,19 +208,11 @@ def _largest(gradients: np.ndarray) -> np.ndarray:
     return functools.reduce(np.maximum, (np.abs(gradients[..., c]) for c in range(gradients.shape[-1])))
 
 
-def best_classes(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """Each picture's most probable class, int [N]."""
-    batches = range(0, len(pixels), AT_ONCE)
-    return np.concatenate(
-        [np.argmax(network(pixels[i : i + AT_ONCE], training=False), axis=1) for i in batches]
-    )
-
-
 def _function(network: keras.Model) -> Callable[..., Any]:
     """`gradient` of a batch, compiled at the first call."""
     import tensorflow as tf
 
-    from alexnet_tf import input_gradient
+    from alexnet_tf.network import input_gradient
 
     if network not in _compiled:
         compute = input_gradient.function(network)

@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.run_record import write_text
 from alexnet_tf.visualize import options
-from alexnet_tf.visualize.sanity_measures import LAYER, RANDOMISED_PICTURES
+from alexnet_tf.visualize.measures.faithfulness import LAYER, RANDOMISED_PICTURES
 from pipelines.errors import UserError
+from pipelines.files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from alexnet_tf.run_record import Run
+    from alexnet_tf.visualize.measures.faithfulness import Energy, Randomised
     from alexnet_tf.visualize.pictures import Pictures
-    from alexnet_tf.visualize.sanity_measures import Energy, Randomised
 
 PICTURES = 36
 NAMES = {"gradcam": "Grad-CAM", "layercam": "LayerCAM", "vanilla": "vanilla", "smooth": "SmoothGrad"}
@@ -64,23 +64,26 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
       UserError: the run was not trained on the built-in data, fewer than one picture, or no such layer.
       DataError: the data set cannot be used.
     """
-    from alexnet_tf.visualize import graph, network, sanity_measures, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.network import graph
+    from alexnet_tf.visualize import network
     from alexnet_tf.visualize import pictures as chosen
+    from alexnet_tf.visualize.measures import faithfulness
 
     if pictures < 1:
         raise UserError(f"--pictures: 1 or more; received {pictures}")
-    sanity_measures.check_data(run)
+    faithfulness.check_data(run)
     count = min(pictures, run.open_source().count("val"))
     shown = chosen.from_places(run, "val", range(count))
-    masks = sanity_measures.masks(run, shown.keys)
+    masks = faithfulness.masks(run, shown.keys)
     labels = np.array([run.readable_names.index(name) for name in shown.true_names])
     trained, warning = network.load(run)
     graph.parts(trained, layer, maps=True)
     # Another seed than the run's, from whose initial weights the trained ones may not be far.
     fresh = network.initial(run, run.recipe.seed + 1)
-    energy, right = sanity_measures.energies(trained, fresh, shown.pixels, labels, masks, layer)
+    energy, right = faithfulness.energies(trained, fresh, shown.pixels, labels, masks, layer)
     few = slice(0, RANDOMISED_PICTURES)
-    left = sanity_measures.randomise(trained, fresh, shown.pixels[few], labels[few], layer)
+    left = faithfulness.randomise(trained, fresh, shown.pixels[few], labels[few], layer)
     line = (
         f"{right} of {count} pictures named correctly; Grad-CAM and LayerCAM of {layer}; {style.subject(run)}"
     )
@@ -118,7 +121,7 @@ def figure(
       line: below the title.
       warning: across the foot; empty for none.
     """
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     columns = 1 + len(left.layers)
     width = SIDE + ROW_NAME + columns * (TILE + GAP) - GAP + SIDE
@@ -136,7 +139,7 @@ def figure(
 
 def _draw_energy(axes: Axes, energy: Energy, layer: str) -> None:
     """Bars: two a kind of map, and lines at what a uniform map and the object out of focus have."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     places = np.arange(len(energy.trained))
     for shift, values, colour, label in (
@@ -167,7 +170,7 @@ def _draw_energy(axes: Axes, energy: Energy, layer: str) -> None:
 
 def _draw_likeness(axes: Axes, left: Randomised) -> None:
     """Lines a kind over the layers: rank correlation, structural similarity, and what any two maps share."""
-    from alexnet_tf.visualize import style
+    from alexnet_tf.figures import style
 
     places = range(len(left.layers))
     for name, colour in zip(left.maps, (style.FIRST, style.SECOND), strict=True):
@@ -188,8 +191,8 @@ def _draw_likeness(axes: Axes, left: Randomised) -> None:
 
 def _draw_maps(page: Figure, left: Randomised, shown: Pictures, width: int, height: int) -> None:
     """The first picture, then a row a kind: its map at every stage."""
-    from alexnet_tf import heat
-    from alexnet_tf.visualize import overlays, style
+    from alexnet_tf.figures import heat, style
+    from alexnet_tf.visualize import overlays
 
     top = TOP + CHART + BETWEEN
     for row, (name, stages) in enumerate(left.maps.items()):

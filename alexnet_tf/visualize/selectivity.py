@@ -19,40 +19,31 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.run_record import write_text
+from alexnet_tf.visualize.measures import tuning
+from pipelines.files import write_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
     from alexnet_tf.run_record import Run
 
-# Orders of the kernels that a permutation test draws.
-PERMUTATIONS = 9999
-# Shares of a kernel's power below this are no pattern.
-ROUNDING = 1e-12
-# What the colour index of random weights is on average.
-RANDOM_COLOUR = 2 / 3
 
-
-class Indices(NamedTuple):
-    """One value a kernel, each float32 [n]; all 0 for a kernel of zeros.
-
-    Attributes:
-      colour: share of the energy off the grey axis, 0..1.
-      orientation: one minus the circular variance of the power spectrum, 0..1.
-      frequency: mean spatial frequency, in cycles a pixel.
-    """
-
-    colour: np.ndarray
-    orientation: np.ndarray
-    frequency: np.ndarray
-
-    def take(self, kernels: slice) -> Indices:
-        """Those of some of the kernels."""
-        return Indices(*(values[kernels] for values in self))
+BINS = 20
+# Pixels: margins, a histogram, room between histograms, the kernels' rows and their places.
+LEFT, RIGHT, TOP, HISTOGRAM, BETWEEN, FOOT = 66, 30, 112, 230, 96, 44
+KERNELS_TOP, TOWER_NAME, MAGNIFICATION, COLUMNS = 62, 34, 4, 24
+HEADROOM = 1.5  # above the highest bar, for the legend
+TITLES = {
+    "colour": "colour: share of energy off the grey axis",
+    "orientation": "orientation: 1 − circular variance",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,14 +61,16 @@ def draw(run: Run, out: Path) -> dict[str, Any]:
       The files and what the JSON file says.
     """
     from alexnet_tf import model
-    from alexnet_tf.visualize import filters, network, selectivity_figure, style
+    from alexnet_tf.figures import style
+    from alexnet_tf.figures.kernels import tower_labels
+    from alexnet_tf.visualize import network
 
     trained, warning = network.load(run)
     kernels = model.conv1_kernels(trained)
-    labels = filters.tower_labels(run.recipe.variant)
-    found = indices(kernels)
-    summary = summarise(found, labels)
-    page = selectivity_figure.figure(kernels, found, labels, style.subject(run), summary, warning)
+    labels = tower_labels(run.recipe.variant)
+    found = tuning.indices(kernels)
+    summary = tuning.summarise(found, labels)
+    page = figure(kernels, found, labels, style.subject(run), summary, warning)
     files = [style.save(page, out / f"selectivity.{form}") for form in ("png", "svg")]
     numbers = style.save_arrays(out / "selectivity.npz", {**found._asdict(), "towers": labels})
     words = out / "selectivity.json"
@@ -85,92 +78,111 @@ def draw(run: Run, out: Path) -> dict[str, Any]:
     return {"files": [str(path) for path in (*files, numbers, words)], **summary, "warning": warning}
 
 
-def indices(kernels: np.ndarray) -> Indices:
-    """How selective kernels are for colour and orientation, and which frequency they prefer.
+def figure(
+    kernels: np.ndarray,
+    found: tuning.Indices,
+    labels: tuple[str, ...],
+    line: str,
+    summary: dict[str, Any],
+    warning: str = "",
+) -> Figure:
+    """The page.
 
     Args:
-      kernels: float [h, w, 3, n], in red, green and blue.
+      kernels: [h, w, 3, n].
+      found: their indices.
+      labels: names of the towers, the kernels' equal shares in order.
+      line: stands below the title.
+      summary: from `tuning.summarise`.
+      warning: across the foot; empty for none.
     """
-    weights = np.asarray(kernels, np.float64)
-    energy = np.square(weights).sum(axis=(0, 1, 2))
-    grey = np.square(weights.sum(axis=2) / np.sqrt(3.0)).sum(axis=(0, 1))
-    # The plain transform of the kernel's own size: its mean falls on frequency zero alone.
-    power = np.square(np.abs(np.fft.fft2(weights, axes=(0, 1)))).sum(axis=2)
-    across, down = np.meshgrid(np.fft.fftfreq(weights.shape[1]), np.fft.fftfreq(weights.shape[0]))
-    radius, turned = np.hypot(across, down), np.exp(2j * np.arctan2(down, across))
-    changing, all_power = power * (radius > 0)[..., None], power.sum(axis=(0, 1))
-    changes = changing.sum(axis=(0, 1))
-    # The transform of a plain field leaves a rounding error at other frequencies, oriented by chance.
-    changes = np.where(changes > ROUNDING * all_power, changes, 0.0)
-    return Indices(
-        _share(np.maximum(energy - grey, 0.0), energy),
-        _share(np.abs(np.einsum("hw,hwn->n", turned, changing)), changes),
-        _share(np.einsum("hw,hwn->n", radius, power), all_power),
-    )
+    from alexnet_tf.figures import style
+    from alexnet_tf.figures.kernels import GAP, tile, unit_kernels
+
+    pitch = (kernels.shape[0] + GAP) * MAGNIFICATION
+    wide = COLUMNS * pitch - GAP * MAGNIFICATION
+    high = -(-(kernels.shape[-1] // len(labels)) // COLUMNS) * pitch
+    width = LEFT + wide + RIGHT
+    height = TOP + HISTOGRAM + KERNELS_TOP + len(labels) * (TOWER_NAME + high) + FOOT
+    with style.sheet(width, height) as page:
+        style.title(page, "What conv1's kernels ask for", line, LEFT / width)
+        towers = tuning.split(found, labels)
+        room = (wide - BETWEEN) / 2
+        for number, name in enumerate(TITLES):
+            place = (LEFT + number * (room + BETWEEN), height - TOP - HISTOGRAM, room, HISTOGRAM)
+            axes = page.add_axes(_shares(place, width, height))
+            values = {label: getattr(own, name) for label, own in towers.items()}
+            _draw_histogram(axes, name, values, summary)
+        top = TOP + HISTOGRAM + KERNELS_TOP
+        scaled = unit_kernels(kernels)
+        share = len(scaled) // len(labels)
+        for number, label in enumerate(labels):
+            own = slice(number * share, (number + 1) * share)
+            order = np.argsort(found.colour[own], kind="stable")
+            picture = tile(scaled[own][order], COLUMNS, MAGNIFICATION)
+            y = height - top - number * (TOWER_NAME + high)
+            words = f"{label or 'all'}, from the least to the most coloured"
+            page.text(LEFT / width, (y - TOWER_NAME / 2 - 3) / height, words, va="center", color=style.MUTED)
+            place = (LEFT, y - TOWER_NAME - picture.shape[0], picture.shape[1], picture.shape[0])
+            axes = page.add_axes(_shares(place, width, height))
+            axes.imshow(picture, interpolation="nearest", aspect="auto")
+            axes.set_axis_off()
+        style.warn(page, warning)
+    return page
 
 
-def summarise(found: Indices, labels: tuple[str, ...]) -> dict[str, Any]:
-    """Medians of each tower and, of two, whether they differ.
-
-    Args:
-      found: of all kernels, the towers' equal shares one after the other.
-      labels: names of the towers; one label for a network without.
-
-    Returns:
-      `towers`: a tower's name -> its medians; and of two towers `difference`: an index -> the second's
-      median minus the first's; `ahead`, the probability that a kernel of the second has a larger value
-      than one of the first (0.5: no difference; Vargha and Delaney 2000); and `p`, of a permutation test.
-    """
-    towers = split(found, labels)
-    summary: dict[str, Any] = {
-        "kernels": len(found.colour),
-        "towers": {
-            label or "all": {name: float(np.median(values)) for name, values in own._asdict().items()}
-            for label, own in towers.items()
-        },
-    }
-    if len(towers) == 2:
-        first, second = towers.values()
-        summary["difference"] = {
-            name: {
-                "medians": float(np.median(b) - np.median(a)),
-                "ahead": ahead(a, b),
-                "p": permutation_test(a, b),
-            }
-            for name, a, b in zip(Indices._fields, first, second, strict=True)
-        }
-    return summary
+def _shares(place: Sequence[float], width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height in pixels as shares of the page."""
+    x, y, wide, high = place
+    return x / width, y / height, wide / width, high / height
 
 
-def split(found: Indices, labels: tuple[str, ...]) -> dict[str, Indices]:
-    """A tower's name -> the values of its kernels, equal shares in order."""
-    share = len(found.colour) // len(labels)
-    return {label: found.take(slice(i * share, (i + 1) * share)) for i, label in enumerate(labels)}
+def _draw_histogram(axes: Axes, name: str, towers: dict[str, np.ndarray], summary: dict[str, Any]) -> None:
+    """Bars of the towers side by side in each bin, medians as marks on the axis, the test's result above."""
+    from matplotlib.ticker import MaxNLocator
 
+    from alexnet_tf.figures import style
 
-def ahead(first: np.ndarray, second: np.ndarray) -> float:
-    """The probability that a value of `second` is larger than one of `first`; ties count half."""
-    signs = np.sign(np.asarray(second)[:, None] - np.asarray(first)[None])
-    return float((signs.mean() + 1) / 2)
-
-
-def permutation_test(
-    first: np.ndarray, second: np.ndarray, permutations: int = PERMUTATIONS, seed: int = 0
-) -> float:
-    """How often kernels dealt out to the towers at random have means as far apart, in either direction.
-
-    The kernels as they are count as one deal, so that the smallest value is 1 / (permutations + 1)
-    (Phipson and Smyth 2010).
-    """
-    both = np.concatenate([first, second]).astype(np.float64)
-    observed = abs(np.mean(second, dtype=np.float64) - np.mean(first, dtype=np.float64))
-    generator = np.random.default_rng(seed)
-    dealt = generator.permuted(np.tile(both, (permutations, 1)), axis=1)
-    apart = np.abs(dealt[:, len(first) :].mean(axis=1) - dealt[:, : len(first)].mean(axis=1))
-    # Sums of the same values in another order differ in their last digits.
-    return float((1 + np.count_nonzero(apart >= observed * (1 - 1e-9))) / (1 + permutations))
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """The ratio as float32, 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0).astype(np.float32)
+    edges = np.linspace(0.0, 1.0, BINS + 1)
+    slot = 0.84 / BINS / len(towers)
+    highest = 0
+    for number, (label, values) in enumerate(towers.items()):
+        colour = (style.FIRST, style.SECOND)[number]
+        counts, _ = np.histogram(values, edges)
+        highest = max(highest, counts.max())
+        places = edges[:-1] + 0.08 / BINS + (number + 0.5) * slot
+        median = float(np.median(values))
+        axes.bar(places, counts, slot, color=colour, label=f"{label or 'all'}, median {median:.2f}")
+        # A line in a bar's own colour would be lost in it.
+        axes.plot(
+            median,
+            0,
+            marker="^",
+            markersize=9,
+            color=colour,
+            markeredgecolor=style.PAGE,
+            clip_on=False,
+            zorder=4,
+        )
+    if name == "colour":
+        axes.axvline(tuning.RANDOM_COLOUR, ymax=1 / HEADROOM, color=style.MUTED, linewidth=1, linestyle=":")
+        axes.text(
+            tuning.RANDOM_COLOUR,
+            highest * 1.02,
+            "random weights",
+            fontsize=9,
+            color=style.MUTED,
+            ha="center",
+            va="bottom",
+        )
+    axes.set(xlim=(0, 1), ylim=(0, highest * HEADROOM), ylabel="kernels")
+    axes.set_xlabel(TITLES[name])
+    axes.grid(visible=False, axis="x")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="upper right", fontsize=9.5, handlelength=1.0)
+    difference = summary.get("difference")
+    if difference:
+        test = difference[name]
+        p = "p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.3f}"
+        text = f"a kernel of tower b is ahead of one of tower a in {100 * test['ahead']:.0f} % of pairs; {p}"
+        axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=10, va="bottom")

@@ -1,0 +1,384 @@
+"""The connections between the workers of one training, as coroutines; `peers` runs them.
+
+Each pair of workers has two connections, one opened by either side. They carry one JSON object a line:
+from the side that opened it a greeting, answered by a greeting, then a pulse every `PULSE_SECONDS` and a
+farewell. Whatever else connects is shown out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from alexnet_tf.distribute.cluster import Cluster, split_address
+from pipelines.errors import UserError
+
+PROTOCOL = "alexnet_tf workers 1"
+MOST_NAMED = 3  # differing settings that one message names
+
+
+@dataclasses.dataclass(frozen=True)
+class Greeting:
+    """Who speaks to whom, and with which settings.
+
+    Attributes:
+      sender: index of the worker that speaks.
+      receiver: index of the worker that it believes to speak to.
+      workers: all workers' addresses.
+      settings: what must be equal on all of them.
+    """
+
+    sender: int
+    receiver: int
+    workers: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, cluster: Cluster, receiver: int, settings: Mapping[str, Any]) -> Greeting:
+        """What this process says to worker `receiver`; `settings` as JSON gives them back."""
+        return cls(cluster.index, receiver, cluster.workers, json.loads(json.dumps(dict(settings))))
+
+    @classmethod
+    def read(cls, message: Any) -> Greeting | None:
+        """The greeting that a received JSON value holds; None where it holds none."""
+        if not isinstance(message, dict) or message.get("protocol") != PROTOCOL:
+            return None
+        sender, receiver = message.get("sender"), message.get("receiver")
+        workers, settings = message.get("workers"), message.get("settings")
+        if not (isinstance(sender, int) and isinstance(receiver, int)):
+            return None
+        if not (isinstance(workers, list) and isinstance(settings, dict)):
+            return None
+        return cls(sender, receiver, tuple(workers), settings)
+
+    def message(self) -> dict[str, Any]:
+        """As a JSON object, for `read`."""
+        return {"protocol": PROTOCOL, **dataclasses.asdict(self)}
+
+    def check(self, theirs: Greeting) -> None:
+        """Compares with the greeting of another worker.
+
+        Raises:
+          UserError: when it was started with other workers or other settings; names the first ones.
+        """
+        ours, others = dict(self.settings), dict(theirs.settings)
+        if self.workers != theirs.workers:  # then the rest says little
+            ours, others = {"workers": list(self.workers)}, {"workers": list(theirs.workers)}
+        names = sorted(name for name in {*ours, *others} if ours.get(name) != others.get(name))
+        if not names:
+            return
+        where = ""
+        if 0 <= theirs.sender < len(self.workers):
+            where = f" at {self.workers[theirs.sender]}"
+        differing = [f"{name} is {others.get(name)!r} there and {ours.get(name)!r} here" for name in names]
+        more = f", and {len(names) - MOST_NAMED} more differ" if len(names) > MOST_NAMED else ""
+        raise UserError(
+            f"worker {theirs.sender}{where} runs with other settings: {', '.join(differing[:MOST_NAMED])}"
+            f"{more}; start all workers with the same command, code and data"
+        )
+
+
+def line(message: Mapping[str, Any]) -> bytes:
+    """A message as it is sent: one line of JSON."""
+    return json.dumps(message).encode() + b"\n"
+
+
+async def receive(reader: asyncio.StreamReader, timeout: float | None) -> dict[str, Any] | None:
+    """The next message; None at the end, after `timeout` seconds, and for anything that is no object."""
+    try:
+        message = json.loads(await asyncio.wait_for(reader.readuntil(b"\n"), timeout))
+    except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, asyncio.TimeoutError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def describe(error: BaseException) -> str:
+    """Why a worker could not be reached."""
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known here"
+    return "no answer" if isinstance(error, asyncio.TimeoutError) else str(error)
+
+
+PULSE_SECONDS = 2.0
+SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for dead
+SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed here
+GREETING_SECONDS = 5.0
+RETRY_SECONDS = 0.3
+LONGEST_LINE = 1 << 20  # bytes; a greeting names all workers
+EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
+CURE = "start all workers again: the run goes on from its last checkpoint"
+
+
+class PeerLost(UserError):
+    """Another worker is missing or has gone; nothing is wrong with this one's settings."""
+
+    exit_status = EXIT_PEER_LOST
+
+
+@dataclasses.dataclass
+class Peer:
+    """What is known of one other worker."""
+
+    index: int
+    address: str
+    outgoing: asyncio.StreamWriter | None = None
+    incoming: asyncio.StreamWriter | None = None
+    arrived: bool = False  # it has reached this worker and knows it
+    heard: float = 0.0  # when it last said something, by the loop's clock
+    left: str = ""  # "done", "interrupted", "failed"; empty while it is here
+    trouble: str = "no connection"
+
+    def __str__(self) -> str:
+        return f"worker {self.index} ({self.address})"
+
+    def hang_up(self) -> None:
+        """Closes both connections at once."""
+        for writer in (self.outgoing, self.incoming):
+            if writer is not None:
+                writer.transport.abort()
+
+
+class Links:
+    """One worker's connections to all others.
+
+    Args:
+      cluster: all workers and which one this is.
+      settings: JSON values that must be equal on all workers.
+      listener: a listening socket of this worker's port; closed once all have met.
+      on_loss: called with the message for the user when a worker goes while the others need it.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Mapping[str, Any],
+        listener: socket.socket,
+        on_loss: Callable[[str], None],
+    ) -> None:
+        self._cluster, self._listener, self._on_loss = cluster, listener, on_loss
+        self._settings = settings
+        self._peers = {i: Peer(i, a) for i, a in enumerate(cluster.workers) if i != cluster.index}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._all_left = asyncio.Event()
+
+    async def gather(self, timeout: float) -> None:
+        """Returns when every worker has been reached and has reached this one.
+
+        Raises:
+          PeerLost: after `timeout` seconds, or when a worker stops.
+          UserError: when one runs with other settings.
+        """
+        self._together: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        doorman = asyncio.create_task(self._accept())
+        self._start(self._pulse())
+        for peer in self._peers.values():
+            self._start(self._reach(peer))
+        self._count()
+        try:
+            await asyncio.wait_for(self._together, timeout)
+        except asyncio.TimeoutError:
+            raise PeerLost(self._absent(timeout)) from None
+        except PeerLost:
+            raise
+        except UserError as error:
+            self.say({"left": "failed", "why": str(error)})
+            raise
+        finally:
+            doorman.cancel()
+            await asyncio.gather(doorman, return_exceptions=True)
+            self._listener.close()
+
+    def say(self, message: Mapping[str, Any]) -> None:
+        """Sends one object to every worker that can hear it."""
+        for peer in self._peers.values():
+            if peer.outgoing is not None and not peer.outgoing.is_closing():
+                peer.outgoing.write(line(message))
+
+    async def farewells(self) -> None:
+        """Returns when every worker has taken its leave or was lost."""
+        await self._all_left.wait()
+
+    def parted(self) -> Peer | None:
+        """A worker that has stopped before its end, or says nothing: what a failure here may come from."""
+        for peer in self._peers.values():
+            silent = not peer.left and _now() - peer.heard > SUSPECT_SECONDS
+            if silent or peer.left == "interrupted":
+                return peer
+        return None
+
+    async def close(self) -> None:
+        """Closes every connection and ends every coroutine."""
+        for peer in self._peers.values():
+            for writer in (peer.outgoing, peer.incoming):
+                if writer is not None:
+                    writer.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+    def _start(self, coroutine: Any) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _count(self) -> None:
+        """All have met once each is connected both ways; nobody needs the listening port from then on."""
+        if not self._together.done() and all(p.outgoing and p.arrived for p in self._peers.values()):
+            self._together.set_result(None)
+            if not self._peers:
+                self._all_left.set()
+
+    def _absent(self, timeout: float) -> str:
+        missing = [peer for peer in self._peers.values() if not (peer.outgoing and peer.arrived)]
+        reasons = [
+            f"{peer}: {f'does not reach {self._cluster.address}' if peer.outgoing else peer.trouble}"
+            for peer in missing
+        ]
+        return (
+            f"{len(missing)} of {self._cluster.count - 1} other workers did not arrive within {timeout:g} s: "
+            f"{'; '.join(reasons)}; start all workers, or wait longer with --peer-timeout SECONDS"
+        )
+
+    # Connections that others open.
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+            except OSError:  # the caller has hung up already, or there are no file descriptors left
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            self._start(self._serve(connection))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=LONGEST_LINE)
+        peer = None
+        try:
+            greeting = Greeting.read(await receive(reader, GREETING_SECONDS))
+            if greeting is None:
+                return  # a stranger
+            ours = Greeting.of(self._cluster, greeting.sender, self._settings)
+            misled = greeting.receiver != self._cluster.index
+            found = self._peers.get(greeting.sender)
+            if misled:
+                writer.write(line(ours.message()))  # and the other complains
+            if misled or found is None or found.incoming is not None:
+                return  # the last is a second one of the same number, which will try again
+            peer, peer.incoming = found, writer
+            writer.write(line(ours.message()))
+            ours.check(greeting)
+            if await receive(reader, GREETING_SECONDS) is None:
+                return  # it did not get the answer
+            peer.arrived, peer.heard = True, _now()
+            self._count()
+            await self._listen(reader, peer)
+        except UserError as error:
+            self._fail(error)
+        finally:
+            writer.close()
+            if peer is not None:
+                self._gone(peer)
+
+    async def _listen(self, reader: asyncio.StreamReader, peer: Peer) -> None:
+        """Follows what a worker says until it hangs up."""
+        while True:
+            message = await receive(reader, None)
+            if message is None:
+                return
+            peer.heard = _now()
+            peer.left = message.get("left", peer.left)
+            if peer.left == "failed":
+                said = message.get("why", "")
+                self._lose(peer, said if message.get("passed_on") else f"{peer} has stopped: {said}")
+            elif peer.left == "interrupted" and not self._together.done():
+                self._lose(peer, f"{peer} was interrupted; {CURE}")
+            self._depart()
+
+    def _gone(self, peer: Peer) -> None:
+        peer.incoming, peer.arrived = None, False
+        if self._together.done() and not peer.left:
+            self._lose(peer, f"{peer} has gone; {CURE}")
+
+    def _lose(self, peer: Peer, message: str) -> None:
+        peer.left = peer.left or "failed"
+        if self._together.done():
+            self._on_loss(message)
+        else:
+            self._fail(PeerLost(message))
+        self._depart()
+
+    def _depart(self) -> None:
+        if all(peer.left for peer in self._peers.values()):
+            self._all_left.set()
+
+    # Connections that this worker opens.
+
+    async def _reach(self, peer: Peer) -> None:
+        host, port = split_address(peer.address)
+        while not self._together.done():
+            try:
+                opening = asyncio.open_connection(host, port, limit=LONGEST_LINE)
+                reader, writer = await asyncio.wait_for(opening, GREETING_SECONDS)
+            except (OSError, asyncio.TimeoutError) as error:
+                peer.trouble = describe(error)
+            else:
+                try:
+                    await self._greet(peer, reader, writer)
+                except UserError as error:
+                    self._fail(error)
+                finally:
+                    peer.outgoing = None
+                    writer.close()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _greet(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Introduces this worker; returns when the connection ends."""
+        ours = Greeting.of(self._cluster, peer.index, self._settings)
+        writer.write(line(ours.message()))
+        answer = Greeting.read(await receive(reader, GREETING_SECONDS))
+        if answer is None:
+            peer.trouble = "what answers there is no worker that waits for this one"
+            return
+        ours.check(answer)
+        if answer.sender != peer.index:
+            raise UserError(
+                f"the address of {peer} is answered by worker {answer.sender}; every worker needs an "
+                "address and an index of its own"
+            )
+        writer.write(line({}))
+        peer.outgoing, peer.trouble = writer, "was there and has left"
+        self._count()
+        while await receive(reader, None) is not None:  # the end of the connection; nothing else is sent here
+            continue
+
+    # Both.
+
+    async def _pulse(self) -> None:
+        """Shows that this worker lives, and notices who has fallen silent."""
+        while True:
+            slept = _now()
+            await asyncio.sleep(PULSE_SECONDS)
+            self.say({})
+            now = _now()
+            for peer in self._peers.values():
+                if now - slept > 2 * PULSE_SECONDS:
+                    peer.heard = now  # it was this process that stood still
+                elif peer.arrived and now - peer.heard > SILENCE_SECONDS:
+                    if self._together.done() and not peer.left:
+                        self._lose(peer, f"{peer} has been silent for {SILENCE_SECONDS:g} s; {CURE}")
+                    peer.hang_up()
+
+    def _fail(self, error: UserError) -> None:
+        if not self._together.done():
+            self._together.set_exception(error)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,233 @@
+"""Method `report`: one HTML file that says what a run is, how it went, how well it does and what it learnt.
+
+The file needs nothing but itself: pictures, charts and style are within. It opens offline, prints, fits a
+phone and follows the reader's light or dark setting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from alexnet_tf import __version__
+from alexnet_tf.network import variants
+from alexnet_tf.visualize import options
+from alexnet_tf.visualize.report.charts import percentage
+from alexnet_tf.visualize.report.html import Html, command, element, join, paragraph
+from alexnet_tf.visualize.report.html import page as document
+from pipelines import progress
+from pipelines.files import write_text
+
+if TYPE_CHECKING:
+    import keras
+
+    from alexnet_tf.evaluation.report import Evaluation
+    from alexnet_tf.run_record import Run
+    from alexnet_tf.visualize.pictures import Pictures
+
+
+MOST_PICTURES, MOST_MISTAKES = 6, 12
+FILE = "report.html"
+PATHS = {"two_tower": "two towers", "merged": "one path, in two groups", "single": "one path"}
+
+Metrics = Sequence[Mapping[str, float]]
+
+
+class Gathered(NamedTuple):
+    """What the page is made of.
+
+    Attributes:
+      network: pixels -> logits.
+      warning: what the reader must know first; empty where all is well.
+      metrics: rows of metrics.csv.
+      evaluations: reports of `evaluate` in the run folder.
+      shown: the pictures to explain, or in one line why there are none.
+    """
+
+    network: keras.Model
+    warning: str
+    metrics: Sequence[Mapping[str, float]]
+    evaluations: Sequence[Evaluation]
+    shown: Pictures | str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds this method's own options."""
+    options.add_image(parser, MOST_PICTURES)
+
+
+def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
+    """Writes report.html into an existing folder.
+
+    Args:
+      run: the run folder.
+      out: the folder.
+      image: files to explain; none takes pictures of the run's validation split.
+
+    Returns:
+      The file, its size in bytes, and the top-1 error of the first evaluation.
+
+    Raises:
+      UserError: more than six files, or one that is no picture.
+    """
+    gathered = gather(run, image)
+    text = page(run, gathered)
+    write_text(out / FILE, text)
+    return {
+        "files": [str(out / FILE)],
+        "bytes": len(text.encode()),
+        "top1_error": gathered.evaluations[0].summary["top1_error"] if gathered.evaluations else None,
+        "warning": gathered.warning,
+    }
+
+
+def gather(run: Run, image: Sequence[str] = ()) -> Gathered:
+    """Reads the run folder and its pictures; data that are gone leave out what needs them."""
+    from alexnet_tf.evaluation.report import evaluations
+    from alexnet_tf.visualize import network, pictures
+    from pipelines.errors import DataError, UserError
+
+    shown: Pictures | str
+    try:
+        shown = pictures.choose(run, image, MOST_PICTURES)
+    except (UserError, DataError, OSError) as error:
+        if image:
+            raise
+        shown = f"The run's pictures cannot be read: {error}"
+    trained, warning = network.load(run)
+    found = evaluations(run, MOST_MISTAKES)
+    return Gathered(trained, warning, run.read_metrics(), found, shown)
+
+
+def page(run: Run, gathered: Gathered) -> Html:
+    """The whole document."""
+    sections = _sections(run, gathered)
+    links = [
+        element("li", element("a", title, href=f"#section-{number}"))
+        for number, title in enumerate(sections, 1)
+    ]
+    bodies = [
+        element("section", element("h2", title), body, id=f"section-{number}")
+        for number, (title, body) in enumerate(sections.items(), 1)
+    ]
+    warning = paragraph(gathered.warning, class_="warning") if gathered.warning else Html("")
+    name = run.workdir.absolute().name
+    body = join(
+        [
+            header(run, name, gathered.network, gathered.metrics, gathered.evaluations),
+            warning,
+            element("nav", element("ol", *links), aria_label="Contents"),
+            element("main", *bodies),
+            footer(run),
+        ]
+    )
+    return document(f"{name}: report", body)
+
+
+def _sections(run: Run, gathered: Gathered) -> dict[str, Html]:
+    """Titles and bodies, in the order of the page."""
+    from alexnet_tf.visualize.report import curves, explained, sections
+
+    network, found, shown = gathered.network, gathered.evaluations, gathered.shown
+    if isinstance(shown, str):
+        maps = near = paragraph(shown)
+    else:
+        with progress.phase("the report: explaining pictures"):
+            maps = explained.explanations(run, network, shown)
+        # The features of weights that are soon gone are not worth an index of the whole training set.
+        near = (
+            paragraph("Neighbours are looked up once the run has a checkpoint.")
+            if gathered.warning
+            else explained.neighbours(run, network, shown)
+        )
+    return {
+        "Recipe": sections.recipe(run),
+        "Training": curves.section(gathered.metrics, len(run.class_names)),
+        "Errors": sections.errors(run, found),
+        "Confusion": sections.confusion(run, found),
+        "Worst mistakes": sections.mistakes(run, found),
+        "First kernels": sections.kernels(run, network),
+        "Towers": explained.towers(run, network),
+        "Explanations": maps,
+        "Neighbours": near,
+    }
+
+
+def header(run: Run, name: str, network: keras.Model, metrics: Metrics, found: Sequence[Evaluation]) -> Html:
+    """Name, summary and headline figures.
+
+    Args:
+      run: the run folder.
+      name: what the page calls it.
+      network: whose weights are counted.
+      metrics: rows of metrics.csv.
+      found: the reports of `evaluate`, the plainest first.
+    """
+    figures = [
+        element("div", element("dt", label), element("dd", value))
+        for label, value in _figures(metrics, found)
+    ]
+    return element(
+        "header",
+        element("p", "AlexNet · report on a training run", class_="eyebrow"),
+        element("h1", name),
+        paragraph(_summary(run, network.count_params(), metrics), class_="lead"),
+        *([element("dl", *figures, class_="headline")] if figures else []),
+    )
+
+
+def footer(run: Run) -> Html:
+    """How the report was made, and how to make it again."""
+    return element(
+        "footer",
+        paragraph(
+            f"Written by alexnet-tf {__version__}. “The paper” is Krizhevsky, Sutskever and Hinton, ImageNet "
+            "Classification with Deep Convolutional Neural Networks (2012). To write this page anew:"
+        ),
+        paragraph(
+            command(f"python -m alexnet_tf.visualize report --workdir {run.workdir} --out {run.workdir}")
+        ),
+    )
+
+
+def _summary(run: Run, parameters: int, metrics: Metrics) -> str:
+    recipe, data = run.recipe, run.data
+    arch = variants.get(recipe.variant)
+    data_name = "the built-in pictures" if data.kind == "synthetic" else data.spec
+    verb = "trained" if metrics else "to be trained"
+    text = (
+        f"The network “{recipe.variant}” ({PATHS[arch.layout]}, {parameters:,} parameters), {verb} on "
+        f"{run.stats.count:,} pictures of {len(run.class_names):,} classes ({data_name}) after recipe "
+        f"“{recipe.name}”"
+    )
+    if not metrics:
+        return f"{text}; it has no evaluation yet."
+    last = metrics[-1]
+    seconds = last.get("seconds", math.nan)
+    duration = f" in {_duration(seconds)}" if math.isfinite(seconds) else ""
+    return f"{text}, for {last['epoch']:.4g} epochs or {last['step']:,.0f} steps{duration}."
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _figures(metrics: Metrics, found: Sequence[Evaluation]) -> list[tuple[str, str]]:
+    """The errors that a reader looks for first, of at most two evaluations."""
+    figures = []
+    for one in [one for one in found if one.summary["runs"] == 1][:2]:
+        crops = "centre crop" if one.summary["crops"] == 1 else "ten crops"
+        figures.append((f"top-1 error, {crops}", percentage(one.summary["top1_error"], 2)))
+        if one.summary["top5_error"] is not None:
+            figures.append((f"top-5 error, {crops}", percentage(one.summary["top5_error"], 2)))
+    known = [row["val_top1_error"] for row in metrics if math.isfinite(row.get("val_top1_error", math.nan))]
+    if not figures and known:
+        figures.append(("top-1 error, during training", percentage(min(known), 2)))
+    return figures
