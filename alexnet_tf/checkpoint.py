@@ -37,6 +37,9 @@ _DAMAGES = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZi
 _NEWEST = re.compile(r"step-(\d{8})\.npz")
 
 Arrays = dict[str, np.ndarray]
+# The half of a layer in `network/fc6_a/kernel`, `optimizer/paper_momentum/fc6_a_kernel_velocity` and
+# `seed/dropout6_a_seed/seed_generator_state`; towers of convolutions are layers of their own.
+_HALF = re.compile(r"(?<=/)(fc[67]|dropout[67])_([ab])(?=[/_])")
 
 
 class DamagedCheckpoint(UserError):
@@ -255,11 +258,6 @@ def _load_network(run: Run, which: str) -> Trained:
     network = model.build(run.recipe.variant, len(run.class_names), dropout_rate=run.recipe.dropout_rate)
     restore_network(network, arrays, where)
     return Trained(network, int(state["step"]))
-
-
-# The half of a layer in `network/fc6_a/kernel`, `optimizer/paper_momentum/fc6_a_kernel_velocity` and
-# `seed/dropout6_a_seed/seed_generator_state`; towers of convolutions are layers of their own.
-_HALF = re.compile(r"(?<=/)(fc[67]|dropout[67])_([ab])(?=[/_])")
 
 
 def join_halves(arrays: Mapping[str, np.ndarray]) -> Arrays:

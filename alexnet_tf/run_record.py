@@ -47,6 +47,8 @@ STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metr
 # What runs did whose recipe.json says nothing of these fields, which are younger.
 BEFORE = {"edge_crops": True, "colour_rescale": False, "mean_follows_crop": False, "partial_batch": False}
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "alexnet-tf")
+MOST = 1000  # more seeds than anybody trains: a lone large number was meant as a seed, not as how many
+_MEMBER = re.compile(r"seed-(0|[1-9]\d*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,10 +256,6 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "" if math.isnan(value) else str(value)
     return str(int(value)) if value == int(value) else f"{value:.6g}"
-
-
-MOST = 1000  # more seeds than anybody trains: a lone large number was meant as a seed, not as how many
-_MEMBER = re.compile(r"seed-(0|[1-9]\d*)")
 
 
 def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:

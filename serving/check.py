@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving import command
-from serving.client_base import DEFAULT_MODEL, TIMEOUT_SECONDS, Client
+from serving import command, security
+from serving.clients.client import DEFAULT_MODEL, TIMEOUT_SECONDS, Client
+from serving.clients.connect import connect, use_only_model
+from serving.clients.pictures import expand, read
 from serving.command import UserError
-from serving.connection import connect, use_only_model
-from serving.picture_files import expand, read
 from serving.specs import ModelSpec
 
 if TYPE_CHECKING:
-    from serving.check_answers import Finding, Tolerance
-    from serving.export_folder import Export
+    from serving.checks.answers import Finding, Tolerance
+    from serving.checks.cases import Export
 
 EXIT_DIFFERENT = 1
 MOST_PICTURES = 8
@@ -68,9 +68,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(args: argparse.Namespace, different: list[Finding]) -> dict[str, Any]:
     command.quiet_tensorflow()
-    from serving.check_answers import Tolerance
-    from serving.check_cases import cases, draw_pictures
-    from serving.export_folder import open_export
+    from serving.checks.answers import Tolerance
+    from serving.checks.cases import cases, draw_pictures, open_export
 
     export = open_export(args.export)
     pictures = _pictures(args.images) or draw_pictures()
@@ -96,7 +95,7 @@ def _findings(
     client: Client, spec: ModelSpec, export: Export, prepared: list[Any], tolerance: Tolerance
 ) -> list[Finding]:
     """All that one transport is asked."""
-    from serving import check_answers
+    from serving.checks import answers as check_answers
 
     found = list(check_answers.description_findings(export, client, spec))
     for case in prepared:
@@ -105,7 +104,7 @@ def _findings(
 
 
 def _clients(args: argparse.Namespace) -> list[Client]:
-    token = command.read_token(args.api_token_file)
+    token = security.read_token(args.api_token_file)
     files = {"ca_file": args.ca_file, "cert_file": args.cert_file}
     more: dict[str, Any] = {"timeout": args.timeout, "token": token, **files}
     clients = []
@@ -135,7 +134,7 @@ def _pictures(images: list[str]) -> list[bytes]:
 
 def _show(findings: list[Finding], title: str) -> None:
     """A line for each subject, with a column for each transport, and what differs below."""
-    from serving import client_report
+    from serving.clients import console as client_report
 
     columns = list(dict.fromkeys(finding.over for finding in findings))
     table = client_report.headed("asked for", *columns)

@@ -11,14 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from serving import addresses, command, overlay_files
-from serving.client_base import DEFAULT_MODEL, TIMEOUT_SECONDS, Client, Metadata, Prediction, Signature
+from serving import command, security
+from serving.clients import addresses
+from serving.clients import pictures as overlay_files
+from serving.clients.client import DEFAULT_MODEL, TIMEOUT_SECONDS, Client, Metadata, Prediction, Signature
+from serving.clients.connect import connect, use_only_model
+from serving.clients.pictures import STDIN, Answered, Asking, ask, expand, read
+from serving.clients.retry import RetryPolicy
 from serving.command import EXIT_USER_ERROR, UserError
-from serving.connection import connect, use_only_model
 from serving.errors import Code, ServingError
-from serving.picture_files import STDIN, expand, read
-from serving.picture_requests import Answered, Asking, ask
-from serving.retry import RetryPolicy
 
 __all__ = ["Client", "Code", "Metadata", "Prediction", "ServingError", "connect", "main"]
 
@@ -80,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     safe.add_argument("--cert-file", metavar="PEM", help="the client's certificate")
     safe.add_argument("--key-file", metavar="PEM", help="its key, where --cert-file lacks it")
     safe.add_argument(
-        "--api-token-file", metavar="FILE", help=f"holds the API token (default: ${command.TOKEN_VARIABLE})"
+        "--api-token-file", metavar="FILE", help=f"holds the API token (default: ${security.TOKEN_VARIABLE})"
     )
     shown = parser.add_argument_group("what comes back")
     shown.add_argument("--status", action="store_true", help="the model's versions and their states")
@@ -111,7 +112,7 @@ def _run(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, An
         label=args.label,
         timeout=args.timeout if args.deadline is None else min(args.timeout, args.deadline),
         retries=args.retries,
-        token=command.read_token(args.api_token_file),
+        token=security.read_token(args.api_token_file),
         tls=args.tls,
         ca_file=args.ca_file,
         cert_file=args.cert_file,
@@ -129,7 +130,7 @@ def _run(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, An
 def _ask(
     client: Client, args: argparse.Namespace, names: list[str], deadline: float, failed: list[dict[str, str]]
 ) -> dict[str, Any]:
-    from serving import client_report
+    from serving.clients import console as client_report
 
     model = client.settings.model.name
     if args.status:

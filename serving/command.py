@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from serving.errors import ServingError
@@ -19,8 +18,6 @@ from serving.errors import ServingError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
-# Where a command finds the API token when no file is named.
-TOKEN_VARIABLE = "SERVING_API_TOKEN"
 
 
 class UserError(ValueError):
@@ -76,17 +73,6 @@ def drop_unread() -> None:
             os.close(nowhere)
         except (AttributeError, ValueError):  # there is none, or it is closed
             pass
-
-
-def read_token(path: str | None) -> str | None:
-    """The API token from a file, or else from the environment; None where there is none.
-
-    Raises:
-      OSError: when the file cannot be read.
-    """
-    if path is None:
-        return os.environ.get(TOKEN_VARIABLE) or None
-    return Path(path).read_text(encoding="utf-8").strip()
 
 
 def quiet_tensorflow() -> None:

@@ -14,13 +14,13 @@ from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.errors import Code, ServingError, invalid
-from serving.inference import CLASSIFY_METHOD, ClassRows
-from serving.servable import Decode, Servable, signature_key_not_found
+from serving.model.inference import CLASSIFY_METHOD, ClassRows
+from serving.model.servable import Decode, Servable, signature_key_not_found
 from serving.specs import DEFAULT_SIGNATURE, ModelSpec, VersionStatus
 
 
 class Versions(Protocol):
-    """What the core asks of the repository of models; `serving.repository.Repository` is the real one."""
+    """What the core asks of the repository of models; `lifecycle.repository.Repository` is the real one."""
 
     def servable(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
         """Holds the version that a request means."""

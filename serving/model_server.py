@@ -11,21 +11,26 @@ from typing import Any
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import batching_parameters, bfloat16, config_messages, file_system, grpc_server, tls
-from serving import flags as flag_module
-from serving.batch_scheduler import BatchScheduler
-from serving.batching_parameters import BatchingParameters
+from serving.batching import parameters as batching_parameters
+from serving.batching.parameters import BatchingParameters
+from serving.batching.scheduler import BatchScheduler
 from serving.core import Core
-from serving.errors import ServingError, invalid
-from serving.flags import Flags
-from serving.grpc_server import GrpcServer
-from serving.loader import Loader
-from serving.metrics import ServerMetrics
-from serving.model_config import single_model
-from serving.repository import Repository, RepositorySettings
-from serving.rest_app import RestApp
-from serving.rest_options import RestOptions
-from serving.rest_server import RestServer
+from serving.grpc import server as grpc_server
+from serving.grpc.server import GrpcServer
+from serving.lifecycle.loader import Loader
+from serving.lifecycle.model_config import single_model
+from serving.lifecycle.repository import Repository
+from serving.lifecycle.settings import RepositorySettings
+from serving.model import bfloat16
+from serving.monitoring.metrics import ServerMetrics
+from serving.rest.app import RestApp
+from serving.rest.options import RestOptions
+from serving.rest.server import RestServer
+from serving.security import server_token, ssl_config
+from serving.settings import file_system
+from serving.settings import flags as flag_module
+from serving.settings import messages as config_messages
+from serving.settings.flags import Flags
 
 ANY_HOST = "[::]"
 THREADS_PER_CPU = 4
@@ -75,7 +80,7 @@ class ModelServer:
         self._repository = Repository(loader, _repository_settings(flags))
         self.core = Core(self._repository, self.metrics.examples_counted)
         self.metrics.watch_models(self.core.models)
-        self._token = _read_token(flags.api_token_file)
+        self._token = server_token(flags.api_token_file)
         self._credentials = _grpc_credentials(flags)
         self._rest_options = _rest_options(flags, self._token)
         self._grpc: GrpcServer | None = None
@@ -225,40 +230,10 @@ def _repository_settings(flags: Flags) -> RepositorySettings:
     )
 
 
-def _read_token(path: str) -> str:
-    """The API token; empty without a file.
-
-    Raises:
-      ServingError: the file cannot be read, or holds no token.
-    """
-    if not path:
-        return ""
-    try:
-        token = Path(path).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise invalid(f"--api_token_file: {path} cannot be read: {error}") from None
-    if not token or any(character.isspace() for character in token):
-        raise invalid(f"--api_token_file: {path} must hold one word of ASCII characters")
-    return token
-
-
-def _ssl_config(path: str) -> Any:
-    """An SSLConfig message that TLS can be spoken with; None without a file."""
-    if not path:
-        return None
-    config = config_messages.read_text_file(path, config_messages.SSLConfig())
-    try:
-        # Before any model is loaded; gRPC itself would only say that it cannot listen.
-        tls.server_context(config)
-    except ServingError as error:
-        raise invalid(f"{path}: {error.message}") from None
-    return config
-
-
 def _grpc_credentials(flags: Flags) -> Any:
     if flags.use_alts_credentials:
         return grpc_server.alts_credentials()
-    config = _ssl_config(flags.ssl_config_file)
+    config = ssl_config(flags.ssl_config_file)
     if config is None:
         return None
     return grpc_server.tls_credentials(config)
@@ -280,5 +255,5 @@ def _rest_options(flags: Flags, token: str) -> RestOptions:
         header_timeout_in_ms=flags.rest_api_header_timeout_in_ms,
         access_log=flags.access_log,
         demo_folder=DEMO_FOLDER if flags.enable_demo_page else None,
-        ssl_config=_ssl_config(flags.rest_ssl_config_file),
+        ssl_config=ssl_config(flags.rest_ssl_config_file),
     )

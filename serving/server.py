@@ -17,10 +17,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from serving import command, process_memory
-from serving import flags as flag_module
+from serving import command
 from serving.errors import ServingError
-from serving.flags import FlagError, Flags
+from serving.monitoring import memory as process_memory
+from serving.settings import flags as flag_module
+from serving.settings.flags import FlagError, Flags
 
 if TYPE_CHECKING:
     from serving.model_server import ModelServer

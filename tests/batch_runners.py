@@ -7,10 +7,10 @@ from threading import Event
 
 import numpy as np
 
-from serving.batch_scheduler import BatchScheduler
-from serving.batching import BatchingSession
-from serving.batching_parameters import BatchingParameters
-from serving.metrics import ServerMetrics
+from serving.batching.parameters import BatchingParameters
+from serving.batching.scheduler import BatchScheduler
+from serving.batching.session import BatchingSession
+from serving.monitoring.metrics import ServerMetrics
 
 PATIENCE = 20
 

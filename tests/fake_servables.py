@@ -5,7 +5,7 @@ import threading
 import time
 
 from serving.errors import Code, ServingError
-from serving.manager import Manager
+from serving.lifecycle.manager import Manager
 from serving.specs import ServableId, State
 
 SECONDS = 20  # far more than anything here takes; a test that needs it hangs

@@ -8,9 +8,9 @@ import pytest
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 from serving.core import Core
-from serving.grpc_server import GrpcServer
-from serving.metrics import ServerMetrics
-from serving.tensors import to_proto
+from serving.grpc.server import GrpcServer
+from serving.model.tensors import to_proto
+from serving.monitoring.metrics import ServerMetrics
 
 
 class Client:

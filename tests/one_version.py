@@ -2,9 +2,9 @@
 
 import contextlib
 
-from serving import saved_model
 from serving.errors import Code, ServingError, invalid
-from serving.servable import Servable
+from serving.model import session as saved_model
+from serving.model.servable import Servable
 from serving.specs import ServableId, State, VersionStatus
 
 

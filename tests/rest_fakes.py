@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving import json_codec
+from serving.codec import predict as json_codec
 from serving.core import Classification, Metadata, Prediction, Regression
 from serving.errors import Code, ServingError
-from serving.rest_app import RestApp
-from serving.rest_options import RestOptions
+from serving.rest.app import RestApp
+from serving.rest.options import RestOptions
 from serving.specs import State, VersionStatus
 
 

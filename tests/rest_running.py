@@ -7,9 +7,9 @@ import socket
 
 from rest_fakes import FakeCore, Recorder
 
-from serving.rest_app import RestApp
-from serving.rest_options import RestOptions
-from serving.rest_server import RestServer
+from serving.rest.app import RestApp
+from serving.rest.options import RestOptions
+from serving.rest.server import RestServer
 
 HOST = "127.0.0.1"
 PATIENCE = 20  # seconds, for what should take a moment

@@ -6,9 +6,10 @@ import threading
 import pytest
 from fake_servables import SECONDS, at_rest, serving_threads, states, wait_for
 
-from serving.config_messages import parse_text
 from serving.errors import ServingError
-from serving.repository import ModelServerConfig, Repository, RepositorySettings
+from serving.lifecycle.repository import ModelServerConfig, Repository
+from serving.lifecycle.settings import RepositorySettings
+from serving.settings.messages import parse_text
 from serving.specs import ModelSpec
 
 

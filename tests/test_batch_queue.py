@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from serving.batch_queue import BatchQueue, Task
-from serving.batching_parameters import BatchingParameters
+from serving.batching.parameters import BatchingParameters
+from serving.batching.queue import BatchQueue, Task
 from serving.errors import Code, ServingError
 
 

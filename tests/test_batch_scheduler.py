@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from batch_runners import PATIENCE, Recorder, batching, until
 
-from serving.batching_parameters import BatchingParameters
+from serving.batching.parameters import BatchingParameters
 from serving.errors import Code, ServingError
 
 LONG = 10**9  # microseconds; longer than any test

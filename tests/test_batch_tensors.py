@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from batch_runners import strings
 
-from serving import batch_tensors
+from serving.batching import tensors as batch_tensors
 from serving.errors import Code, ServingError
 
 

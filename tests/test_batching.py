@@ -9,7 +9,7 @@ from batch_runners import PATIENCE, Recorder, batching, strings, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.batching_parameters import BatchingParameters
+from serving.batching.parameters import BatchingParameters
 from serving.errors import Code, ServingError, invalid
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import saved_models
 
-from serving import saved_model
-from serving.batch_scheduler import BatchScheduler
-from serving.batching import BatchingSession
-from serving.batching_parameters import BatchingParameters
+from serving.batching.parameters import BatchingParameters
+from serving.batching.scheduler import BatchScheduler
+from serving.batching.session import BatchingSession
 from serving.errors import Code, ServingError
-from serving.metrics import ServerMetrics
-from serving.servable import Servable
+from serving.model import session as saved_model
+from serving.model.servable import Servable
+from serving.monitoring.metrics import ServerMetrics
 from serving.specs import ServableId
 
 COMPANY = 20.0  # seconds in which requests of one test find together; a full batch waits no longer

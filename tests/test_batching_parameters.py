@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from serving import batching_parameters, config_messages
-from serving.batching_parameters import BatchingParameters
+from serving.batching import parameters as batching_parameters
+from serving.batching.parameters import BatchingParameters
 from serving.errors import Code, ServingError
+from serving.settings import messages as config_messages
 
 
 def read(text):

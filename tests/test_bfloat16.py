@@ -11,17 +11,18 @@ import saved_models
 import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 
-from serving import bfloat16, model_server
-from serving.flags import Flags
+from serving import model_server
+from serving.model import bfloat16
 from serving.model_server import ModelServer
+from serving.settings.flags import Flags
 
 ROOT = Path(__file__).resolve().parent.parent
 CPUINFO = Path("/proc/cpuinfo")
 MULTIPLIES = CPUINFO.exists() and any(flag in CPUINFO.read_text() for flag in ("avx512_bf16", "amx_bf16"))
 BEGINNING = "warning: --mixed_precision=bfloat16: this processor "
 WARNS = """
-from serving import bfloat16, model_server
-from serving.flags import Flags
+from serving.model import bfloat16; from serving import model_server
+from serving.settings.flags import Flags
 flags = Flags(model_base_path="/models", mixed_precision="bfloat16")
 print(bfloat16.warning(model_server.session_config(flags)))
 """

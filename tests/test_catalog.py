@@ -8,8 +8,8 @@ import pytest
 from fake_servables import FakeLoader, states, wait_for
 from small_repositories import Call, add, chosen, config, error_of, label, repositories, rest
 
-from serving import process_memory
 from serving.errors import Code
+from serving.monitoring import memory as process_memory
 from serving.specs import ModelSpec
 
 

@@ -15,12 +15,12 @@ from picture_model import brightness, encoded, running
 from saved_models import half_plus, kinds
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving import check, export_folder
-from serving.check_cases import cases, draw_pictures
-from serving.check_compare import Tolerance, difference
+from serving import check
+from serving.checks import cases as export_folder
+from serving.checks.answers import Tolerance, difference
+from serving.checks.cases import Feature, cases, draw_pictures
 from serving.command import UserError
 from serving.errors import Code
-from serving.export_folder import Feature
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from fake_serving import PNG, fake_serving
 
-from serving import addresses
-from serving.addresses import Address
 from serving.client import Code, ServingError, connect
+from serving.clients import addresses
+from serving.clients.addresses import Address
 from serving.command import UserError
 from serving.specs import ModelSpec, State, VersionStatus
 

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 from fake_serving import fake_serving
 
-from serving import client, client_report, command
+from serving import client, command, security
+from serving.clients import console as client_report
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
 def fake(monkeypatch):
-    monkeypatch.delenv(command.TOKEN_VARIABLE, raising=False)
+    monkeypatch.delenv(security.TOKEN_VARIABLE, raising=False)
     with fake_serving() as server:
         yield server
 
@@ -184,7 +185,7 @@ def test_a_token_is_asked_for(asked, fake, pictures, monkeypatch):
     (pictures / "token").write_text("from-file\n")
     assert asked("--api-token-file", pictures / "token", "--status")[0] == 0
     assert fake.requests[-1][2]["Authorization"] == "Bearer from-file"
-    monkeypatch.setenv(command.TOKEN_VARIABLE, "from-environment")
+    monkeypatch.setenv(security.TOKEN_VARIABLE, "from-environment")
     assert asked("--status")[0] == 0
     assert fake.requests[-1][2]["Authorization"] == "Bearer from-environment"
 

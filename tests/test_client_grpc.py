@@ -21,8 +21,8 @@ from tensorflow_serving.apis import (
 
 from serving import client
 from serving.client import Code, ServingError, connect
+from serving.clients.grpc import columns
 from serving.command import UserError
-from serving.grpc_client import columns
 from serving.specs import ModelSpec, State, VersionStatus
 
 CONFIG = """

@@ -10,15 +10,15 @@ import sys
 import pytest
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import config_messages
-from serving.config_messages import (
+from serving.errors import Code, ServingError
+from serving.settings import messages as config_messages
+from serving.settings.messages import (
     BatchingParameters,
     MonitoringConfig,
     SSLConfig,
     parse_text,
     read_text_file,
 )
-from serving.errors import Code, ServingError
 
 BATCHING = """
 max_batch_size { value: 128 }, batch_timeout_micros: { value: 0 }  # a comma, a colon, a comment
@@ -173,7 +173,7 @@ def other(name):
     file.message_type.add(name=name)
     descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
 other("BatchingParameters")
-from serving import config_messages
+from serving.settings import messages as config_messages
 other("SSLConfig")
 for name in ("BatchingParameters", "SSLConfig"):
     theirs = descriptor_pool.Default().FindMessageTypeByName("tensorflow.serving." + name)

@@ -19,8 +19,10 @@ from kubernetes_fields import departures
 from picture_model import brightness, running
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving import batching_parameters, client, config_messages
-from serving import flags as flag_module
+from serving import client
+from serving.batching import parameters as batching_parameters
+from serving.settings import flags as flag_module
+from serving.settings import messages as config_messages
 
 ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = ROOT / "deploy"

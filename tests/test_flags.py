@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from serving import flags
-from serving.flags import FlagError, Flags, parse
+from serving.settings import flags
+from serving.settings.flags import FlagError, Flags, parse
 
 BASE = "--model_base_path=/models/m"
 

@@ -11,11 +11,11 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_running import Client, failure, predict_request, running, two
 from one_version import OneVersion
 
-from serving import grpc_server
 from serving.core import Core
 from serving.errors import ServingError
-from serving.grpc_server import GrpcServer
-from serving.metrics import ServerMetrics
+from serving.grpc import server as grpc_server
+from serving.grpc.server import GrpcServer
+from serving.monitoring.metrics import ServerMetrics
 
 VERSION = 7
 

@@ -6,10 +6,10 @@ import saved_models
 from one_version import OneVersion
 from saved_models import example
 
-from serving import inference
 from serving.core import Core, InferenceTask
 from serving.errors import Code, ServingError
-from serving.inference import CLASSIFY_METHOD, REGRESS_METHOD
+from serving.model import inference
+from serving.model.inference import CLASSIFY_METHOD, REGRESS_METHOD
 from serving.specs import ModelSpec
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from rest_fakes import check_equal, decode, infos, refusal
 
-from serving import json_codec
+from serving.codec import predict as json_codec
+from serving.codec.text import quote
 from serving.errors import Code, ServingError
-from serving.json_quote import quote
 
 FLOAT, DOUBLE, INT32, STRING, INT64, HALF = 1, 2, 3, 7, 9, 19
 IN_ROW = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUMENT: "

@@ -9,7 +9,9 @@ from rest_fakes import half_plus_two_signature
 from tensorflow.core.example.example_pb2 import Example
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving import json_codec, json_examples, json_status
+from serving.codec import examples as json_examples
+from serving.codec import predict as json_codec
+from serving.codec import status as json_status
 from serving.errors import Code, ServingError
 from serving.specs import State, VersionStatus
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rest_fakes import code_of
 
-from serving import json_reader
+from serving.codec import reader as json_reader
 from serving.errors import Code, ServingError
 
 

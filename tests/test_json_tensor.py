@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rest_fakes import check_equal, decode, infos, refusal
 
-from serving.json_quote import quote
+from serving.codec.text import quote
 
 FLOAT, DOUBLE, INT32, UINT8, STRING, INT64, BOOL, UINT64 = 1, 2, 3, 4, 7, 9, 10, 23
 

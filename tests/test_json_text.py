@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import json_text
+from serving.codec import text as json_text
 from serving.errors import ServingError
 
 

@@ -18,8 +18,8 @@ from fake_servables import (
     want,
 )
 
-from serving import process_memory
 from serving.errors import Code, ServingError
+from serving.monitoring import memory as process_memory
 from serving.specs import State, VersionStatus
 
 

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from fake_servables import Events, FakeClock, FakeLoader, managers, settled, states, wait_for, want
 
-from serving import process_memory
 from serving.errors import Code, ServingError
-from serving.manager import Manager
+from serving.lifecycle.manager import Manager
+from serving.monitoring import memory as process_memory
 from serving.specs import State, VersionStatus
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from serving import metrics_registry
-from serving.metrics_registry import Counter, Gauge, Histogram
+from serving.monitoring import registry as metrics_registry
+from serving.monitoring.registry import Counter, Gauge, Histogram
 
 
 def test_the_oldest_label_set_is_forgotten():

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving import model_config
-from serving.config_messages import parse_text
 from serving.errors import Code, ServingError
-from serving.model_config import ModelSettings, VersionPolicy, checked, single_model
+from serving.lifecycle import model_config
+from serving.lifecycle.model_config import ModelSettings, VersionPolicy, checked, single_model
+from serving.settings.messages import parse_text
 
 CANNOT_TRANSITION = (
     "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "

@@ -4,7 +4,7 @@ import pytest
 
 from serving import model_server
 from serving.errors import ServingError
-from serving.flags import Flags
+from serving.settings.flags import Flags
 
 ON = 1  # RewriterConfig.Toggle
 

@@ -7,7 +7,8 @@ import json
 import pytest
 from fake_serving import PNG, fake_serving
 
-from serving import client, overlay_files
+from serving import client
+from serving.clients import pictures as overlay_files
 
 
 @pytest.fixture

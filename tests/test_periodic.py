@@ -7,8 +7,8 @@ import threading
 
 from fake_servables import SECONDS
 
-from serving import notices
-from serving.periodic import Periodic
+from serving.lifecycle import threads as notices
+from serving.lifecycle.threads import Periodic
 
 
 def test_periodic_goes_on_after_a_failure(caplog):

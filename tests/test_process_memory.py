@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from serving import process_memory
+from serving.lifecycle.versions import VersionHistory
+from serving.monitoring import memory as process_memory
 from serving.specs import ServableId, State, VersionStatus
-from serving.version_history import VersionHistory
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,7 +82,7 @@ def test_history_forgets_the_model_longest_untouched():
 
 KEEPS = """
 import ctypes, os, sys
-from serving import process_memory
+from serving.monitoring import memory as process_memory
 if sys.argv[1] == "keep":
     process_memory.keep_at_hand()
 def resident():

@@ -15,7 +15,7 @@ from alexnet_tf.network import variants
 from alexnet_tf.visualize.__main__ import METHODS
 from pipelines import samples, sources
 from pipelines.config import SOURCE_KINDS, DataConfig
-from serving.flags import Flags
+from serving.settings.flags import Flags
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

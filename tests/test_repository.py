@@ -9,11 +9,11 @@ import pytest
 from fake_servables import FakeLoader, serving_threads, states, wait_for
 from small_repositories import Call, add, chosen, config, error_of, repositories, rest
 
-from serving import process_memory
-from serving.config_messages import parse_text
 from serving.errors import Code
-from serving.model_config import single_model
-from serving.repository import ModelServerConfig
+from serving.lifecycle.model_config import single_model
+from serving.lifecycle.repository import ModelServerConfig
+from serving.monitoring import memory as process_memory
+from serving.settings.messages import parse_text
 from serving.specs import ModelSpec, State, VersionStatus
 
 
@@ -47,7 +47,7 @@ def test_start(make, tmp_path, loader):
 
 
 def test_start_loads_models_side_by_side(make, tmp_path, loader, monkeypatch):
-    monkeypatch.setattr("serving.flags.cpus", lambda: 1)
+    monkeypatch.setattr("serving.settings.flags.cpus", lambda: 1)
     gates = [loader.gate(version) for version in range(1, 6)]
     for version in range(1, 6):
         add(tmp_path / f"m{version}", version)

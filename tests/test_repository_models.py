@@ -14,14 +14,15 @@ from fake_servables import SECONDS, at_rest, serving_threads, states, wait_for
 from saved_models import half_plus
 from tensorflow_serving.apis import prediction_log_pb2
 
-from serving import process_memory
 from serving.errors import Code, ServingError
-from serving.loader import Loader
-from serving.metrics import ServerMetrics
-from serving.model_config import single_model
-from serving.repository import Repository, RepositorySettings
+from serving.lifecycle.loader import Loader
+from serving.lifecycle.model_config import single_model
+from serving.lifecycle.repository import Repository
+from serving.lifecycle.settings import RepositorySettings
+from serving.model.warmup import WARMUP_FILE
+from serving.monitoring import memory as process_memory
+from serving.monitoring.metrics import ServerMetrics
 from serving.specs import ModelSpec, State
-from serving.warmup import WARMUP_FILE
 
 SWITCHES = 50
 

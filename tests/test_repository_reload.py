@@ -6,10 +6,10 @@ import pytest
 from fake_servables import FakeLoader, states, wait_for
 from small_repositories import Call, add, chosen, config, error_of, label, repositories, rest
 
-from serving import process_memory
-from serving.config_messages import parse_text
 from serving.errors import Code
-from serving.repository import ModelServerConfig
+from serving.lifecycle.repository import ModelServerConfig
+from serving.monitoring import memory as process_memory
+from serving.settings.messages import parse_text
 from serving.specs import ModelSpec
 
 

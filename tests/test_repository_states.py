@@ -14,10 +14,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from serving import process_memory
-from serving.config_messages import parse_text
 from serving.errors import Code, ServingError
-from serving.repository import ModelServerConfig, Repository, RepositorySettings
+from serving.lifecycle.repository import ModelServerConfig, Repository
+from serving.lifecycle.settings import RepositorySettings
+from serving.monitoring import memory as process_memory
+from serving.settings.messages import parse_text
 from serving.specs import ModelSpec, State
 
 POLICIES = {

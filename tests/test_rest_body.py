@@ -9,9 +9,9 @@ import tracemalloc
 import pytest
 from rest_fakes import Browser
 
-from serving import rest_body
 from serving.errors import ServingError
-from serving.rest_body import BodyTooLarge, gunzip
+from serving.rest import body as rest_body
+from serving.rest.body import BodyTooLarge, gunzip
 
 PREDICT = "/v1/models/half:predict"
 ROWS = {"instances": [1, 2, 5]}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from rest_fakes import Browser, check_equal, code_of, decode, infos
 
-from serving import json_codec, json_examples
+from serving.codec import examples as json_examples
+from serving.codec import predict as json_codec
 from serving.errors import Code
 
 PREDICT = "/v1/models/half:predict"

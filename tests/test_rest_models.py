@@ -8,8 +8,8 @@ import json
 import pytest
 import saved_models
 
-from serving.flags import Flags
 from serving.model_server import ModelServer
+from serving.settings.flags import Flags
 
 HOST = "127.0.0.1"
 PICTURE = b"\x89PNG\r\n\x1a\n\xff\x00"

@@ -13,10 +13,10 @@ from rest_fakes import FakeCore, Recorder
 from rest_running import HOST, PATIENCE, PREDICT, STATUS, predict, servers
 
 from serving.errors import Code, ServingError
-from serving.rest_app import RestApp
-from serving.rest_options import RestOptions
-from serving.rest_server import RestServer, listening_socket
-from serving.tls import server_context
+from serving.rest.app import RestApp
+from serving.rest.options import RestOptions
+from serving.rest.server import RestServer, listening_socket
+from serving.security import server_context
 
 
 @pytest.fixture

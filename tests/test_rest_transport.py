@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fake_serving import fake_serving
 
-from serving import retry
 from serving.client import Code, ServingError, connect
+from serving.clients import retry
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 import saved_models
 import tensorflow as tf
 
-from serving import saved_model
 from serving.errors import Code, ServingError
+from serving.model import session as saved_model
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,13 @@ from grpc_running import Client, failure, predict_request
 from saved_models import example
 from tensorflow_serving.apis import classification_pb2, inference_pb2, prediction_log_pb2, regression_pb2
 
-from serving import check, saved_model, warmup
+from serving import check
 from serving.errors import ServingError
-from serving.flags import Flags
+from serving.model import session as saved_model
+from serving.model import warmup
+from serving.model.servable import Servable
 from serving.model_server import ModelServer
-from serving.servable import Servable
+from serving.settings.flags import Flags
 from serving.specs import ServableId
 
 HOST = "127.0.0.1"

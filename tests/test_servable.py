@@ -9,11 +9,11 @@ import tensorflow as tf
 from one_version import OneVersion
 from saved_models import example
 
-from serving import saved_model
 from serving.errors import Code, ServingError, from_tensorflow
-from serving.servable import Servable
+from serving.model import session as saved_model
+from serving.model.servable import Servable
+from serving.model.tensors import TensorInputs, to_proto
 from serving.specs import ServableId
-from serving.tensors import TensorInputs, to_proto
 
 
 @pytest.fixture(scope="module")

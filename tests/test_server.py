@@ -21,8 +21,8 @@ import saved_models
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.errors import ServingError
+from serving.model.tensors import to_proto
 from serving.server import create_server, main
-from serving.tensors import to_proto
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -25,8 +25,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from pipelines.config import DataConfig
 from pipelines.pictures import preprocess
+from serving.model.tensors import to_proto
 from serving.server import create_server
-from serving.tensors import to_proto
 
 PREDICT = "/v1/models/kinds:predict"
 GOOD = {"signature_name": "lookup", "instances": [1]}

@@ -12,8 +12,8 @@ import saved_models
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from serving.errors import ServingError
+from serving.model.tensors import to_proto
 from serving.server import create_server
-from serving.tensors import to_proto
 
 BODY = json.dumps({"instances": [1.0, 2.0, 5.0]}).encode()
 PATH = "/v1/models/half:predict"

@@ -21,9 +21,9 @@ from tensorflow_serving.apis import (
 )
 
 from serving.core import Core
-from serving.grpc_service import ModelService, PredictionService
-from serving.metrics import ServerMetrics
-from serving.tensors import to_proto
+from serving.grpc.service import ModelService, PredictionService
+from serving.model.tensors import to_proto
+from serving.monitoring.metrics import ServerMetrics
 
 # What a client can be told of its own request; INTERNAL, UNKNOWN or DATA_LOSS would blame the server.
 THEIRS = {

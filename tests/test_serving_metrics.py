@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from serving.errors import Code
-from serving.metrics import OTHER_NAMES, STRANGE_NAME_LENGTH, ServerMetrics
+from serving.monitoring.metrics import OTHER_NAMES, STRANGE_NAME_LENGTH, ServerMetrics
 from serving.specs import State, VersionStatus
 
 # 10 x 1.8^k with six significant digits, as `%g` prints them.

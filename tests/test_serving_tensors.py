@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from serving import tensors
 from serving.errors import Code, ServingError
-from serving.tensors import TensorInputs, to_array, to_proto
+from serving.model import tensors
+from serving.model.tensors import TensorInputs, to_array, to_proto
 
 NUMERIC = {
     types_pb2.DT_FLOAT: ("float_val", st.floats(width=32)),

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import file_system
 from serving.errors import Code, ServingError
-from serving.model_config import ModelSettings, VersionPolicy
-from serving.version_source import look, version_number
+from serving.lifecycle.model_config import ModelSettings, VersionPolicy, look, version_number
+from serving.settings import file_system
 
 
 def folders(base, *names):

@@ -11,9 +11,10 @@ import tensorflow as tf
 from saved_models import example, half_plus, kinds
 from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
-from serving import saved_model, warmup
 from serving.errors import Code, ServingError
-from serving.servable import Servable
+from serving.model import session as saved_model
+from serving.model import warmup
+from serving.model.servable import Servable
 from serving.specs import ServableId
 
 

@@ -19,6 +19,14 @@ from pipelines.errors import UserError
 
 PROTOCOL = "alexnet_tf workers 1"
 MOST_NAMED = 3  # differing settings that one message names
+PULSE_SECONDS = 2.0
+SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for dead
+SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed here
+GREETING_SECONDS = 5.0
+RETRY_SECONDS = 0.3
+LONGEST_LINE = 1 << 20  # bytes; a greeting names all workers
+EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
+CURE = "start all workers again: the run goes on from its last checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,16 +111,6 @@ def describe(error: BaseException) -> str:
     if isinstance(error, socket.gaierror):
         return "its name is not known here"
     return "no answer" if isinstance(error, asyncio.TimeoutError) else str(error)
-
-
-PULSE_SECONDS = 2.0
-SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for dead
-SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed here
-GREETING_SECONDS = 5.0
-RETRY_SECONDS = 0.3
-LONGEST_LINE = 1 << 20  # bytes; a greeting names all workers
-EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
-CURE = "start all workers again: the run goes on from its last checkpoint"
 
 
 class PeerLost(UserError):

@@ -1,1 +1,1 @@
-"""TODO."""
+"""How well a network does: counting errors, and the reports about them."""

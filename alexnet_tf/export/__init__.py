@@ -1,1 +1,1 @@
-"""TODO."""
+"""A run's network as a SavedModel; `python -m alexnet_tf.export` writes one."""

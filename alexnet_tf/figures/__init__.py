@@ -1,1 +1,1 @@
-"""TODO."""
+"""Drawing that training and evaluation share with the gallery in `visualize`."""

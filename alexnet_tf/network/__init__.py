@@ -1,1 +1,1 @@
-"""TODO."""
+"""The network of 2012: its architectures, its layers, and the graph that they make."""

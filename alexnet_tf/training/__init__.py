@@ -1,1 +1,1 @@
-"""TODO."""
+"""The training loop, and all that one step of it needs."""

@@ -33,6 +33,8 @@ from pipelines.errors import UserError
 from pipelines.pictures import preprocess
 from pipelines.sources.source import Source
 
+SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C waits for the end of a call
+
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
@@ -52,9 +54,6 @@ def stop_requests() -> Iterator[list[int]]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C waits for the end of a call
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Computations inside a network that several methods share."""

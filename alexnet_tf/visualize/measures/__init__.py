@@ -1,1 +1,1 @@
-"""TODO."""
+"""Numbers about what a network has learnt, free of any drawing."""

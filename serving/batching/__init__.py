@@ -1,0 +1,1 @@
+"""Requests gathered into batches, by TensorFlow Serving's rules."""

@@ -1,0 +1,217 @@
+"""What waits to be run: tasks, cut into slices, in batches, in a queue.
+
+Nothing here locks: the scheduler calls it with its own lock held.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from serving.batching.parameters import BatchingParameters
+from serving.errors import Code, ServingError, invalid
+
+QUEUE_FULL = "The batch scheduling queue to which this task was submitted is full; "
+
+
+class Task:
+    """One request's run.
+
+    Attributes:
+      feeds: arrays by tensor name, all with `rows` rows.
+      fetches: names of the tensors asked for.
+      rows: size of the first dimension, at least 1.
+      deadline: `time.monotonic()` second after which nobody waits; None for no limit.
+      queued_at: when it was made, on the same clock.
+      finished: whether it was answered, or nobody waits any more.
+      batch: the first batch that it was put in.
+    """
+
+    def __init__(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], rows: int, deadline: float | None
+    ) -> None:
+        self.feeds = feeds
+        self.fetches = fetches
+        self.rows = rows
+        self.deadline = deadline
+        self.queued_at = time.monotonic()
+        self.finished = False
+        self.batch: Batch | None = None
+        self._error: ServingError | None = None
+        self._parts: list[tuple[int, list[np.ndarray]]] = []
+        self._missing = rows
+        # Taken until the answer is there: a bare lock is the cheapest thing that a thread can wait for.
+        self._answered = threading.Lock()
+        self._answered.acquire()
+
+    def expired(self, now: float) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and self.deadline <= now
+
+    def deliver(self, begin: int, end: int, outputs: list[np.ndarray]) -> None:
+        """Takes the outputs of rows [begin, end); the task is finished when none is missing."""
+        if not self.finished:
+            self._parts.append((begin, outputs))
+            self._missing -= end - begin
+            if self._missing == 0:
+                self._finish()
+
+    def fail(self, error: ServingError) -> None:
+        """Ends the task with an error, unless it has ended."""
+        if not self.finished:
+            self._error = error
+            self._finish()
+
+    def _finish(self) -> None:
+        self.finished = True
+        self._answered.release()
+
+    def wait(self) -> bool:
+        """Blocks until the task is finished, or its deadline has passed; without the scheduler's lock."""
+        if self.deadline is None:
+            return self._answered.acquire()
+        seconds = min(max(self.deadline - time.monotonic(), 0), threading.TIMEOUT_MAX)
+        return self._answered.acquire(timeout=seconds)
+
+    def outputs(self) -> list[np.ndarray]:
+        """The outputs of a finished task, in the order of its fetches; without the scheduler's lock.
+
+        Raises:
+          ServingError: with which it failed.
+        """
+        if self._error is not None:
+            # Each waiting thread raises an exception of its own: they would share one traceback.
+            raise ServingError(self._error.code, self._error.message)
+        if len(self._parts) == 1:
+            return self._parts[0][1]
+        parts = [outputs for _, outputs in sorted(self._parts, key=lambda part: part[0])]
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+class Slice(NamedTuple):
+    """Rows [begin, end) of a task; all of them unless large requests are split."""
+
+    task: Task
+    begin: int
+    end: int
+
+    @property
+    def rows(self) -> int:
+        return self.end - self.begin
+
+
+class Batch:
+    """Slices that run together.
+
+    Attributes:
+      rows: of all slices.
+      opened_at: when the first one came.
+      taken: whether a thread has begun with it.
+    """
+
+    def __init__(self) -> None:
+        self.slices: list[Slice] = []
+        self.rows = 0
+        self.opened_at = math.inf
+        self.taken = False
+
+    def add(self, piece: Slice, now: float) -> None:
+        """Puts a slice at the end."""
+        if not self.slices:
+            self.opened_at = now
+        self.slices.append(piece)
+        self.rows += piece.rows
+        piece.task.batch = piece.task.batch or self
+
+
+class BatchQueue:
+    """Batches that wait: full ones, and at the end the one that is being filled.
+
+    Tasks keep their order. As in TF Serving, a task that does not fit closes the batch that is being filled,
+    unless it is split there.
+
+    Attributes:
+      flushed: whether batches are handed out without waiting for company, as when the model is unloaded.
+    """
+
+    def __init__(self, parameters: BatchingParameters) -> None:
+        self._parameters = parameters
+        self._batches = deque([Batch()])
+        self.flushed = False
+
+    def __len__(self) -> int:
+        """Slices that wait."""
+        return sum(len(batch.slices) for batch in self._batches)
+
+    def add(self, task: Task, now: float) -> bool:
+        """Puts a task in line.
+
+        Returns:
+          Whether a thread should look: a batch was begun or became full.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT for a task that is too large, UNAVAILABLE when the queue is full.
+        """
+        self._check(task)
+        news = False
+        begin = 0
+        while begin < task.rows:
+            room = self._parameters.batch_rows - self._batches[-1].rows
+            rows = min(task.rows - begin, room) if self._splits else task.rows
+            if rows > room or rows == 0:
+                self._batches.append(Batch())
+                news = True
+                continue
+            batch = self._batches[-1]
+            news = news or not batch.slices or rows == room
+            batch.add(Slice(task, begin, begin + rows), now)
+            begin += rows
+        return news
+
+    def ready_at(self) -> float:
+        """When the first batch may be taken, by `time.monotonic()`; infinity for an empty queue."""
+        first = self._batches[0]
+        if not first.slices:
+            return math.inf
+        full = len(self._batches) > 1 or first.rows >= self._parameters.batch_rows
+        return -math.inf if full or self.flushed else first.opened_at + self._parameters.batch_timeout
+
+    def take(self) -> Batch:
+        """Removes the first batch, which is then no longer filled."""
+        batch = self._batches.popleft()
+        if not self._batches:
+            self._batches.append(Batch())
+        batch.taken = True
+        return batch
+
+    @property
+    def _splits(self) -> bool:
+        return self._parameters.enable_large_batch_splitting
+
+    def _check(self, task: Task) -> None:
+        """Raises what tensorflow/core/kernels/batching_util/shared_batch_scheduler.h answers."""
+        largest = self._parameters.max_batch_size
+        if task.rows > largest:
+            raise invalid(f"Task size {task.rows} is larger than maximum input batch size {largest}")
+        waiting, allowed = len(self._batches), self._parameters.queue_batches
+        filled, batch_rows = self._batches[-1].rows, self._parameters.batch_rows
+        if self._splits:
+            capacity = (allowed - waiting) * batch_rows + batch_rows - filled
+            if task.rows > capacity:
+                raise ServingError(
+                    Code.UNAVAILABLE,
+                    f"{QUEUE_FULL}task size is {task.rows} but scheduling capacity is only {capacity} "
+                    f"(num_enqueued_batches={waiting}, max_enqueued_batches={allowed}, "
+                    f"open_batch_size={filled}, max_execution_batch_size={batch_rows})",
+                )
+        elif filled + task.rows > largest and waiting >= allowed:
+            raise ServingError(
+                Code.UNAVAILABLE,
+                f"{QUEUE_FULL}currently {waiting} batches enqueued and max_enqueued_batches is {allowed}",
+            )

@@ -1,0 +1,1 @@
+"""What `serving.check` asks a server, and how it compares the answers."""

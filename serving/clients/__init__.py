@@ -1,0 +1,1 @@
+"""Clients for any server that speaks TensorFlow Serving's API."""

@@ -1,0 +1,1 @@
+"""JSON as TensorFlow Serving's REST API reads and writes it."""

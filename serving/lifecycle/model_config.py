@@ -1,0 +1,241 @@
+"""Which models to serve, from where, and which of their versions: ModelServerConfig, checked.
+
+The message is tensorflow_serving/config/model_server_config.proto; the rules and their words are those of
+tensorflow_serving/model_servers/server_core.cc.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tensorflow_serving.config import model_server_config_pb2
+from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+
+from serving.errors import Code, ServingError, invalid
+from serving.settings import file_system
+
+TENSORFLOW_PLATFORM = "tensorflow"
+# What ModelServerConfig.WhichOneof("config") says of a list of models.
+MODEL_LIST = "model_config_list"
+# What absl::SimpleAtoi takes for a number: a sign, and the digits after leading zeros, 19 at most for int64.
+_VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
+_INT64 = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True)
+class VersionPolicy:
+    """Which of the versions in the base path are wanted.
+
+    Attributes:
+      kind: `latest`, `all` or `specific`.
+      num_versions: how many of the highest, for `latest`.
+      versions: those wanted, for `specific`.
+    """
+
+    kind: str = "latest"
+    num_versions: int = 1
+    versions: frozenset[int] = frozenset()
+
+    def choose(self, versions: Iterable[int]) -> list[int]:
+        """The wanted ones among `versions`, highest first."""
+        found = sorted(versions, reverse=True)
+        if self.kind == "all":
+            return found
+        if self.kind == "specific":
+            return [version for version in found if version in self.versions]
+        return found[: self.num_versions]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One model of a checked configuration.
+
+    Attributes:
+      name: what requests call it.
+      base_path: folder of its version folders: an absolute path or a URI.
+      platform: always `tensorflow`.
+      policy: which versions to serve.
+      labels: versions by label; cannot be changed.
+    """
+
+    name: str
+    base_path: str
+    platform: str = TENSORFLOW_PLATFORM
+    policy: VersionPolicy = VersionPolicy()
+    labels: Mapping[str, int] = field(default_factory=lambda: types.MappingProxyType({}))
+
+
+def single_model(name: str, base_path: str) -> ModelServerConfig:
+    """The configuration that --model_name and --model_base_path stand for."""
+    config = ModelServerConfig()
+    config.model_config_list.config.add(name=name, base_path=base_path, model_platform=TENSORFLOW_PLATFORM)
+    return config
+
+
+def checked(
+    config: ModelServerConfig, current: Mapping[str, ModelSettings] | None = None
+) -> dict[str, ModelSettings] | None:
+    """Checks a configuration that is to replace the current one.
+
+    Args:
+      config: the message.
+      current: the models of the configuration in force; None when no list of models has been given yet.
+
+    Returns:
+      Settings by model name, in the configuration's order; None when it says nothing and there was none.
+
+    Raises:
+      ServingError: FAILED_PRECONDITION when a list of models would turn into something else, UNIMPLEMENTED
+        for a custom configuration, INVALID_ARGUMENT for every broken rule.
+    """
+    kind = config.WhichOneof("config")
+    if current is not None and kind != MODEL_LIST:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            "Cannot transition to requested config. It is only legal to transition from one ModelConfigList "
+            "to another.",
+        )
+    if kind is None:
+        return None
+    if kind != MODEL_LIST:
+        raise ServingError(Code.UNIMPLEMENTED, "ModelServer does not yet support custom model config.")
+    models = list(config.model_config_list.config)
+    _check_names(models)
+    for model in models:
+        if not file_system.is_absolute(model.base_path):
+            raise invalid(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()="
+                f"{model.base_path}"
+            )
+    platforms = {model.name: _platform(model) for model in models}
+    _check_platforms(platforms, current or {})
+    if any(model.HasField("logging_config") for model in models):
+        raise invalid("No request-logger-creator provided.")
+    return {model.name: _settings(model, platforms[model.name]) for model in models}
+
+
+def _check_names(models: Iterable[ModelConfig]) -> None:
+    seen: set[str] = set()
+    for model in models:
+        if model.name in seen:
+            raise invalid(f"Illegal to list model {model.name} multiple times in config list")
+        seen.add(model.name)
+
+
+def _platform(model: ModelConfig) -> str:
+    """The model's platform, from either of its two fields."""
+    if model.model_type == model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if not model.model_platform:
+            raise invalid(
+                "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                "ModelServerConfig::model_platform."
+            )
+        return model.model_platform
+    if model.model_platform:
+        raise invalid(
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+            "ModelServerConfig::model_platform."
+        )
+    if model.model_type != model_server_config_pb2.TENSORFLOW:
+        raise invalid(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
+    return TENSORFLOW_PLATFORM
+
+
+def _check_platforms(platforms: Mapping[str, str], current: Mapping[str, ModelSettings]) -> None:
+    for name, platform in platforms.items():
+        if name in current and platform != current[name].platform:
+            raise invalid(
+                f"Illegal to change a model's platform. For model {name} platform was "
+                f"{current[name].platform} and new platform requested is {platform}"
+            )
+    for name, platform in platforms.items():
+        if platform != TENSORFLOW_PLATFORM:
+            raise invalid(f"Model {name} requests unsupported platform {platform}")
+
+
+def _settings(model: ModelConfig, platform: str) -> ModelSettings:
+    return ModelSettings(
+        name=model.name,
+        base_path=model.base_path,
+        platform=platform,
+        policy=_policy(model.model_version_policy),
+        labels=types.MappingProxyType(dict(model.version_labels)),
+    )
+
+
+def _policy(message: Any) -> VersionPolicy:
+    """A FileSystemStoragePathSourceConfig.ServableVersionPolicy, read."""
+    kind = message.WhichOneof("policy_choice") or "latest"
+    if kind == "specific":
+        return VersionPolicy(kind, versions=frozenset(message.specific.versions))
+    if kind == "latest":
+        return VersionPolicy(kind, num_versions=max(message.latest.num_versions, 1))
+    return VersionPolicy(kind)
+
+
+def version_number(name: str) -> int | None:
+    """The version that a folder's name stands for: `7` and `007` both 7; None for `7.tmp`, `_7`, `7e2`."""
+    match = _VERSION.fullmatch(name)
+    if match is None:
+        return None
+    number = int(match[1] + match[2])
+    return number if number in _INT64 else None
+
+
+class Look(NamedTuple):
+    """What a look into a base path found.
+
+    Attributes:
+      wanted: the path of each version that the policy wants; empty unloads the model.
+      complaint: what an operator should know of it, in TF Serving's words; empty when all is well.
+    """
+
+    wanted: dict[int, str]
+    complaint: str
+
+
+def look(model: ModelSettings) -> Look:
+    """Looks into a model's base path.
+
+    Raises:
+      ServingError: NOT_FOUND when the base path is missing or cannot be read; nothing should change then.
+    """
+    try:
+        names = file_system.children(model.base_path)
+    except OSError as error:
+        raise ServingError(
+            Code.NOT_FOUND,
+            f"Could not find base path {model.base_path} for servable {model.name} with error "
+            f"{error.strerror or error}",
+        ) from error
+    found: dict[int, str] = {}
+    complaints = []
+    for name in sorted(names):
+        version = version_number(name)
+        if version is None:
+            continue
+        if version in found:
+            complaints.append(
+                f"Duplicate version directories detected. Version {version} will be loaded from {name}, "
+                f"{found[version]} will be ignored."
+            )
+        found[version] = name
+    missing = sorted(model.policy.versions - set(found))
+    if missing:
+        complaints.append(
+            f"Version(s) {', '.join(map(str, missing))} of servable {model.name}, requested to be served as "
+            f"'specific', were not found under base path {model.base_path}"
+        )
+    elif not found:
+        complaints.append(
+            f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
+            "to name your leaf directory as a number (eg. '/1/')?"
+        )
+    wanted = {
+        number: file_system.join(model.base_path, found[number]) for number in model.policy.choose(found)
+    }
+    return Look(wanted, " ".join(complaints))

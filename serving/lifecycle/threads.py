@@ -1,0 +1,156 @@
+"""Threads that do jobs as they come: as many as there are jobs at once, up to a limit that may change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+Job = Callable[[], None]
+log = logging.getLogger("serving")
+AGAIN_SECONDS = 60.0
+
+
+class Workers:
+    """A pool whose jobs are chosen at the moment a thread is free for them.
+
+    A queue would fix their order when they come; here a version that appears later can still go first.
+
+    Args:
+      name: of the threads.
+      changed: its lock guards the pool, and it is notified when there may be something to take.
+      take: called under the lock: a job, or None when there is none now. A job must not raise.
+      pause: called under the lock: seconds until there may be a job without a notification; None for never.
+      limit: of threads.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        changed: threading.Condition,
+        take: Callable[[], Job | None],
+        pause: Callable[[], float | None] = lambda: None,
+        limit: int = 1,
+    ) -> None:
+        self._name = name
+        self._changed = changed
+        self._take = take
+        self._pause = pause
+        self._limit = max(limit, 1)
+        self._ended = False
+        self._threads: set[threading.Thread] = set()
+
+    def man(self, jobs: int) -> None:
+        """Starts threads for so many jobs, running ones included; under the lock."""
+        while len(self._threads) < min(jobs, self._limit) and not self._ended:
+            # A load that hangs in a file system must not keep the process alive.
+            thread = threading.Thread(target=self._work, name=f"serving-{self._name}", daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    def limit(self, threads: int) -> None:
+        """Changes the limit; threads beyond it end with their job. Under the lock."""
+        self._limit = max(threads, 1)
+        self._changed.notify_all()
+
+    def end(self, timeout: float) -> None:
+        """Takes no further jobs and waits for those in progress; not under the lock.
+
+        Args:
+          timeout: seconds to wait.
+        """
+        with self._changed:
+            self._ended = True
+            threads = list(self._threads)
+            self._changed.notify_all()
+        for thread in threads:
+            thread.join(max(timeout, 0))
+
+    def _work(self) -> None:
+        while (job := self._next()) is not None:
+            job()
+            # It holds what it worked on, and the next may be long in coming.
+            del job
+
+    def _next(self) -> Job | None:
+        """Waits for a job; None when this thread is to end."""
+        with self._changed:
+            while not self._ended and len(self._threads) <= self._limit:
+                job = self._take()
+                if job is not None:
+                    return job
+                self._changed.wait(self._pause())
+            self._threads.discard(threading.current_thread())
+            return None
+
+
+class Periodic:
+    """Calls a function in a thread of its own.
+
+    Args:
+      name: of the thread.
+      work: the function; what it raises is logged, and it is called again.
+      seconds: from the end of one call to the next; None or 0 to call it only when woken.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None], seconds: float | None) -> None:
+        self._work = work
+        self._seconds = seconds or None
+        self._changed = threading.Condition()
+        self._woken = False
+        self._stopped = False
+        # A file system that hangs must not keep the process alive.
+        self._thread = threading.Thread(target=self._run, name=f"serving-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread, which waits once before its first call."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Has the function called as soon as it is not being called any more."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Ends the thread; a call in progress is waited for.
+
+        Args:
+          timeout: seconds to wait.
+        """
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._woken or self._stopped, self._seconds)
+                if self._stopped:
+                    return
+                self._woken = False
+            try:
+                self._work()
+            except Exception:
+                log.exception("%s failed", self._thread.name)
+
+
+class Notices:
+    """Says a thing about a subject once, and again each minute while it lasts; not thread-safe."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def say(self, subject: str, level: int, text: str) -> None:
+        """Logs `text` unless it is what was said last of `subject`; empty when all is well again."""
+        if not text:
+            self._said.pop(subject, None)
+            return
+        now = time.monotonic()
+        last, when = self._said.get(subject, ("", 0.0))
+        if text != last or now - when >= AGAIN_SECONDS:
+            self._said[subject] = (text, now)
+            log.log(level, "%s", text)

@@ -1,0 +1,1 @@
+"""One loaded SavedModel, and what can be asked of it."""

@@ -1,0 +1,180 @@
+"""REST requests to calls of the core: what runs in a thread for a request under /v1/."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.parse
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from serving.codec import examples as json_examples
+from serving.codec import predict as json_codec
+from serving.codec import status as json_status
+from serving.codec.predict import Request
+from serving.errors import invalid
+from serving.rest import body as rest_body
+from serving.specs import ModelSpec
+
+WHICH = rb"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+PREFIX = re.compile(rb"/v1/.*", re.IGNORECASE)
+# The verb is the one word whose case counts.
+INFERENCE = re.compile(
+    rb"/v1/models/(?P<name>[^/:]+)" + WHICH + rb":(?P<verb>(?-i:classify|regress|predict))", re.I
+)
+INFORMATION = re.compile(rb"/v1/models(?:/(?P<name>[^/:]+))?" + WHICH + rb"(?P<metadata>/metadata)?", re.I)
+# Ours, outside /v1/.
+RETRY = re.compile(rb"/models/(?P<name>[^/:]+)/versions/(?P<version>[0-9]+):retry")
+INT64_END = 2**63
+
+
+class Route(NamedTuple):
+    """What is asked for.
+
+    Attributes:
+      action: `predict`, `classify`, `regress`, `status` or `metadata`.
+      spec: of which model.
+    """
+
+    action: str
+    spec: ModelSpec
+
+    @property
+    def api(self) -> str:
+        """The label API of the metrics: empty for what is no inference."""
+        return "" if self.action in ("status", "metadata") else self.action
+
+
+def is_rest(target: bytes) -> bool:
+    """Whether a path lies under /v1/."""
+    return PREFIX.fullmatch(target) is not None
+
+
+def route(method: str, target: bytes) -> Route:
+    """Resolves a request.
+
+    Args:
+      method: as sent, `GET`.
+      target: path and query string as sent.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT `Malformed request: METHOD PATH`, or what is wrong with the names.
+    """
+    pattern = {"POST": INFERENCE, "GET": INFORMATION}.get(method)
+    match = pattern.fullmatch(target) if pattern else None
+    if match is None:
+        raise invalid(f"Malformed request: {method} {target.decode('utf-8', 'replace')}")
+    groups = match.groupdict()
+    if groups["name"] is None:
+        raise invalid("Missing model name in request.")
+    version = None if groups["version"] is None else _number(groups["version"])
+    label = None if groups["label"] is None else decoded(groups["label"])
+    action = "metadata" if groups.get("metadata") else "status"
+    if method == "POST":
+        action = groups["verb"].decode("ascii")
+    return Route(action, ModelSpec(decoded(groups["name"]), version, label))
+
+
+def retry_of(target: bytes) -> tuple[str, int] | None:
+    """Name and version of `/models/NAME/versions/V:retry`; None for another path.
+
+    Raises:
+      ServingError: INVALID_ARGUMENT: the version is no int64.
+    """
+    match = RETRY.fullmatch(target)
+    return (decoded(match["name"]), _number(match["version"])) if match else None
+
+
+def _number(version: bytes) -> int:
+    digits = version.decode("ascii")
+    if len(digits.lstrip("0")) > len(str(INT64_END)) or int(digits) >= INT64_END:
+        raise invalid(f"Failed to convert version: {digits} to numeric.")
+    return int(digits)
+
+
+def decoded(part: bytes) -> str:
+    """A path's part without percent signs; what is not UTF-8 then can name nothing."""
+    return urllib.parse.unquote_to_bytes(part).decode("utf-8", "replace")
+
+
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """An answer's body, and how long the core worked for it.
+
+    Attributes:
+      body: JSON.
+      core_seconds: without reading and writing JSON.
+    """
+
+    body: bytes
+    core_seconds: float
+
+
+class RestCalls:
+    """Answers routes from a core; blocking, for many threads.
+
+    Args:
+      core: a `serving.core.Core`.
+      timeout_seconds: for one run of a model.
+      max_decompressed_bytes: of a gzip body once unpacked.
+    """
+
+    def __init__(self, core: Any, timeout_seconds: float, max_decompressed_bytes: int) -> None:
+        self._core = core
+        self._timeout_seconds = timeout_seconds
+        self._max_decompressed_bytes = max_decompressed_bytes
+
+    def answer(self, route: Route, body: bytes, gzipped: bool) -> Outcome:
+        """Answers a request.
+
+        Raises:
+          ServingError: the request's, or the model's.
+        """
+        if route.action == "status":
+            statuses, seconds = _timed(lambda: self._core.status(route.spec))
+            return Outcome(json_status.status_body(statuses), seconds)
+        if route.action == "metadata":
+            metadata, seconds = _timed(lambda: self._core.metadata(route.spec))
+            found = metadata.spec
+            return Outcome(json_status.metadata_body(found.name, found.version, metadata.signatures), seconds)
+        if gzipped:
+            body = rest_body.gunzip(body, self._max_decompressed_bytes)
+        request = json_codec.read_request(body)
+        named = route._replace(spec=route.spec._replace(signature_name=request.signature_name))
+        call = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[route.action]
+        return call(named, request)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout_seconds
+
+    def _predict(self, route: Route, request: Request) -> Outcome:
+        decoding = 0.0
+
+        def decode(signature: Any) -> dict[str, Any]:
+            nonlocal decoding
+            arrays, decoding = _timed(lambda: json_codec.decode(request, signature.inputs))
+            return arrays
+
+        prediction, seconds = _timed(
+            lambda: self._core.predict(
+                route.spec, decode, deadline=self._deadline(), missing_signature=json_codec.missing_signature
+            )
+        )
+        return Outcome(json_codec.encode(prediction.outputs, request.is_row), seconds - decoding)
+
+    def _classify(self, route: Route, request: Request) -> Outcome:
+        examples = json_examples.decode(request)
+        answer, seconds = _timed(lambda: self._core.classify(route.spec, examples, self._deadline()))
+        return Outcome(json_examples.encode_classifications(answer.rows), seconds)
+
+    def _regress(self, route: Route, request: Request) -> Outcome:
+        examples = json_examples.decode(request)
+        answer, seconds = _timed(lambda: self._core.regress(route.spec, examples, self._deadline()))
+        return Outcome(json_examples.encode_regressions(answer.values), seconds)
+
+
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
+    began = time.monotonic()
+    return call(), time.monotonic() - began
