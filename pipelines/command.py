@@ -61,7 +61,7 @@ def _native_stderr_held() -> Iterator[None]:
     """Keeps what is written to file descriptor 2; shows it when the block raises."""
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as notices, open(os.dup(stderr), "w", encoding="utf-8") as shown:
+    with tempfile.TemporaryFile() as notices, _copy_of(stderr) as shown:
         os.dup2(notices.fileno(), 2)
         try:
             with progress.REPORTER.to(shown):
@@ -73,6 +73,18 @@ def _native_stderr_held() -> Iterator[None]:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+@contextlib.contextmanager
+def _copy_of(descriptor: int) -> Iterator[TextIO]:
+    """A stream of its own to where a descriptor leads; whoever reads there may leave."""
+    stream = open(os.dup(descriptor), "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    try:
+        yield stream
+    finally:
+        # What nobody has read is written again, and refused again; the descriptor is closed all the same.
+        with contextlib.suppress(BrokenPipeError):
+            stream.close()
 
 
 def run(

@@ -127,10 +127,10 @@ def test_a_program_ends_in_peace_while_the_stream_reads_ahead(tmp_path):
             """
             from test_epochs import NumberSource
 
-            from pipelines import epochs
+            from pipelines.dataset import endless
 
             # Small epochs and a long way to read ahead: at the end threads are still busy with them.
-            streams = [iter(epochs.endless(NumberSource(), 2, 0).prefetch(4000)) for _ in range(3)]
+            streams = [iter(endless(NumberSource(), 2, 0).prefetch(4000)) for _ in range(3)]
             for stream in streams:
                 next(stream)
             """

@@ -19,8 +19,9 @@ from real_pictures import imagenet_samples
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from alexnet_tf import checkpoint, export, model
+from alexnet_tf import checkpoint, model
 from alexnet_tf.export import signatures, warmup_requests
+from alexnet_tf.export.__main__ import main
 from alexnet_tf.figures import heat
 from alexnet_tf.run_record import Run
 from alexnet_tf.visualize import saliency
@@ -53,7 +54,7 @@ def exported(tmp_path_factory):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         words = ["--workdir", str(root / "run"), "--export-dir", str(root / "here"), "--json"]
-        assert export.main(words) == 0
+        assert main(words) == 0
     (root / "here").rename(root / "elsewhere")  # what the folder needs must lie in it
     shutil.rmtree(root / "run" / "checkpoints")
     for name in ("labels.txt", "class_ids.txt"):

@@ -15,9 +15,10 @@ import small_runs
 import tensorflow as tf
 from pictures import encoded, textured
 
-from alexnet_tf import checkpoint, export
+from alexnet_tf import checkpoint
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.export import saved_model
+from alexnet_tf.export.__main__ import main
 from pipelines import files
 from pipelines.errors import UserError
 from pipelines.pictures import preprocess
@@ -54,10 +55,10 @@ def test_versions_count_up_and_ignore_other_names(run, tmp_path, capsys):
     for name in ("00000004", "9.part", "latest", "-12"):
         (folder / name).mkdir(parents=True)
     (folder / "notes.txt").touch()
-    assert export.main(export_words(run, folder, "--json")) == 0
+    assert main(export_words(run, folder, "--json")) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["version"] == 5
-    assert export.main(export_words(run, folder, "--version", "40")) == 0
-    assert export.main(export_words(run, folder)) == 0
+    assert main(export_words(run, folder, "--version", "40")) == 0
+    assert main(export_words(run, folder)) == 0
     versions = {path.name for path in folder.iterdir() if path.is_dir()}
     assert versions == {"00000004", "9.part", "latest", "-12", "5", "40", "41"}
     assert "serving_default" in tf.saved_model.load(str(folder / "41")).signatures
@@ -68,7 +69,7 @@ def test_versions_count_up_and_ignore_other_names(run, tmp_path, capsys):
 )
 def test_a_version_that_cannot_be_is_one_line(run, tmp_path, capsys, version, message):
     (tmp_path / "export" / "3").mkdir(parents=True)
-    assert export.main(export_words(run, tmp_path / "export", "--version", version)) == 2
+    assert main(export_words(run, tmp_path / "export", "--version", version)) == 2
     complaint = capsys.readouterr().err
     assert message in complaint
     assert complaint.count("\n") == 1
@@ -78,11 +79,11 @@ def test_a_version_that_cannot_be_is_one_line(run, tmp_path, capsys, version, me
 def test_an_export_that_answers_otherwise_does_not_appear(run, tmp_path, monkeypatch, capsys):
     # The check compares with the network in this process; here it finds another one there.
     write = saved_model._write
-    monkeypatch.setattr(export, "_write", lambda folder, run, _, step: write(folder, run, other, step))
+    monkeypatch.setattr(saved_model, "_write", lambda folder, run, _, step: write(folder, run, other, step))
     other = small_network()
     for variable in other.weights:
         variable.assign(2.0 * variable)
-    assert export.main(export_words(run, tmp_path / "export")) == 2
+    assert main(export_words(run, tmp_path / "export")) == 2
     assert "answers otherwise than the network" in capsys.readouterr().err
     assert list((tmp_path / "export").iterdir()) == []
 
@@ -92,7 +93,7 @@ def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch, capsys):
         raise tf.errors.ResourceExhaustedError(None, None, "variables.data: No space left on device")
 
     monkeypatch.setattr(tf.saved_model, "save", full)
-    assert export.main(export_words(run, tmp_path / "export")) == 2
+    assert main(export_words(run, tmp_path / "export")) == 2
     complaint = capsys.readouterr().err
     assert "No space left on device" in complaint
     assert complaint.count("\n") == 1
@@ -119,7 +120,7 @@ def test_a_killed_export_is_tried_again_by_a_process_of_the_same_number(run, tmp
     killed.communicate()
     assert len(list(folder.glob("*.part"))) == 1
     monkeypatch.setattr(os, "getpid", lambda: killed.pid)
-    assert export.main(export_words(run, folder)) == 0
+    assert main(export_words(run, folder)) == 0
     assert [path.name for path in folder.iterdir()] == ["1"]
     assert not (folder / "1" / files.LOCK_NAME).exists()
     assert "serving_default" in tf.saved_model.load(str(folder / "1")).signatures
@@ -127,12 +128,12 @@ def test_a_killed_export_is_tried_again_by_a_process_of_the_same_number(run, tmp
 
 def test_an_export_dir_that_is_a_file_is_one_line(run, tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert export.main(export_words(run, tmp_path / "file")) == 2
+    assert main(export_words(run, tmp_path / "file")) == 2
     assert str(tmp_path / "file") in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_run_is_one_line(tmp_path, capsys):
-    assert export.main(["--workdir", str(tmp_path), "--export-dir", str(tmp_path / "export")]) == 2
+    assert main(["--workdir", str(tmp_path), "--export-dir", str(tmp_path / "export")]) == 2
     assert "not a run folder" in capsys.readouterr().err
     assert not (tmp_path / "export").exists()
 

@@ -42,8 +42,8 @@ def _set(seed: int) -> weakref.ref:
 
 def test_pictures_are_drawn_once_and_kept_as_long_as_their_source_or_the_last_seed(monkeypatch) -> None:
     drawn = []
-    draw = synthetic.synthetic_scene.draw
-    monkeypatch.setattr(synthetic.synthetic_scene, "draw", lambda *which: drawn.append(which) or draw(*which))
+    draw = synthetic.scene.draw
+    monkeypatch.setattr(synthetic.scene, "draw", lambda *which: drawn.append(which) or draw(*which))
     first, other = _source(801), _source(802)
     pictures = [source.image_bytes("val/000001") for source in (first, other, first, _source(801))]
     assert len(drawn) == 2

@@ -141,9 +141,12 @@ def test_what_libraries_say_is_kept_back_from_a_training_too():
     assert "a library's" not in lines
 
 
-def test_a_training_goes_on_when_both_streams_lose_their_reader(tmp_path):
+@pytest.mark.parametrize("silence", [8.0, 0.0])
+def test_a_training_goes_on_when_both_streams_lose_their_reader(tmp_path, silence):
     writing = unread()
-    words = [sys.executable, "-c", LIBRARY, str(tmp_path / "done")]
+    # Without patience it is told that TensorFlow is being loaded, as on a slow machine.
+    code = f"from pipelines import progress; progress.SILENCE = {silence}\n{LIBRARY}"
+    words = [sys.executable, "-c", code, str(tmp_path / "done")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(words, stdout=writing, stderr=writing, env=environment, cwd=ROOT, timeout=120)
     os.close(writing)

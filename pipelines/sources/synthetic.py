@@ -2,7 +2,7 @@
 
 A picture is a pure function of (seed, split, index): nothing is stored on disk, and no validation
 picture is a training picture. Classes differ in outline and surface pattern at every orientation,
-phase and place; colours, light and clutter say nothing about them (`synthetic_scene`), so that a
+phase and place; colours, light and clutter say nothing about them (`rendering.scene`), so that a
 linear model on raw pixels stays near 20 % while a convolutional network learns them fast.
 """
 
