@@ -40,7 +40,7 @@ def told(monkeypatch):
 
 def write_class_folders(root, counts):
     """Writes small JPEGs of slightly different sizes, `counts` of each class."""
-    from pictures import encoded, textured
+    from tests.support.pictures import encoded, textured
 
     for label, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
@@ -59,9 +59,8 @@ def class_folder(tmp_path):
 @pytest.fixture(scope="session")
 def _small_set(tmp_path_factory):
     """Class folders in `data` and their records in `records`, written once."""
-    from small_records import SIDE, write
-
     from pipelines.config import DataConfig
+    from tests.support.small_records import SIDE, write
 
     root = tmp_path_factory.mktemp("small")
     write_class_folders(root / "data", {"cat": 20, "dog": 20})
@@ -72,9 +71,8 @@ def _small_set(tmp_path_factory):
 @pytest.fixture
 def pictures_config(_small_set, tmp_path):
     """Two class folders of 20 pictures each, to be used at 16 pixels."""
-    from small_records import SIDE
-
     from pipelines.config import DataConfig
+    from tests.support.small_records import SIDE
 
     shutil.copytree(_small_set / "data", tmp_path / "data")
     return DataConfig(f"folder:{tmp_path}/data", resize=SIDE, crop=SIDE)
@@ -89,6 +87,6 @@ def records_folder(_small_set, tmp_path):
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
     """Paths of PEM files: `ca`, and a certificate with its key for `server` and `client`."""
-    from certificates import write_certificates
+    from tests.support.certificates import write_certificates
 
     return write_certificates(tmp_path_factory.mktemp("tls"))

@@ -1,0 +1,187 @@
+"""Files and folders that appear whole or not at all, whatever was killed before."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipelines import files
+
+ROOT = Path(__file__).resolve().parents[2]
+# Begins to write what it is told to, says so, and waits to be killed.
+WRITER = """
+import sys, time
+from pathlib import Path
+from pipelines import files
+with getattr(files, sys.argv[1])(sys.argv[2]) as temporary:
+    (temporary / "half" if temporary.is_dir() else temporary).write_text("half")
+    print(temporary, flush=True)
+    time.sleep(600)
+"""
+KINDS = ("replacing", "appearing")
+
+
+@pytest.fixture
+def writer():
+    """A function from kind and target to a process that is writing it."""
+    processes = []
+
+    def start(kind, target):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, kind, str(target)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        processes.append(process)
+        process.temporary = Path(process.stdout.readline().strip())
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def write(kind, target, text="whole"):
+    with getattr(files, kind)(target) as temporary:
+        (temporary / "x" if kind == "appearing" else temporary).write_text(text)
+
+
+def content(target):
+    return (
+        {path.name: path.read_text() for path in target.iterdir()} if target.is_dir() else target.read_text()
+    )
+
+
+WHOLE = {"replacing": "whole", "appearing": {"x": "whole"}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_writer_s_part_goes_with_the_next_write(tmp_path, monkeypatch, writer, kind):
+    killed = writer(kind, tmp_path / "7")
+    killed.kill()
+    killed.wait()
+    assert killed.temporary.exists()
+    assert os.listdir(tmp_path) == [killed.temporary.name]
+    monkeypatch.setattr(os, "getpid", lambda: killed.pid)  # as in another container
+    write(kind, tmp_path / "7")
+    assert content(tmp_path / "7") == WHOLE[kind]
+    assert os.listdir(tmp_path) == ["7"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_running_writer_keeps_its_part(tmp_path, monkeypatch, writer, kind):
+    running = writer(kind, tmp_path / "7")
+    monkeypatch.setattr(os, "getpid", lambda: running.pid)
+    write(kind, tmp_path / "7")
+    write(kind, tmp_path / "8")
+    files.remove_parts(tmp_path)
+    assert running.poll() is None
+    assert sorted(os.listdir(tmp_path)) == sorted(["7", "8", running.temporary.name])
+    running.kill()
+    running.wait()
+    files.remove_parts(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["7", "8"]
+
+
+def test_a_killed_scratch_folder_goes_with_the_next(tmp_path, writer):
+    killed, running = (writer("scratch", tmp_path / "drawing") for _ in range(2))
+    killed.kill()
+    killed.wait()
+    with files.scratch(tmp_path / "drawing") as folder:
+        assert sorted(os.listdir(tmp_path)) == sorted([folder.name, running.temporary.name])
+        assert os.listdir(folder) == [files.LOCK_NAME]
+    assert os.listdir(tmp_path) == [running.temporary.name]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_that_raises_leaves_nothing(tmp_path, kind):
+    write("replacing", tmp_path / "other")
+    with pytest.raises(ZeroDivisionError), getattr(files, kind)(tmp_path / "7") as temporary:
+        (temporary / "x" if kind == "appearing" else temporary).write_text(str(1 / 0))
+    assert os.listdir(tmp_path) == ["other"]
+
+
+def test_a_file_is_left_as_it_was_when_the_block_raises(tmp_path):
+    write("replacing", tmp_path / "7", "old")
+    with pytest.raises(ZeroDivisionError), files.replacing(tmp_path / "7"):
+        1 / 0  # noqa: B018
+    assert content(tmp_path / "7") == "old"
+
+
+def test_what_older_releases_left_goes_and_other_names_stay(tmp_path):
+    (tmp_path / "9.1.part").mkdir()
+    (tmp_path / "9.1.part" / "saved_model.pb").touch()
+    (tmp_path / "metrics.csv.77.part").touch()
+    for name in ("9.part", "video.mp4.part", ".5.0123abcd.part"):  # the last one has no lock yet
+        (tmp_path / name).mkdir()
+    files.remove_parts(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".5.0123abcd.part", "9.part", "video.mp4.part"]
+
+
+def test_a_folder_that_cannot_be_read_has_no_parts(tmp_path):
+    files.remove_parts(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError), files.replacing(tmp_path / "absent" / "x"):
+        pass
+
+
+@pytest.mark.parametrize(("age", "left"), [(0, 1), (2 * files.STALE_SECONDS, 0)])
+def test_without_locks_age_decides(tmp_path, monkeypatch, age, left):
+    monkeypatch.setattr(files, "_locked", lambda descriptor, wait=False: None)
+    part = tmp_path / "x.0123abcd.part"
+    part.touch()
+    written = time.time() - age
+    os.utime(part, (written, written))
+    write("replacing", tmp_path / "x")
+    assert len(list(tmp_path.glob("*.part"))) == left
+
+
+def test_a_part_that_was_swept_before_it_was_locked_is_begun_anew(tmp_path, monkeypatch):
+    locked, swept = files._locked, []
+
+    def late(descriptor, *, wait=False):
+        if wait and not swept:
+            swept.extend(path for path in tmp_path.iterdir())
+            for path in swept:
+                path.unlink()
+        return locked(descriptor, wait=wait)
+
+    monkeypatch.setattr(files, "_locked", late)
+    write("replacing", tmp_path / "x")
+    assert len(swept) == 1
+    assert content(tmp_path / "x") == "whole"
+
+
+def test_rights_are_those_of_an_ordinary_file(tmp_path):
+    write("replacing", tmp_path / "x")
+    (tmp_path / "y").write_text("")
+    assert (tmp_path / "x").stat().st_mode == (tmp_path / "y").stat().st_mode
+
+
+def _writes(folder, number):
+    for _ in range(20):
+        write("replacing", folder / "x", f"{number}" * 1000)
+
+
+def test_many_writers_of_one_file(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    others = [context.Process(target=_writes, args=(tmp_path, number)) for number in range(3)]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert [other.exitcode for other in others] == [0, 0, 0]
+    assert os.listdir(tmp_path) == ["x"]
+    assert set(content(tmp_path / "x")) <= {"0", "1", "2"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_lock_ends_with_its_process(tmp_path, writer, number):
+    holder = writer("replacing", tmp_path / "x")
+    holder.send_signal(number)
+    holder.wait()
+    files.remove_parts(tmp_path)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,160 @@
+"""Writing records: what is stored of a picture, and that a preparation can be interrupted."""
+
+import dataclasses
+import errno
+import io
+
+import pytest
+import tensorflow as tf
+from PIL import Image, JpegImagePlugin
+
+from pipelines import progress, record_writer, scan
+from pipelines.errors import DataError
+from pipelines.pictures.statistics import ImageStats
+from pipelines.sources import open_source
+from tests.support.pictures import encoded, textured
+from tests.support.small_records import SIDE, content, hurt, keys, stored, write
+
+
+class TestStoredPicture:
+    def test_a_picture_of_the_right_form_is_kept_byte_for_byte(self):
+        ready = encoded(textured(SIDE, SIDE), "JPEG", quality=60)
+        assert record_writer.jpeg_picture(tf.constant(ready), SIDE).numpy() == ready
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            encoded(textured(SIDE, SIDE + 1), "JPEG"),
+            encoded(textured(SIDE, SIDE), "PNG"),
+            encoded(textured(SIDE, SIDE)[..., 0], "JPEG"),
+        ],
+    )
+    def test_any_other_is_encoded_anew_as_rgb(self, other):
+        result = record_writer.jpeg_picture(tf.constant(other), SIDE)
+        assert result.numpy() != other
+        assert tf.io.extract_jpeg_shape(result).numpy().tolist() == [SIDE, SIDE, 3]
+
+    def test_a_truncated_picture_of_the_right_form_is_not_kept(self):
+        ready = encoded(textured(SIDE, SIDE), "JPEG")
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            record_writer.jpeg_picture(tf.constant(ready[:-200]), SIDE)
+
+    def test_chroma_has_half_the_resolution(self):
+        result = record_writer.jpeg_picture(
+            tf.constant(encoded(textured(20, 30), "JPEG", subsampling=0)), SIDE
+        )
+        assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(result.numpy()))) == 2
+
+
+class TestResume:
+    def test_the_bytes_do_not_depend_on_interruptions(
+        self, pictures_config, records_folder, tmp_path, monkeypatch, told
+    ):
+        reached = progress.Phase.reached
+
+        def stop(self, done, total=None):
+            reached(self, done, total)
+            if done > 16:
+                raise KeyboardInterrupt
+
+        other = tmp_path / "other"
+        with monkeypatch.context() as patched:
+            patched.setattr(progress.Phase, "reached", stop)
+            with pytest.raises(KeyboardInterrupt):
+                write(pictures_config, other)
+        assert sorted({done for what, done, total in told if total == 40}) == list(range(1, 18))
+        with pytest.raises(DataError, match="preparation was interrupted; run"):
+            stored(other)
+        (other / "train-00004-of-00005.tfrecord.1.part").write_bytes(b"half")
+        written = write(pictures_config, other)
+        assert (written.shards_kept, written.shards_written, written.looked_at) == (2, 4, 24)
+        assert content(other) == content(records_folder)
+
+    def test_a_finished_folder_is_left_alone(self, pictures_config, records_folder):
+        before = {path: path.stat().st_mtime_ns for path in records_folder.iterdir()}
+        written = write(pictures_config, records_folder)
+        assert dataclasses.asdict(written) == {
+            "pictures": 40,
+            "skipped": 0,
+            "shards_written": 0,
+            "shards_kept": 6,
+            "looked_at": 0,
+        }
+        assert {path: path.stat().st_mtime_ns for path in records_folder.iterdir()} == before
+
+    @pytest.mark.parametrize("damage", ["missing", "shorter", "altered"])
+    def test_damaged_shards_are_made_again(self, pictures_config, records_folder, damage):
+        whole = content(records_folder)
+        for name in ("train-00001-of-00005.tfrecord", "val-00000-of-00001.tfrecord"):
+            hurt(records_folder / name, damage)
+        assert write(pictures_config, records_folder).shards_written == 2
+        assert content(records_folder) == whole
+
+    def test_lost_statistics_are_measured_again(self, pictures_config, records_folder):
+        whole = content(records_folder)
+        (records_folder / "image_stats.npz").unlink()
+        write(pictures_config, records_folder)
+        assert content(records_folder).keys() == whole.keys()
+        assert ImageStats.load(records_folder / "image_stats.npz").count == 36
+
+    @pytest.mark.parametrize("change", [{"resize": 12, "crop": 12}, {"data_seed": 1}, {"val_fraction": 0.2}])
+    def test_other_settings_are_refused(self, pictures_config, records_folder, change):
+        before = content(records_folder)
+        with pytest.raises(
+            DataError, match=r"holds records of other data or settings \(`\w+` is .*; received"
+        ):
+            write(dataclasses.replace(pictures_config, **change), records_folder)
+        assert content(records_folder) == before
+
+    def test_a_folder_of_something_else_is_refused(self, pictures_config, tmp_path):
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "photos" / "holiday.jpg").write_bytes(b"")
+        with pytest.raises(DataError, match="not empty and holds no prepared records"):
+            write(pictures_config, tmp_path / "photos")
+
+    def test_a_full_disk_is_an_os_error_and_leaves_whole_shards(
+        self, pictures_config, records_folder, tmp_path, monkeypatch
+    ):
+        class FullAfter(tf.io.TFRecordWriter):
+            written = 0
+
+            def write(self, record):
+                FullAfter.written += 1
+                if FullAfter.written > 20:
+                    raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+                super().write(record)
+
+        other = tmp_path / "other"
+        with monkeypatch.context() as patch:
+            patch.setattr(tf.io, "TFRecordWriter", FullAfter)
+            with pytest.raises(OSError, match="No space left") as caught:
+                write(pictures_config, other)
+        assert caught.value.errno == errno.ENOSPC
+        assert sorted(path.name for path in other.iterdir()) == [
+            "records.json",
+            "train-00000-of-00005.tfrecord",
+            "train-00001-of-00005.tfrecord",
+        ]
+        write(pictures_config, other)
+        assert content(other) == content(records_folder)
+
+
+class TestBrokenPictures:
+    def test_they_are_left_out_and_listed(self, pictures_config, tmp_path):
+        source = open_source(pictures_config)
+        fixed = keys(source, "train")
+        for position in (0, 3, 8, 9, 10, 11, 12, 13, 14, 15):  # two of the first shard, the whole second
+            (source._root / fixed[position]).write_bytes(b"")
+        folder = tmp_path / "records"
+        written = write(pictures_config, folder)
+        assert (written.pictures, written.skipped) == (30, 10)
+        assert keys(stored(folder), "train") == [fixed[p] for p in (1, 2, 4, 5, 6, 7, *range(16, 36))]
+        skipped = scan.read_skipped(folder / "skipped.csv")
+        assert skipped == tuple(scan.Skipped(fixed[p], "empty file") for p in (0, 3, *range(8, 16)))
+        assert len(set(keys(stored(folder), "train", epoch=0))) == 26
+
+    def test_a_class_of_broken_pictures_is_an_error(self, pictures_config, tmp_path):
+        for path in open_source(pictures_config)._root.glob("cat/*.jpg"):
+            path.write_bytes(b"?")
+        with pytest.raises(DataError, match="no picture of the class cat can be read"):
+            write(pictures_config, tmp_path / "records")

@@ -1,0 +1,1 @@
+"""Fixtures, fakes and small examples that several test modules share."""

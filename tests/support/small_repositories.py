@@ -1,0 +1,89 @@
+"""Repositories over real folders, whose servables weigh nothing."""
+
+import contextlib
+import threading
+
+import pytest
+
+from serving.errors import ServingError
+from serving.lifecycle.repository import ModelServerConfig, Repository
+from serving.lifecycle.settings import RepositorySettings
+from serving.settings.messages import parse_text
+from serving.specs import ModelSpec
+from tests.support.fake_servables import SECONDS, at_rest, serving_threads, states, wait_for
+
+
+@contextlib.contextmanager
+def repositories(loader):
+    """A function that makes a repository; all are stopped at the end, with every thread and servable gone."""
+    made = []
+
+    def repository(config, **settings):
+        settings = {"file_system_poll_wait_seconds": 0, "max_num_load_retries": 0, **settings}
+        made.append(Repository(loader, RepositorySettings(config, **settings)))
+        return made[-1]
+
+    yield repository
+    for gate in loader.gates.values():
+        gate.set()
+    for each in made:
+        each.stop(SECONDS)
+    assert serving_threads() == []
+    assert loader.open == []
+
+
+def add(base, *versions):
+    for version in versions:
+        (base / str(version)).mkdir(parents=True)
+
+
+def config(base, *names, more=""):
+    """A configuration of models in folders of their names below `base`."""
+    entries = (
+        f"config {{ name: '{name}' base_path: '{base}/{name}' model_platform: 'tensorflow' {more} }}"
+        for name in names
+    )
+    return parse_text(f"model_config_list {{ {' '.join(entries)} }}", ModelServerConfig())
+
+
+def label(name, version):
+    return f"version_labels {{ key: '{name}' value: {version} }}"
+
+
+def error_of(function, *arguments):
+    with pytest.raises(ServingError) as caught:
+        function(*arguments)
+    return caught.value.code, caught.value.message
+
+
+def chosen(repository, *spec, **fields):
+    with repository.servable(ModelSpec(*spec, **fields)) as servable:
+        return servable.predict()
+
+
+def rest(repository, name="m"):
+    """States once nothing is under way after a look."""
+    repository.look()
+    wait_for(repository._manager, lambda: at_rest(repository._manager, name))
+    return states(repository._manager, name)
+
+
+class Call(threading.Thread):
+    """A call that blocks, and what came of it."""
+
+    def __init__(self, function, *arguments):
+        super().__init__()
+        self.error = None
+        self._call = lambda: function(*arguments)
+        self.start()
+
+    def run(self):
+        try:
+            self._call()
+        except ServingError as error:
+            self.error = error
+
+    def over(self):
+        self.join(SECONDS)
+        assert not self.is_alive()
+        return self.error
