@@ -6,14 +6,16 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from alexnet_tf.run_record import Run
 from pipelines.files import replacing
+
+if TYPE_CHECKING:
+    from alexnet_tf.run_record import Run
 
 DPI = 100
 INK, MUTED, RULE, PAGE = "#1f2933", "#6b7785", "#dfe4ea", "#ffffff"

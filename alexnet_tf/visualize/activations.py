@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.figures import grid, kernels
-from alexnet_tf.visualize import filters, network, options, pictures
+from alexnet_tf.visualize import filters, options, pictures
 
 if TYPE_CHECKING:
     import keras
     from matplotlib.figure import Figure
 
+    from alexnet_tf.figures import grid
     from alexnet_tf.run_record import Run
 
 # Pixels: the picture, the widest row of maps, gaps between maps, the page's margins, a tower's name above
@@ -67,7 +67,8 @@ def draw(
       UserError: no such layer or unit, several files, units picked of a layer without maps, or no picture.
       DataError: the run's data set is no longer where it was.
     """
-    from alexnet_tf.figures import style
+    from alexnet_tf.figures import grid, kernels, style
+    from alexnet_tf.visualize import network
     from pipelines.errors import UserError
 
     shown = pictures.choose(run, image, 1)
@@ -140,6 +141,8 @@ def figure(
       units: maps to show, larger; none shows all.
       warning: across the foot; empty for none.
     """
+    from alexnet_tf.figures import grid
+
     grey = to_unit(found, scaling)
     sort = "maps" if found.ndim == 3 else "units"
     size = " × ".join(str(side) for side in (*found.shape[:-1], ""))
@@ -157,6 +160,8 @@ def figure(
 
 def _picked(found: np.ndarray, grey: np.ndarray, towers: Sequence[str], unit: int) -> grid.Cell:
     """One map, larger, with its words."""
+    from alexnet_tf.figures import grid
+
     most = f"at most {found[..., unit].max():.3g}".replace("-", "\N{MINUS SIGN}")
     words = ", ".join(text for text in (towers[unit], most) if text)
     return grid.Cell(_to_colours(grey[..., unit]), (f"map {unit}", words))
@@ -166,7 +171,7 @@ def _whole_layer(
     grey: np.ndarray, towers: Sequence[str], picture: grid.Cell, heading: str, line: str, warning: str
 ) -> Figure:
     """Every map in rows, one block a tower."""
-    from alexnet_tf.figures import style
+    from alexnet_tf.figures import grid, style
 
     blocks = []
     for tower in dict.fromkeys(towers):
@@ -232,7 +237,7 @@ def _to_colours(grey: np.ndarray) -> np.ndarray:
 
 def _draw_picture(page: Figure, image: np.ndarray, lines: Sequence[str], top: int) -> None:
     """The picture and its words at the left."""
-    from alexnet_tf.figures import style
+    from alexnet_tf.figures import grid, style
 
     width, height = page.get_size_inches() * style.DPI
     place = (SIDE / width, 1 - (top + PICTURE) / height, PICTURE / width, PICTURE / height)

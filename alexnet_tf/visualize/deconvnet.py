@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.figures import kernels
 from alexnet_tf.visualize import options
 from alexnet_tf.visualize.internals import top_patches
 from alexnet_tf.visualize.internals.deconvolution import project
@@ -219,6 +218,7 @@ def _units(
     found: top_patches.Strongest,
 ) -> list[Unit]:
     """What is shown of each unit."""
+    from alexnet_tf.figures import kernels
     from alexnet_tf.network import graph
     from alexnet_tf.visualize import pictures
     from alexnet_tf.visualize.internals import receptive

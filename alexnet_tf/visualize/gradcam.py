@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.visualize import network, options
+from alexnet_tf.visualize import options
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ def draw(
     """
     from alexnet_tf.figures import style
     from alexnet_tf.network import graph
-    from alexnet_tf.visualize import overlays, pictures
+    from alexnet_tf.visualize import network, overlays, pictures
 
     label = options.class_index(run, class_name) if class_name else -1
     shown = pictures.choose(run, image, MOST if image else SHOWN)

@@ -21,6 +21,34 @@ MAY_IMPORT = {
     "benchmarks": {"alexnet_tf", "benchmarks", "pipelines", "serving"},
 }
 INSTALLED = ("alexnet_tf", "pipelines", "serving")
+# Inside a package, from the ground up: a module imports from its own floor and from those below.
+FLOORS = {
+    "pipelines": (
+        ("errors", "config", "progress", "last_words", "command", "files", "labels", "epochs"),
+        ("pictures", "rendering"),
+        ("sources",),
+        ("scan", "record_writer", "service_client", "dataset"),
+        ("prepare", "samples", "data_service"),
+    ),
+    "alexnet_tf": (
+        ("network", "figures", "model", "void_settings", "recipe"),
+        ("run_record", "checkpoint", "evaluation"),
+        ("distribute", "training", "export"),
+        ("visualize",),
+        ("train", "evaluate", "predict", "launch"),
+    ),
+    "serving": (
+        ("errors", "specs", "command"),
+        ("settings", "monitoring", "codec", "security"),
+        ("model",),
+        ("batching", "clients"),
+        ("lifecycle", "checks"),
+        ("core",),
+        ("rest", "grpc"),
+        ("model_server",),
+        ("server", "client", "check"),
+    ),
+}
 # Settings, errors and what the command line needs before it knows that it has work to do.
 LIGHT = (
     "alexnet_tf",
@@ -136,6 +164,67 @@ def test_packages_import_only_what_they_may(package):
         if name.partition(".")[0] in {*MAY_IMPORT, "tests"} - MAY_IMPORT[package]
     ]
     assert not offences
+
+
+def runtime_imports(tree: ast.AST) -> Iterator[str]:
+    """As `imported_names`, without what only type checkers read."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from imported_names(ast.Module([node], []))
+        yield from runtime_imports(node)
+
+
+def floor_of(name: str) -> int | None:
+    """Of a module, or of a name in one; None for a package itself and what its `__init__` defines."""
+    package, _, rest = name.partition(".")
+    return next((i for i, rooms in enumerate(FLOORS[package]) if rest.partition(".")[0] in rooms), None)
+
+
+def test_every_module_is_on_a_floor():
+    for package, floors in FLOORS.items():
+        names = (module.name.split(".") for module in modules() if module.package == package)
+        rooms = {parts[1] for parts in names if len(parts) > 1}
+        assert rooms == {room for floor in floors for room in floor}, package
+
+
+def test_imports_point_down():
+    offences = [
+        f"{module.name} imports {name}"
+        for module in modules()
+        if module.package in INSTALLED and (floor := floor_of(module.name)) is not None
+        for name in runtime_imports(module.tree)
+        if name.partition(".")[0] == module.package and (floor_of(name) or 0) > floor
+    ]
+    assert not offences
+
+
+def graph() -> dict[str, set[str]]:
+    """Module -> modules of ours that it imports at run time, anywhere in it."""
+    known = {module.name for module in modules()}
+    found = {m.name: {name for name in runtime_imports(m.tree) if name in known} for m in modules()}
+    # `from package import module` names the package as well, which it does not ask anything of.
+    packages = {module.name for module in modules() if module.path.stem == "__init__"}
+    return {name: imports - packages for name, imports in found.items()}
+
+
+def circles(edges: dict[str, set[str]]) -> list[str]:
+    """Modules that reach themselves, each with what it reaches."""
+    reached = {name: set(edges[name]) for name in edges}
+    for middle in edges:
+        for name in edges:
+            if middle in reached[name]:
+                reached[name] |= reached[middle]
+    return [name for name in edges if name in reached[name]]
+
+
+def test_no_circles():
+    assert circles(graph()) == []
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b", "c"]
 
 
 def test_libraries_never_import_commands():

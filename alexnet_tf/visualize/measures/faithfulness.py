@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.visualize.network import best_classes
 from pipelines import progress
 from pipelines.errors import UserError
 
@@ -156,6 +155,7 @@ def energies(
       By region, `object` and `box`, the mean shares, and the number of pictures.
     """
     from alexnet_tf.visualize.internals import effective_field
+    from alexnet_tf.visualize.network import best_classes
 
     right = best_classes(trained, pixels) == labels
     regions = {"object": masks, "box": boxes(masks)}
