@@ -1,26 +1,28 @@
-"""What a person who waits is told: what goes on, how far it is, and how long it may still take.
+"""Progress of long work on stderr: what is going on, how far it is, and the time left.
 
-Work that may last says so by `with phase("drawing", total) as drawing: drawing.reached(12)`, wherever it
-stands; nothing is shown unless a command has called `shown()`. Then a terminal has a line that overwrites
-itself (`clear()` takes it off before something else is printed), and a log gets a line whenever nothing was
-said for SILENCE seconds. All of it goes to stderr. No TensorFlow import: the import itself is a phase.
+Code that may take long stands in `with phase("drawing", total) as drawing: drawing.reached(12)`; nothing is
+shown unless a command has called `shown()`. A terminal then has one line that overwrites itself (`clear()`
+removes it before something else is printed), and a log gets a line whenever nothing was printed for SILENCE
+seconds. rich draws the terminal's line; what to say, and when, is decided here for a terminal and a log alike.
+No TensorFlow import: the import itself is a phase.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SILENCE = 8.0  # seconds; with BEAT and a busy machine nobody waits longer than ten
 BEAT = 0.5  # seconds between two looks at the clock
 BRIEF = 0.3  # a phase that is over sooner never shows on a terminal
 REDRAWN = 0.2  # seconds between two states of a terminal's line
-CLEAR = "\r\x1b[K"  # ECMA-48: to the start of the line, erase to its end
 
 Item = TypeVar("Item")
 
@@ -81,6 +83,7 @@ class Reporter:
         self._commands, self._muted = 0, False
         self._spoke = self._drawn = clock()
         self._on_screen = False
+        self._console: Console | None = None
         # Where a terminal has a bar of its own, it is given the texts.
         self._bar: Callable[[str], None] | None = None
 
@@ -164,14 +167,14 @@ class Reporter:
                     self._draw(phase.text(time_))
             elif now or time_ - self._spoke >= SILENCE:
                 self._spoke = time_
-                self._write(phase.text(time_) + "\n")
+                self._write_line(phase.text(time_))
 
     def clear(self) -> None:
-        """Takes a line off the terminal, so that another may be printed there."""
-        with self._lock:
-            if self._on_screen:
+        """Removes the line from the terminal, so that another may be printed there."""
+        with self._lock, self._unread():
+            if self._on_screen and self._console is not None:
                 self._on_screen = False
-                self._write(CLEAR)
+                _erase(self._console)
 
     def _watch(self, ended: threading.Event) -> None:
         while not ended.wait(BEAT):
@@ -183,15 +186,38 @@ class Reporter:
         return False
 
     def _draw(self, text: str) -> None:
-        self._on_screen = True
-        self._write(CLEAR + text[: shutil.get_terminal_size().columns - 1])
+        """Shows one line in the place of the last, cut to the terminal's width."""
+        from rich.console import Console  # a tenth of a second, which a command without a terminal saves
+        from rich.text import Text
 
-    def _write(self, text: str) -> None:
-        """Nobody's work ends because there is no one to tell of it."""
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        with self._unread():
             stream = self._stream or sys.stderr
-            stream.write(text)
+            if self._console is None or self._console.file is not stream:
+                self._console = Console(file=stream, force_terminal=True, highlight=False)
+            _erase(self._console)
+            self._on_screen = True
+            # One column stays free: a terminal moves on to the next line when its last one is written to.
+            width = self._console.width - 1
+            self._console.print(Text(text), end="", no_wrap=True, overflow="ellipsis", width=width)
+
+    def _write_line(self, text: str) -> None:
+        with self._unread():
+            stream = self._stream or sys.stderr
+            stream.write(text + "\n")
             stream.flush()
+
+    @contextlib.contextmanager
+    def _unread(self) -> Iterator[None]:
+        """Around writing: work goes on when nobody reads of it."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            yield
+
+
+def _erase(console: Console) -> None:
+    from rich.control import Control
+    from rich.segment import ControlType
+
+    console.control(Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2)))
 
 
 def clock_text(seconds: float) -> str:

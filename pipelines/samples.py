@@ -16,19 +16,10 @@ from typing import TYPE_CHECKING, Any
 from pipelines import command, progress
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
+from pipelines.pictures.file_types import format_of
 
 if TYPE_CHECKING:
     from pipelines.sources.source import Source
-
-# How a file begins, and the ending that goes with it; of WebP what follows its size.
-ENDINGS = {
-    b"\xff\xd8\xff": ".jpg",
-    b"\x89PNG": ".png",
-    b"GIF8": ".gif",
-    b"BM": ".bmp",
-    b"P6": ".ppm",
-    b"WEBP": ".webp",
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,15 +61,11 @@ def write(source: Source, count: int, folder: Path, seed: int = 0) -> list[Path]
     files = []
     for example in source.pick("val", chosen.tolist()):
         name = re.sub(r"[^\w.-]+", "_", f"{source.readable_names[example.label]}-{Path(example.key).stem}")
-        files.append(folder / (name + _ending(example.image_bytes)))
+        # By its content: the name that it had may have been wrong.
+        form = format_of(example.image_bytes)
+        files.append(folder / (name + (form.ending if form else ".bin")))
         files[-1].write_bytes(example.image_bytes)
     return files
-
-
-def _ending(image_bytes: bytes) -> str:
-    """What the file's name ends with; its own name may have been wrong."""
-    start = image_bytes[8:] if image_bytes.startswith(b"RIFF") else image_bytes
-    return next((ending for mark, ending in ENDINGS.items() if start.startswith(mark)), ".bin")
 
 
 if __name__ == "__main__":

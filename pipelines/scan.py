@@ -19,7 +19,8 @@ from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import replacing
 from pipelines.pictures import formats, headers, preprocess
-from pipelines.pictures.decode import JPEG, complaint, decode, name_of
+from pipelines.pictures.decode import complaint, decode
+from pipelines.pictures.file_types import JPEG, format_of
 from pipelines.pictures.statistics import ImageStats, StatsAccumulator
 from pipelines.sources.source import SPLITS, BrokenPicture, Source
 
@@ -208,14 +209,14 @@ def explain(source: Source, split: str, positions: Iterable[int]) -> list[Broken
 
 def reason(image_bytes: bytes) -> str:
     """Why bytes cannot be decoded as a picture, in a few words."""
-    name = name_of(image_bytes)
+    form = format_of(image_bytes)
     try:
         if refused := complaint(tf.constant(image_bytes)).numpy():
             return bytes(refused).decode()
         decode(tf.constant(image_bytes))
     except tf.errors.OpError:
-        unusual = headers.jpeg_form(image_bytes) if name == JPEG else ""
-        return unusual or formats.DAMAGED.format(name)
+        unusual = headers.jpeg_form(image_bytes) if form == JPEG else ""
+        return unusual or formats.DAMAGED.format(form.name if form else "")
     return READABLE
 
 

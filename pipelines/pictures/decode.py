@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pipelines.pictures import formats, gif, headers, ppm
+from pipelines.pictures import file_types, formats, gif, headers, ppm
+from pipelines.pictures.file_types import JPEG, Format
 
-JPEG, JPEG_START = "JPEG", b"\xff\xd8\xff"
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.
 _TRANSFORM = "INTEGER_ACCURATE"
 # Each scan of a JPEG can hold nothing in ten bytes and costs a pass over all pixels. Progressive ones
@@ -26,18 +26,16 @@ _SCANS_MATTER = 2**36
 Checked = tuple[tf.Tensor, tf.Tensor]
 
 
-class _Format(NamedTuple):
-    """A format beside JPEG.
+class _Decoder(NamedTuple):
+    """How files of a format beside JPEG are decoded.
 
     Attributes:
-      name: what people call it.
-      is_one: file -> whether it begins like one; bool scalar.
+      form: the format.
       check: file -> what is wrong with it, and the file for `pixels`; string scalars.
       pixels: file -> uint8 [height, width, 3].
     """
 
-    name: str
-    is_one: Callable[[tf.Tensor], tf.Tensor]
+    form: Format
     check: Callable[[tf.Tensor], Checked]
     pixels: Callable[[tf.Tensor], tf.Tensor]
 
@@ -63,7 +61,7 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     """
     image_bytes = tf.convert_to_tensor(image_bytes)
     image = tf.cond(
-        formats.starts(image_bytes, JPEG_START),
+        formats.is_of(image_bytes, JPEG),
         lambda: _decode_jpeg(image_bytes),
         lambda: _decode_other(image_bytes),
     )
@@ -84,21 +82,14 @@ def complaint(image_bytes: tf.Tensor) -> tf.Tensor:
       tf.errors.InvalidArgumentError: a JPEG without a header that can be read.
     """
     return tf.cond(
-        formats.starts(image_bytes, JPEG_START),
+        formats.is_of(image_bytes, JPEG),
         lambda: _jpeg_complaint(image_bytes, tf.io.extract_jpeg_shape(image_bytes)),
         lambda: _by_format(
             image_bytes,
-            lambda form: form.check(image_bytes)[0],
+            lambda decoder: decoder.check(image_bytes)[0],
             lambda: formats.foreign_complaint(image_bytes),
         ),
     )
-
-
-def name_of(image_bytes: bytes) -> str:
-    """The name of the format in which a file begins, of those that are read; else empty."""
-    if image_bytes.startswith(JPEG_START):
-        return JPEG
-    return next((form.name for form in _FORMATS if form.is_one(tf.constant(image_bytes))), "")
 
 
 # A function of its own, that it be traced once in a process and lie once in an export.
@@ -107,19 +98,19 @@ def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
     """The pixels of what is no JPEG; uint8 [height, width, 3]."""
     return _by_format(
         image_bytes,
-        lambda form: _guarded(*form.check(image_bytes), form.pixels),
+        lambda decoder: _guarded(*decoder.check(image_bytes), decoder.pixels),
         lambda: _refused(formats.foreign_complaint(image_bytes)),
     )
 
 
 def _by_format(
-    image_bytes: tf.Tensor, known: Callable[[_Format], tf.Tensor], unknown: Callable[[], tf.Tensor]
+    image_bytes: tf.Tensor, known: Callable[[_Decoder], tf.Tensor], unknown: Callable[[], tf.Tensor]
 ) -> tf.Tensor:
     """What `known` makes of the format in which a file begins, or `unknown` where that is none."""
-    fits = tf.stack([*(form.is_one(image_bytes) for form in _FORMATS), tf.constant(True)])
+    fits = tf.stack([*(formats.is_of(image_bytes, decoder.form) for decoder in _DECODERS), tf.constant(True)])
     return tf.switch_case(
         tf.argmax(fits, output_type=tf.int32),
-        [*(functools.partial(known, form) for form in _FORMATS), unknown],
+        [*(functools.partial(known, decoder) for decoder in _DECODERS), unknown],
     )
 
 
@@ -162,7 +153,7 @@ def _jpeg_complaint(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
     return tf.cond(
         formats.too_large(height, width) | _is_ordinary(image_bytes, shape),
-        lambda: formats.size_complaint(JPEG, height, width),
+        lambda: formats.size_complaint(JPEG.name, height, width),
         scans,
     )
 
@@ -194,21 +185,12 @@ def _webp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_webp(image_bytes, channels=0)[0, :, :, :3]
 
 
-def _is_webp(image_bytes: tf.Tensor) -> tf.Tensor:
-    return formats.starts(image_bytes, b"RIFF") & formats.starts(image_bytes, b"WEBP", 8)
-
-
-_FORMATS = (
-    _Format(
-        "PNG",
-        lambda image_bytes: formats.starts(image_bytes, b"\x89PNG\r\n\x1a\n"),
-        headers.png,
-        _png_pixels,
-    ),
-    _Format("GIF", lambda image_bytes: formats.starts(image_bytes, b"GIF8"), gif.first_frame, _gif_pixels),
-    _Format("BMP", lambda image_bytes: formats.starts(image_bytes, b"BM"), headers.bmp, _bmp_pixels),
-    _Format("WebP", _is_webp, headers.webp, _webp_pixels),
-    _Format("PPM", ppm.is_ppm, ppm.check, ppm.decode),
+_DECODERS = (
+    _Decoder(file_types.PNG, headers.png, _png_pixels),
+    _Decoder(file_types.GIF, gif.first_frame, _gif_pixels),
+    _Decoder(file_types.BMP, headers.bmp, _bmp_pixels),
+    _Decoder(file_types.WEBP, headers.webp, _webp_pixels),
+    _Decoder(file_types.PPM, ppm.check, ppm.decode),
 )
 
 

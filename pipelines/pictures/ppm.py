@@ -36,13 +36,8 @@ def encode(image: tf.Tensor, side: int) -> tf.Tensor:
     return tf.strings.join([_header(side), tf.strings.substr(serialized, -count, count)])
 
 
-def is_ppm(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Whether a file begins as one of `encode`; bool scalar."""
-    return tf.equal(tf.strings.substr(image_bytes, 0, 3), b"P6\n")
-
-
 def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What is wrong with a file that `is_ppm`, empty when nothing is, and the file; string scalars."""
+    """What is wrong with a file that begins as a PPM, empty when nothing is, and the file; string scalars."""
     sides, depth = _lines(image_bytes)
     legal = tf.strings.regex_full_match(sides, _SIDES) & tf.equal(depth, _DEPTH)
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.labels import readable_names
-from pipelines.pictures import formats
+from pipelines.pictures.file_types import SUFFIXES
 from pipelines.sources.listed import ListedSource, Listing, split_listing
 
 
@@ -95,10 +95,10 @@ def _list_classes(root: Path, below: str) -> tuple[tuple[str, ...], Listing, int
     for label, name in enumerate(names):
         with os.scandir(top / name) as entries:
             files = [entry.name for entry in entries if not entry.is_dir()]
-        pictures = sorted(file for file in files if os.path.splitext(file)[1].lower() in formats.SUFFIXES)
+        pictures = sorted(file for file in files if os.path.splitext(file)[1].lower() in SUFFIXES)
         if not pictures:
             raise DataError(
-                f"{top / name}: no pictures ({', '.join(sorted(formats.SUFFIXES))}) in this class;"
+                f"{top / name}: no pictures ({', '.join(sorted(SUFFIXES))}) in this class;"
                 " add some or remove the folder"
             )
         ignored += len(files) - len(pictures)

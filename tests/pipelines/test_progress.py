@@ -22,6 +22,7 @@ from pipelines import command, progress
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 10.0  # seconds without a word
+ERASE = "\r\x1b[2K"  # ECMA-48: to the start of the line, erase it whole
 
 
 class Clock:
@@ -130,11 +131,20 @@ def test_a_terminal_has_one_line_that_is_taken_off(clock):
                 passes(2)
                 drawing.reached(done)
             passes(0.5)
-        assert screen.getvalue().endswith(progress.CLEAR)
-        written = screen.getvalue().split(progress.CLEAR)
+        assert screen.getvalue().endswith(ERASE)
+        written = screen.getvalue().split(ERASE)
         assert written[1:3] == ["drawing: 0 of 400", "drawing: 0 of 400"]
         assert written[-2] == "drawing: 200 of 400, 0:05 left"
         assert "\n" not in screen.getvalue()
+
+
+def test_a_terminal_s_line_is_cut_by_the_width_of_its_letters(clock, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "12")
+    told, screen, passes = reporter(clock, terminal=True)
+    with told.shown(), told.phase("[b]縮小画像を数える"):  # letters two columns wide; no markup
+        passes(0.5)
+        line = screen.getvalue().split(ERASE)[-1]
+    assert line == "[b]縮小画 …"  # eleven columns: half a letter cannot be shown
 
 
 def test_a_bar_of_its_own_is_given_what_makes_it_stand_still(clock):

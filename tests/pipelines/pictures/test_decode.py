@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.pictures import formats, gif
+from pipelines.pictures import file_types, formats, gif
 from pipelines.pictures.decode import complaint, decode
 from tests.support.pictures import encoded, textured, ways
 
@@ -248,6 +248,6 @@ def test_whole_pictures_are_not_complained_of():
 
 
 def test_every_mark_is_found_by_the_name_it_stands_for():
-    for position, mark, name in formats.MARKS:
+    for position, mark, name in file_types.MARKS:
         words = formats.foreign_complaint(tf.constant(bytes(position) + mark)).numpy().decode()
-        assert words == f"this is {name}; {formats.READ} are read"
+        assert words == f"this is {name}; {file_types.READ} are read"
