@@ -3,8 +3,8 @@
 Code that may take long stands in `with phase("drawing", total) as drawing: drawing.reached(12)`; nothing is
 shown unless a command has called `shown()`. A terminal then has one line that overwrites itself (`clear()`
 removes it before something else is printed), and a log gets a line whenever nothing was printed for SILENCE
-seconds. rich draws the terminal's line; what to say, and when, is decided here for a terminal and a log alike.
-No TensorFlow import: the import itself is a phase.
+seconds. rich draws the terminal's line; what to say, and when, is decided here for both. No TensorFlow import:
+the import itself is a phase.
 """
 
 from __future__ import annotations

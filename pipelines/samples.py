@@ -61,11 +61,15 @@ def write(source: Source, count: int, folder: Path, seed: int = 0) -> list[Path]
     files = []
     for example in source.pick("val", chosen.tolist()):
         name = re.sub(r"[^\w.-]+", "_", f"{source.readable_names[example.label]}-{Path(example.key).stem}")
-        # By its content: the name that it had may have been wrong.
-        form = format_of(example.image_bytes)
-        files.append(folder / (name + (form.ending if form else ".bin")))
+        files.append(folder / (name + ending(example.image_bytes)))
         files[-1].write_bytes(example.image_bytes)
     return files
+
+
+def ending(image_bytes: bytes) -> str:
+    """What a picture file's name ends with, by its content: the name that it had may be wrong."""
+    form = format_of(image_bytes)
+    return form.ending if form else ".bin"
 
 
 if __name__ == "__main__":

@@ -39,5 +39,12 @@ def test_wrong_counts_and_places_are_one_line(tmp_path, capsys):
 
 
 def test_endings_follow_the_content():
-    starts = (b"\xff\xd8\xff\xe0", b"\x89PNG\r\n", b"GIF89a", b"BM12", b"RIFF....WEBPVP8 ", b"RIFF....WAVE")
-    assert [samples._ending(start) for start in starts] == [".jpg", ".png", ".gif", ".bmp", ".webp", ".bin"]
+    starts = (
+        b"\xff\xd8\xff\xe0",
+        b"\x89PNG\r\n\x1a\n",
+        b"GIF89a",
+        b"BM12",
+        b"RIFF....WEBPVP8 ",
+        b"RIFF....WAVE",
+    )
+    assert [samples.ending(start) for start in starts] == [".jpg", ".png", ".gif", ".bmp", ".webp", ".bin"]
