@@ -1,4 +1,4 @@
-"""What every command shares: one-line errors, `--json`, exit codes. No TensorFlow import."""
+"""Behaviour that every command shares: one-line errors, `--json`, exit statuses. No TensorFlow import."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
 
 @contextlib.contextmanager
 def _native_stderr_held() -> Iterator[None]:
-    """Keeps what is written to file descriptor 2; shows it when the block raises."""
+    """Holds back what is written to file descriptor 2, and shows it only when the block raises."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices, _copy_of(stderr) as shown:
@@ -77,7 +77,7 @@ def _native_stderr_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _copy_of(descriptor: int) -> Iterator[TextIO]:
-    """A stream of its own to where a descriptor leads; whoever reads there may leave."""
+    """A second stream to a file descriptor's target; closing it is no error when its reader has left."""
     stream = open(os.dup(descriptor), "w", encoding="utf-8")  # noqa: SIM115 - closed below
     try:
         yield stream
@@ -123,7 +123,7 @@ def _run(
     tensorflow: bool,
     outlives_reader: bool,
 ) -> int:
-    """As `run`, but that a reader that leaves is a BrokenPipeError, unless it is outlived."""
+    """As `run`, but raises BrokenPipeError when the reader of stdout leaves and is not outlived."""
     try:
         with progress.shown():
             if tensorflow:
@@ -146,7 +146,7 @@ def _run(
 
 @atexit.register  # --help and a usage error end the program before `run`
 def drop_unread() -> None:
-    """Sends what stdout and stderr still hold nowhere if nobody reads it; Python's end would complain."""
+    """Discards unwritten output of stdout and stderr if nobody reads it; Python would complain at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -157,14 +157,14 @@ def drop_unread() -> None:
 
 
 def _drop(stream: TextIO) -> None:
-    """Has a stream write to nowhere from now on, what it still holds too."""
+    """Redirects a stream, with what it still holds, to the null device."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 class _Unread:
-    """A stream that takes what is printed whether or not somebody reads it."""
+    """A stream that accepts output whether or not somebody reads it."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -191,7 +191,7 @@ class _Unread:
 
 @contextlib.contextmanager
 def _read_or_not() -> Iterator[None]:
-    """While the block runs, a reader that leaves is no error."""
+    """While the block runs, it is no error when the reader of stdout or stderr leaves."""
     sys.stdout, sys.stderr = (cast("TextIO", _Unread(stream)) for stream in (sys.stdout, sys.stderr))
     try:
         yield
@@ -202,7 +202,7 @@ def _read_or_not() -> Iterator[None]:
 
 
 def _keep_last_words() -> None:
-    """`last_words.keep`, which wants to see Python's own stderr, also where its reader may leave."""
+    """Calls `last_words.keep` with Python's own stderr in place, also where an `_Unread` wraps it."""
     wrapped = sys.stderr if isinstance(sys.stderr, _Unread) else None
     if wrapped is not None:
         sys.stderr = wrapped.stream
@@ -212,7 +212,7 @@ def _keep_last_words() -> None:
 
 
 def describe_os_error(error: OSError) -> str:
-    """One line for an operating system error, with the cure where there is a plain one."""
+    """One line that describes an operating system error, with a cure for the usual ones."""
     where = f"{error.filename}: " if error.filename else ""
     cure = {
         errno.ENOSPC: " (free some space or choose another folder, then run the same command again)",

@@ -1,4 +1,4 @@
-"""Assembly of batches: order, shard, decode, augment, batch, pad, prefetch.
+"""Batches out of a source: order, shard, decode, augment, batch, pad, prefetch.
 
 Training is an endless stream that is a pure function of (config.seed, step): it can be entered at any
 step and goes on as if it had never stopped. Evaluation yields every example exactly once; its last
@@ -180,7 +180,7 @@ def _draw_windows(config: DataConfig, step: tf.Tensor, batch_size: int) -> augme
 def _crop_all(
     image_bytes: tf.Tensor, windows: augment.Window, source: Source, config: DataConfig
 ) -> tf.Tensor:
-    """Cuts a window each out of some pictures: string [n] -> uint8 [n, crop, crop, 3]."""
+    """Decodes pictures and cuts each one's window out: string [n] -> uint8 [n, crop, crop, 3]."""
     decoded_to_crop = source.prepared_size == config.resize and config.pad == 0
 
     def crop_one(arguments: tuple[tf.Tensor, augment.Window]) -> tf.Tensor:
@@ -197,7 +197,7 @@ def _crop_all(
 def _evaluation_batches(
     source: Source, config: DataConfig, split: str, batch_size: int, crops: int, shard: tuple[int, int]
 ) -> tf.data.Dataset:
-    """This shard's examples, each once, the last batch filled up."""
+    """Batches of this shard's examples, each example once; the last batch is padded."""
     index, shards = shard
     count = source.count(split)
     if count < 1:
@@ -219,7 +219,7 @@ def _evaluation_batches(
 
 
 def _elements(images: tf.Tensor, examples: dict[str, tf.Tensor], config: DataConfig) -> dict[str, tf.Tensor]:
-    """The layout of `build` for one example or a batch of them."""
+    """One example, or a batch of them, as the dictionary that `build` describes."""
     return {
         "image": tf.ensure_shape(images, [*images.shape[:-3], config.crop, config.crop, 3]),
         "label": tf.cast(examples["label"], tf.int32),

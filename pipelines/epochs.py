@@ -1,4 +1,4 @@
-"""The order of every epoch, as a pure function of (seed, epoch) that TensorFlow computes itself.
+"""The order of the examples in each epoch: a pure function of (seed, epoch), computed by TensorFlow.
 
 A stream of training pictures opens its epochs in threads of its own, also after the last step. None
 of it may be Python's: a thread that enters Python while the interpreter shuts down takes the process
@@ -8,12 +8,8 @@ with it, and a stream that calls Python cannot be handed to another process.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import tensorflow as tf
-
-if TYPE_CHECKING:
-    pass
 
 # Streams of random numbers under one seed.
 _ORDER, _BUFFER = 0, 1

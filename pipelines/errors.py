@@ -4,8 +4,8 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Shown to the user as one line: what is wrong, which file or setting, what is legal, what came."""
+    """A mistake of the user; its one line says what is wrong, where, what is legal and what was received."""
 
 
 class DataError(ValueError):
-    """A data set that cannot be used; the message is one line that names the file and the cure."""
+    """A data set that cannot be used; its one line names the file and the cure."""

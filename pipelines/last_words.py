@@ -1,4 +1,4 @@
-"""What C libraries write to stderr, kept back and shown only when the process ends badly. No TensorFlow.
+"""Output of C libraries to stderr, held back and shown only if the process crashes. No TensorFlow import.
 
 libjpeg and others print lines about single pictures straight to file descriptor 2, among the bars and the
 one-line errors of a command; no log level reaches them. Yet the last thing a crashing library says must be
@@ -36,7 +36,7 @@ _END_SECONDS = 5.0
 
 
 def keep() -> None:
-    """Sends file descriptor 2 to the keeper, and Python's stderr to where it went.
+    """Redirects file descriptor 2 to a helper process; Python's stderr goes on to where it led.
 
     Does nothing where stderr is not that descriptor (a notebook), or where this is process 1, with which
     a container ends at once.
@@ -69,7 +69,7 @@ def keep() -> None:
 
 
 def _end(keeper: subprocess.Popen[bytes]) -> None:
-    """Has nothing shown, unless the interpreter ends with an exception that nobody has caught."""
+    """Ends without showing the held output, unless an exception that nobody caught ends the interpreter."""
     if getattr(sys, "last_value", None) is not None:
         return
     with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ def _end(keeper: subprocess.Popen[bytes]) -> None:
 
 
 def _main() -> None:
-    """Keeps the last lines of stdin, and shows them when it ends without the farewell."""
+    """Keeps the last lines of stdin, and prints them if it ends without the closing mark."""
     lines: collections.deque[bytes] = collections.deque(maxlen=KEPT_LINES)
     rest = b""
     while new := os.read(0, 1 << 16):

@@ -3,8 +3,8 @@
 Code that may take long stands in `with phase("drawing", total) as drawing: drawing.reached(12)`; nothing is
 shown unless a command has called `shown()`. A terminal then has one line that overwrites itself (`clear()`
 removes it before something else is printed), and a log gets a line whenever nothing was printed for SILENCE
-seconds. rich draws the terminal's line; what to say, and when, is decided here for both. No TensorFlow import:
-the import itself is a phase.
+seconds. rich draws the terminal's line; what to say, and when, is decided here for both. No TensorFlow
+import: the import itself is a phase.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 
 
 class Phase:
-    """Some work while it goes on.
+    """A piece of work that is under way.
 
     Args:
       what: in words that a clock or a count may follow, such as "looking at the pictures".
@@ -49,7 +49,7 @@ class Phase:
         self.moved: Callable[[], None] = lambda: None
 
     def reached(self, done: int, total: int | None = None) -> None:
-        """Takes note of how much is done, and of another total where it has changed."""
+        """Records how much is done, and a new total where it has changed."""
         self.done = done
         if self._paced is None and done > self._start:
             self._paced = done, self._clock()
@@ -69,7 +69,7 @@ class Phase:
 
 
 class Reporter:
-    """Tells of the innermost phase that is under way.
+    """Prints the state of the innermost phase that is under way.
 
     Args:
       clock: seconds.
@@ -91,7 +91,7 @@ class Reporter:
     def phase(
         self, what: str, total: int | None = None, *, done: int = 0, at_once: bool = False
     ) -> Iterator[Phase]:
-        """Around work that may last; see `Phase`."""
+        """A context for work that may take long; see `Phase`."""
         entered = Phase(what, total, done, at_once, self._clock)
         entered.moved = self.beat
         with self._lock:
@@ -107,7 +107,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """While the block runs, phases are told, by a thread too where the work itself does not move."""
+        """While the block runs, progress is printed; a thread does so too, for work that reports nothing."""
         with self._lock:
             self._commands += 1
             self._spoke, self._muted = self._clock(), False
@@ -124,12 +124,12 @@ class Reporter:
                 self._commands -= 1
 
     def mute(self) -> None:
-        """Leaves the telling to another process, until the command ends."""
+        """Prints nothing until the command ends: another process does."""
         self._muted = True
 
     @contextlib.contextmanager
     def to(self, stream: TextIO) -> Iterator[None]:
-        """While the block runs, `stream` is written to."""
+        """While the block runs, progress is printed to `stream`."""
         old, self._stream = self._stream, stream
         try:
             yield
@@ -139,7 +139,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def to_bar(self, show: Callable[[str], None]) -> Iterator[None]:
-        """While the block runs, `show` is given the text of a phase that lasts, on a terminal."""
+        """While the block runs, a terminal's progress is handed to `show`, which has a bar of its own."""
         old, self._bar = self._bar, show
         try:
             yield
@@ -147,11 +147,11 @@ class Reporter:
             self._bar = old
 
     def spoke(self) -> None:
-        """Takes note that something else was printed just now."""
+        """Records that something else was printed just now, so that a log needs no line."""
         self._spoke = self._clock()
 
     def beat(self, *, now: bool = False) -> None:
-        """Tells of the innermost phase, if it is time to, or `now`."""
+        """Prints the innermost phase if its time has come, or if `now`."""
         with self._lock:
             if not self._phases or not self._commands or self._muted:
                 return
@@ -208,7 +208,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def _unread(self) -> Iterator[None]:
-        """Around writing: work goes on when nobody reads of it."""
+        """Around writing: work goes on when nobody reads its progress."""
         with contextlib.suppress(OSError, ValueError, AttributeError):
             yield
 
@@ -221,7 +221,7 @@ def _erase(console: Console) -> None:
 
 
 def clock_text(seconds: float) -> str:
-    """`0:14`, `1:02:03`."""
+    """A duration as on a clock, such as `0:14` or `1:02:03`."""
     whole = max(0, int(seconds))
     minutes = f"{whole // 60 % 60}:{whole % 60:02d}"
     return minutes if whole < 3600 else f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
@@ -238,7 +238,7 @@ phase, shown, mute, clear, spoke = (
 
 
 def counted(what: str, items: Iterable[Item], total: int, *, each: int = 1) -> Iterator[Item]:
-    """The items; as they are taken, it is told how many are behind. Each stands for `each` of `total`."""
+    """Yields the items and reports how many have been taken; each counts as `each` of `total`."""
     with phase(what, total) as counting:
         for number, item in enumerate(items):
             counting.reached(min(total, number * each))

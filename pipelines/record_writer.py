@@ -1,4 +1,4 @@
-"""Writes prepared records: section 2's pictures once, so that training only has to decode and crop.
+"""Writes prepared records: pictures resized once (section 2), so that training only decodes and crops.
 
 A shard is a pure function of the source, the settings and its number, and appears whole or not at all:
 an interrupted preparation goes on with the shards that are missing and ends with the same bytes.
@@ -45,7 +45,7 @@ class Record(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What a preparation did.
+    """Summary of a preparation.
 
     Attributes:
       pictures: records now in the folder.
@@ -127,7 +127,7 @@ def _settings(source: Source, config: DataConfig, encoding: str, shard_size: int
 
 
 def _open_folder(folder: Path, settings: Settings) -> Index:
-    """The index of a folder, which is made if need be; its shards are whole."""
+    """The index of a folder, without the shards that are not whole; makes the folder if need be."""
     if not (folder / records.INDEX_NAME).exists():
         if folder.is_dir() and any(entry.suffix != PART_SUFFIX for entry in folder.iterdir()):
             raise DataError(f"{folder}: not empty and holds no prepared records; choose another --out")

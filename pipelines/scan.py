@@ -1,4 +1,4 @@
-"""One pass over the pictures before training: which can be read, and what they look like on average.
+"""One pass over the pictures before training: finds the unreadable ones and measures the statistics.
 
 A broken picture is found here and left out by its key, so that afterwards the order of the examples is
 a pure function of (seed, epoch), and nothing is skipped silently while the network trains.
@@ -41,7 +41,7 @@ class Skipped(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What one pass found: statistics of the readable training pictures, and the broken of both splits."""
+    """Result of a scan: statistics of the readable training pictures, and the broken ones of both splits."""
 
     stats: ImageStats
     skipped: tuple[Skipped, ...]

@@ -65,7 +65,7 @@ def parse_addresses(text: str) -> tuple[str, ...]:
 def in_turn(
     share: Callable[[int, int], tf.data.Dataset], services: Sequence[str], start_step: int
 ) -> tf.data.Dataset:
-    """One stream of batches whose making the services share.
+    """One stream of batches, made by several services in turn.
 
     Args:
       share: gives share `index` of `count`: the endless dataset of every count-th (step, batch) from
@@ -160,7 +160,7 @@ class Watch:
         self._caller = _Caller()
 
     def call(self, function: Callable[[], Any]) -> Any:
-        """What `function` returns, which is called in a thread of its own.
+        """Calls `function` in a thread of its own and returns its result.
 
         Raises:
           DataError: a service has gone, was started anew, or sends batches out of turn; then no other
@@ -197,7 +197,7 @@ class Watch:
 
 
 def _registration_watch(address: str) -> Callable[[float], None]:
-    """What looks after the handing over of a dataset: something else may listen at the address."""
+    """Watches the handing over of a dataset: something other than a data service may listen there."""
 
     def look(waited: float) -> None:
         if waited > PATIENCE:
@@ -210,7 +210,7 @@ def _registration_watch(address: str) -> Callable[[float], None]:
 
 
 class _Caller:
-    """A thread for calls that may never come back; a daemon, so that the process can end all the same."""
+    """A daemon thread for calls that may never return, so that the process can end all the same."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
@@ -220,7 +220,7 @@ class _Caller:
         weakref.finalize(self, self._calls.put, None)
 
     def call(self, function: Callable[[], Any], waiting: Callable[[float], None]) -> Any:
-        """Calls `function` over there; tells `waiting` every GLANCE seconds how long that has taken.
+        """Calls `function` in the thread, and `waiting` every GLANCE seconds with the time that it has taken.
 
         Raises:
           What `function` raises, or `waiting`: after that no other call is possible.

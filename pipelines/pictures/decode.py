@@ -1,4 +1,4 @@
-"""Encoded files to RGB pixels, whatever their format, with TensorFlow operations only.
+"""Decoding of pictures of any format to RGB pixels, with TensorFlow operations only.
 
 No decoder of TensorFlow sees a file before its header has been read here: some of them take memory for
 whatever a header announces, and `tf.io.decode_image` knows formats that end the process.
@@ -106,7 +106,7 @@ def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
 def _by_format(
     image_bytes: tf.Tensor, known: Callable[[_Decoder], tf.Tensor], unknown: Callable[[], tf.Tensor]
 ) -> tf.Tensor:
-    """What `known` makes of the format in which a file begins, or `unknown` where that is none."""
+    """Calls `known` with the decoder of a file's format, or `unknown` where there is none."""
     fits = tf.stack([*(formats.is_of(image_bytes, decoder.form) for decoder in _DECODERS), tf.constant(True)])
     return tf.switch_case(
         tf.argmax(fits, output_type=tf.int32),
@@ -119,7 +119,7 @@ def _guarded(words: tf.Tensor, image_bytes: tf.Tensor, pixels: Callable[[tf.Tens
 
 
 def _refused(words: tf.Tensor) -> tf.Tensor:
-    """Fails with these words."""
+    """Fails with an InvalidArgumentError of these words when it is run."""
     with tf.control_dependencies([tf.debugging.Assert(False, [words])]):
         return tf.zeros([0, 0, 3], tf.uint8)
 
@@ -138,7 +138,7 @@ def _decode_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _is_ordinary(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Whether a JPEG is of a size at which nothing else has to be looked at; bool scalar."""
+    """Whether a JPEG is so small that its scans need not be counted; bool scalar."""
     count = tf.reduce_prod(tf.cast(shape[:2], tf.int64))
     work = count * tf.cast(tf.strings.length(image_bytes), tf.int64)
     return (count <= formats.MAX_PIXELS) & (work <= _SCANS_MATTER)
@@ -197,7 +197,7 @@ _DECODERS = (
 def decode_jpeg_window(
     image_bytes: tf.Tensor, side: int, corner: tuple[tf.Tensor, tf.Tensor], size: int
 ) -> tf.Tensor:
-    """Decodes no more of a JPEG than a square window, to the same pixels as decoding it whole.
+    """Decodes only a square window of a JPEG, to the same pixels as decoding it whole.
 
     Args:
       image_bytes: string scalar, a JPEG of `side` x `side` pixels.

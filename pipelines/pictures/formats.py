@@ -48,7 +48,7 @@ def starts(image_bytes: tf.Tensor, mark: bytes, position: int = 0) -> tf.Tensor:
 
 
 def is_of(image_bytes: tf.Tensor, form: Format) -> tf.Tensor:
-    """Whether a file begins as those of a format do; bool scalar."""
+    """Whether a file begins with all marks of a format; bool scalar."""
     return functools.reduce(operator.and_, (starts(image_bytes, mark, at) for at, mark in form.marks))
 
 
@@ -71,7 +71,7 @@ def too_large(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 
 def size_complaint(kind: str, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """What to say of a picture that is `too_large`, string scalar; empty for others."""
+    """The complaint about a picture that is `too_large`, string scalar; empty for others."""
 
     def words() -> tf.Tensor:
         sides = tf.strings.as_string(tf.stack([width, height]))
@@ -90,7 +90,7 @@ def first_of(complaints: list[tuple[tf.Tensor, str | tf.Tensor]]) -> tf.Tensor:
 
 
 def foreign_complaint(image_bytes: tf.Tensor) -> tf.Tensor:
-    """What to say of a file of none of the formats that are read; string scalar, never empty."""
+    """The complaint about a file in none of the formats that are read; string scalar, never empty."""
     start = tf.strings.join([tf.strings.substr(image_bytes, 0, _HEAD), _BLANK])
     positions = tf.constant([position for position, _, _ in MARKS])
     lengths = tf.constant([len(mark) for _, mark, _ in MARKS])

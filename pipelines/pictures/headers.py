@@ -1,4 +1,4 @@
-"""What the header of a PNG, BMP or WebP says, held against what may be decoded.
+"""Checks the headers of PNG, BMP and WebP files before anything is decoded.
 
 Each function takes the whole file (string scalar) and returns what is wrong with it, empty when nothing is,
 and the file as its decoder should get it; string scalars. A file that is cut short is the decoder's to
@@ -32,7 +32,7 @@ _WEBP_LOSSLESS = 0x2F
 
 
 def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The size, and how many compressed texts there are."""
+    """Checks the size and the number of compressed texts of a PNG."""
     width, height = formats.numbers(image_bytes, (16, 4), (20, 4), big_endian=True)
     texts = sum(formats.count(image_bytes, mark, MAX_PNG_TEXTS + 1) for mark in _PNG_TEXTS)
     complaint = formats.first_of(
@@ -45,7 +45,7 @@ def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def jpeg_form(image_bytes: bytes) -> str:
-    """What is unusual about a JPEG that cannot be decoded although it may be whole; empty when nothing is."""
+    """Why a JPEG that may be whole cannot be decoded, such as a rare compression; empty for other damage."""
     at = 2
     while len(image_bytes) >= at + 9 and image_bytes[at] == 0xFF:
         marker, length, bits, height, width = struct.unpack_from(">BHBHH", image_bytes, at + 1)
@@ -60,7 +60,7 @@ def jpeg_form(image_bytes: bytes) -> str:
 
 
 def bmp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The size, and that the pixels are stored in a way which TensorFlow reads; cut behind them."""
+    """Checks that TensorFlow reads this size and kind of BMP, and cuts the file behind its pixels."""
     pixels_at, header_size, width, height, bits, compression, *masks = formats.numbers(
         image_bytes, (10, 4), (14, 4), (18, 4), (22, 4), (28, 2), (30, 4), (54, 4), (58, 4), (62, 4)
     )
@@ -98,7 +98,7 @@ def _signed(number: tf.Tensor) -> tf.Tensor:
 
 
 def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The size, and that it is a still: TensorFlow 2.21 writes past its memory for animations."""
+    """Checks the size of a WebP and that it is a still: TensorFlow 2.21 corrupts memory for animations."""
     key_frame, lossless_mark, flags, packed, *sides = formats.numbers(
         image_bytes, (23, 3), (20, 1), (20, 1), (21, 4), (26, 2), (28, 2), (24, 3), (27, 3)
     )

@@ -142,7 +142,7 @@ def to_pixels(
     colour_share: tf.Tensor | float = 1.0,
     windows: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Turns crops into what the network eats: float32, the training set's mean subtracted.
+    """Turns crops into the network's input: float32, with the training set's mean subtracted.
 
     The mean is one value a channel, or the mean image: its centre from every crop (convdata_jpeg.py), or
     its crop from the same place, mirrored likewise (`mean_follows_crop`), which is the same for the crop
@@ -183,7 +183,7 @@ def to_pixels(
 def _mean_under(
     shape: tf.TensorShape, stats: ImageStats, config: DataConfig, windows: tf.Tensor | None
 ) -> tf.Tensor:
-    """What is subtracted from crops of that shape."""
+    """The mean that is subtracted from crops of that shape."""
     if config.mean_moves and windows is not None:
         return _mean_windows(stats.whole_mean(config), windows, config.crop)
     if config.mean_moves and shape.rank == 5:

@@ -42,7 +42,7 @@ class ColourComponents:
 
 @dataclasses.dataclass(frozen=True)
 class ImageStats(ColourComponents):
-    """What a training set's prepared pictures look like on average, in grey levels of 0..255.
+    """Mean image and colour components of a training set's prepared pictures, in grey levels of 0..255.
 
     Attributes:
       mean_image: float32 [resize, resize, 3].
@@ -137,7 +137,7 @@ class StatsAccumulator:
             self._add(images[first : first + _LARGEST_EXACT_BATCH], self._sum)
 
     def merge(self, other: StatsAccumulator) -> None:
-        """Adds everything that `other` has seen."""
+        """Adds the pictures that `other` has accumulated."""
         if other._sum is None:
             return
         if self._sum is not None and self._sum.shape != other._sum.shape:

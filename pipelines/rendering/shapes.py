@@ -1,4 +1,4 @@
-"""The objects of the built-in data set: what each class looks like, as an outline and a surface pattern.
+"""The objects of the built-in data set: each class's outline and surface pattern.
 
 A class is known by both: a polygon in unit coordinates (the object reaches about 1 from its centre)
 and a pattern, a signed field over the object's own coordinates whose sign says which of the

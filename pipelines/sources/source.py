@@ -76,7 +76,7 @@ class Source(abc.ABC):
         """
 
     def numbered(self, split: str, positions: np.ndarray | None = None) -> tf.data.Dataset:
-        """The fixed order with a running number, `position` (int64), in each element.
+        """Every picture in the fixed order, with its running number `position` (int64) in each element.
 
         Args:
           split: `train` or `val`.
