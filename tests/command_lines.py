@@ -69,6 +69,8 @@ def complaint(module: str, arguments: list[str]) -> str:
 
 
 def _complaint_of_server(arguments: list[str]) -> str:
+    if arguments == ["--help"]:
+        return ""
     server = module_of("serving.server")
     try:
         _, notices = server.flag_module.parse(arguments)

@@ -26,7 +26,7 @@ def checked_links() -> list[tuple[str, str]]:
     return [(one.name, link) for one in [*ours(), page("deploy/README.md")] for link in one.links()]
 
 
-@pytest.mark.parametrize(("name", "link"), checked_links(), ids=" ".join)
+@pytest.mark.parametrize(("name", "link"), checked_links(), ids=str)
 def test_links_lead_somewhere(name, link):
     parts = urlsplit(link)
     if parts.scheme:
@@ -108,7 +108,7 @@ def inline_commands() -> list[tuple[str, str]]:
     return sorted(found)
 
 
-@pytest.mark.parametrize(("name", "text"), inline_commands(), ids=" ".join)
+@pytest.mark.parametrize(("name", "text"), inline_commands(), ids=str)
 def test_commands_in_code_marks_are_understood(name, text):
     text = re.sub(r"^(?:[A-Z_]+=\S+ )+", "", text)  # the environment's
     if text.startswith("make"):
@@ -121,15 +121,13 @@ def test_commands_in_code_marks_are_understood(name, text):
     if text == "python -m benchmarks.NAME":
         return
     module, arguments = re.match(rf"python -m ({MODULES})(.*)", text).groups()
-    assert module in commands()
     assert module in COMMANDS or module.startswith("benchmarks.")
     assert hasattr(module_of(module), "main")
     whole = name == "docs/README.md"  # the table of all commands; elsewhere a mention may be a part of one
     for line in variants(arguments.strip()):
         said = complaint(module, line)
-        if said and not whole and "required" in said:
-            said = ""
-        assert said == "", line
+        part = not whole and re.search("required|is needed", said)
+        assert part or said == "", line
 
 
 def test_every_command_is_in_the_table():
