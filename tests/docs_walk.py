@@ -38,7 +38,7 @@ METHODS = {
     "occlusion": ("--size", "30", "--stride", "30"),
     "panels": (),
     "saliency": (),
-    "sanity": ("--pictures", "2"),
+    "sanity": ("--pictures", "1"),
     "selectivity": (),
 }
 

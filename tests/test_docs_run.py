@@ -13,12 +13,13 @@ from typing import Any
 import docs_walk
 import numpy as np
 import pytest
-from documented_commands import WALKED
+from documented_commands import RUN_BY, WALKED
 from markdown_pages import page
 
 from alexnet_tf.towers_trace import Crossing
 from alexnet_tf.visualize.__main__ import METHODS
 
+pytestmark = pytest.mark.slow
 FILES, KEYS = page("docs/files-of-a-run.md"), page("docs/json.md")
 # What is on the page and not among what this walk leaves: of other networks, and of runs in bfloat16.
 ELSEWHERE = {"dead_conv6"}
@@ -77,6 +78,15 @@ def keys_of_the_table(title: str) -> set[str]:
 def test_every_command_ends_well(left):
     assert set(WALKED[1:]) <= set(left.printed)
     assert set(left.methods) == set(METHODS) - {"placement"}  # which wants two devices, before anything else
+
+
+def test_the_quickstart_runs(left):
+    lines = [line for line in left.printed if line.startswith("make quickstart: ")]
+    assert lines == [f"make quickstart: {line}" for line in docs_walk.quickstart()]
+    likewise = {command for command, name in RUN_BY.items() if name == "test_the_quickstart_runs"}
+    for command in likewise:  # the same, but for where it writes
+        what = re.sub(r" --(?:out|export-dir) \S+", "", command)
+        assert any(set(what.split()) <= set(line.split()) for line in lines), command
 
 
 def test_a_photograph_is_named_over_http(left):
