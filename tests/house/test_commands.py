@@ -1,4 +1,4 @@
-"""Every public command: what `--help` costs and says, what a wrong option gets, and what README.md shows."""
+"""Every public command: what `--help` costs and says, what a wrong option gets, and what the pages show."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def parts(module: str) -> list[str]:
 
 
 def documented() -> list[list[str]]:
-    """The commands that README.md and the Makefile show, as words from the module's name on."""
-    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "Makefile"))
+    """The commands that README.md, docs/ and the Makefile show, as words from the module's name on."""
+    shown_in = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "Makefile"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in shown_in)
     shown = re.findall(r"-m ((?:alexnet_tf|pipelines|serving)\.[^`#\"\n]*)", text)
     # Brackets and bars mark what may be left out and what are alternatives.
     return [re.sub(r"[\[\]()|\\]", " ", words).split() for words in shown]
@@ -102,10 +103,11 @@ def test_documented_options_exist(words):
     module, *rest = words
     offered = run(module, "--help")[2]
     for part in parts(module):
-        if rest[0] in (part, "METHOD"):
+        if rest[:1] in ([part], ["METHOD"]):
             offered += run(module, part, "--help")[2]
     if "--" in rest:  # what follows is for the command that this one starts
         offered += run("alexnet_tf.train", "--help")[2]
         rest.remove("--")
-    options = {word.partition("=")[0] for word in rest if word.startswith("--")}
+    # Every command has `--help`, which not all of them list.
+    options = {word.partition("=")[0] for word in rest if word.startswith("--")} - {"--help"}
     assert {option for option in options if not re.search(rf"{option}\b", offered)} == set()
