@@ -30,7 +30,7 @@ TINY_RUN = {
 # Values for each notebook's settings, and some of what its cells must then say.
 SMALL = {
     "the_network_from_python": {"PICTURES": 12, "SHOWN": 4, "VARIANTS": ["half"]},
-    "train_and_explain": {**TINY_RUN, "EXPLAINED": 2},
+    "train_and_explain": {**TINY_RUN, "EVALUATIONS": 1, "EXPLAINED": 2},
     "serve_and_ask": {**TINY_RUN, "PICTURES": 2, "REQUESTS": 2},
 }
 SAID = {
@@ -137,6 +137,7 @@ def test_a_notebook_imports_public_names_only(path):
     assert not offences
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_runs(path, tmp_path):
     file = tmp_path / f"{path.stem}.py"
