@@ -23,7 +23,7 @@ TINY_RUN = {
     "RECIPE": "smoke",
     "VARIANT": "half",
     "TRAINING_PICTURES": 24,
-    "VALIDATION_PICTURES": 24,
+    "VALIDATION_PICTURES": 12,
     "EPOCHS": 1.0,
     "BATCH_SIZE": 8,
 }
@@ -155,7 +155,7 @@ def test_every_cell_runs(path, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-3000:]
     assert [words for words in SAID[path.stem] if words not in done.stdout] == [], done.stdout
