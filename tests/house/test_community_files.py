@@ -124,6 +124,16 @@ def test_flags_of_the_server_that_are_named_exist(name):
     assert named or name != "SECURITY.md"
 
 
+def test_the_places_that_contributing_names_exist():
+    named = set(re.findall(r"`((?:[\w.]+/)+[\w.]*|\w+\.(?:py|md|toml))`", text("CONTRIBUTING.md"))) - {
+        "utils.py"
+    }
+    assert len(named) > 20
+    # A place inside the largest package may be named from there.
+    roots = (ROOT, ROOT / "alexnet_tf")
+    assert [place for place in sorted(named) if not any((root / place).exists() for root in roots)] == []
+
+
 def test_pictures_are_small_whole_and_said_where_from():
     pictures = [path for path in PICTURES.iterdir() if path.suffix in (".png", ".svg")]
     assert {path.name for path in pictures} == {"kernels.png", "saliency.png", "report.png", "terminal.svg"}
