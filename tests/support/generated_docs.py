@@ -1,4 +1,4 @@
-"""The parts of the documents that the code writes: `python -m tests.support.generated_docs` brings them up to date."""
+"""The parts of the documents that the code writes; `python -m tests.support.generated_docs` renews them."""
 
 from __future__ import annotations
 
