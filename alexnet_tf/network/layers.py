@@ -139,7 +139,8 @@ class TwoGroupConv2D(keras.layers.Layer):
         super().__init__(**kwargs)
         if filters % 2:
             raise ValueError(f"`filters` must be even. Received: filters={filters}")
-        self.filters, self.kernel_size, self.padding, self.strides = filters, kernel_size, padding, strides
+        self.filters, self.kernel_size, self.padding = filters, kernel_size, padding
+        self.strides = (strides, strides)  # as `keras.layers.Conv2D` has them
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
@@ -162,7 +163,7 @@ class TwoGroupConv2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         shrink = self.kernel_size - 1 - 2 * self.padding
         height, width = (
-            side if side is None else (side - shrink - 1) // self.strides + 1 for side in input_shape[1:3]
+            side if side is None else (side - shrink - 1) // self.strides[0] + 1 for side in input_shape[1:3]
         )
         return (input_shape[0], height, width, self.filters)
 
@@ -171,7 +172,7 @@ class TwoGroupConv2D(keras.layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "padding": self.padding,
-            "strides": self.strides,
+            "strides": self.strides[0],
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }
