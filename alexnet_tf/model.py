@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from alexnet_tf.network import variants
+from alexnet_tf.network import graph, variants
 from alexnet_tf.network.layers import (
     InvertedDropout,
     LocalResponseNormalization,
@@ -87,11 +87,11 @@ class Builder:
 
     def build(self, classes: int, name: str) -> keras.Model:
         arch, side = self.arch, self.arch.input_size
-        c1, c2, c3, c4, c5 = arch.filters
+        first, (c1, c2, c3, c4, c5) = arch.first_layer, arch.filters
         pixels = keras.Input((side, side, 3), name="pixels")  # 224 x 224 x 3
         x = self.layer(layers.ZeroPadding2D, (arch.conv1_padding,) * 2, name="pad")(pixels)  # 227
 
-        t = self.conv("conv1", [x] * len(arch.towers), c1, 11, strides=4)  # 55 x 55 x 96
+        t = self.conv(first.name, [x] * len(arch.towers), c1, first.kernel, first.stride)  # 55 x 55 x 96
         t = self.relu_norm_pool("1", t)  # 27 x 27 x 96
         t = self.conv("conv2", t, c2, 5, padding=arch.conv2_padding, groups=arch.groups)  # 27 x 27 x 256
         t = self.relu_norm_pool("2", t)  # 13 x 13 x 256
@@ -120,8 +120,9 @@ class Builder:
         if not relu_last:
             t = self.relu(f"relu{number}", t)
         if arch.norm_after_pool:
-            return self.normalize(number, self.pool(f"pool{number}", t))
-        t = self.pool(f"pool{number}", self.normalize(number, t))
+            t = self.normalize(number, self.pool(f"pool{number}", t))
+        else:
+            t = self.pool(f"pool{number}", self.normalize(number, t))
         return self.relu(f"relu{number}", t) if relu_last else t
 
     def normalize(self, number: str, t: Maps) -> Maps:
@@ -180,15 +181,22 @@ class Builder:
         padding: int = 0,
         groups: int = 1,
     ) -> Maps:
-        """One convolution a tower; `filters` counts both towers' maps."""
+        """One convolution a tower; `filters` counts both towers' maps.
+
+        Raises:
+          ValueError: for other than 1 or 2 groups.
+        """
+        if groups not in (1, 2):
+            raise ValueError(f"`groups` must be 1 or 2. Received: groups={groups}")
         outputs = []
         for suffix, x in zip(self.arch.towers, inputs, strict=True):
             settings = {**self.initial(name), "name": name, "tower": suffix}
             own = filters // len(self.arch.towers)
             if groups == 2:
-                outputs.append(self.layer(TwoGroupConv2D, own, size, padding=padding, **settings)(x))
+                settings |= {"padding": padding, "strides": strides}
+                outputs.append(self.layer(TwoGroupConv2D, own, size, **settings)(x))
                 continue
-            same = padding == size // 2 and strides == 1
+            same = size == 2 * padding + 1 and strides == 1
             if padding and not same:
                 x = self.layer(layers.ZeroPadding2D, padding, name=f"{name}_pad", tower=suffix)(x)
             settings |= {"strides": strides, "padding": "same" if same else "valid"}
@@ -226,7 +234,7 @@ class Builder:
         self.drawn += 1
         seed = self.seed * 1000 + self.drawn
         if self.initializer == "he":
-            scale = 2.0 / self.pixel_std**2 if name == "conv1" else 2.0
+            scale = 2.0 / self.pixel_std**2 if name == self.arch.first_layer.name else 2.0
             weights = keras.initializers.VarianceScaling(scale, "fan_in", "truncated_normal", seed)
             return {"kernel_initializer": weights, "bias_initializer": "zeros"}
         index = variants.LAYERS.index(name if name != "conv6" else "conv5")
@@ -237,10 +245,17 @@ class Builder:
         }
 
 
+def first_layer_variables(network: keras.Model) -> list[keras.Variable]:
+    """Trainable kernels and biases of the layers that read the pixels, tower a's before tower b's."""
+    return [variable for layer in graph.first_layers(network) for variable in layer.trainable_variables]
+
+
 def conv1_kernels(network: keras.Model) -> np.ndarray:
-    """conv1's kernels, float32 [11, 11, 3, filters]; of two towers, tower a's come first."""
-    names = [layer.name for layer in network.layers if layer.name in ("conv1", "conv1_a", "conv1_b")]
-    return np.concatenate([np.asarray(network.get_layer(name).kernel) for name in sorted(names)], axis=-1)
+    """The first convolution's kernels, float32 [k, k, 3, filters], tower a's before tower b's.
+
+    k is 11 in the networks of the paper.
+    """
+    return np.concatenate([np.asarray(layer.kernel) for layer in graph.first_layers(network)], axis=-1)
 
 
 def multiply_adds(network: keras.Model) -> dict[str, int]:

@@ -1,152 +1,39 @@
-"""Every number of a training run, as one frozen dataclass a recipe; no TensorFlow import.
+"""The named recipes: every number of a training run, as one frozen dataclass; no TensorFlow import.
 
-Source marks as in `variants.py`: [P n] a section of the paper, [S file] the released 2012 source,
-[C file] its successor, "ours" a choice that neither gives. (row n) is a row of the README's table of
-disagreements between text and source.
+What the fields mean stands in `recipe_fields`. [S file] is the source released of 2012, [C file] its
+successor, "ours" a choice that neither gives. (row n) is a row of the README's table of disagreements
+between text and source.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from alexnet_tf import void_settings
 from alexnet_tf.network import variants
-from pipelines.config import DataConfig
+from alexnet_tf.recipe_fields import RecipeFields, ReportingSettings, TrainingSettings
+from pipelines import fields
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.errors import UserError
-
-if TYPE_CHECKING:
-    pass
-
-
-SCHEDULES = ("plateau", "logged", "cosine")
-PRECISIONS = ("auto", "float32", "bfloat16")
-CHOICES = {
-    "initializer": variants.INITIALIZERS,
-    "schedule": SCHEDULES,
-    "precision": PRECISIONS,
-}
-# (fields, what holds for a legal value, how to say it); NaN and infinity satisfy none of them.
-RANGES: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
-    (
-        ("batch_size", "learning_rate", "reference_batch_size", "epochs", "evaluate_every", "log_every")
-        + ("keep_checkpoints", "plateau_patience", "accumulation_steps"),
-        lambda x: 0 < x < math.inf,
-        "be positive",
-    ),
-    (
-        ("weight_decay", "bias_rate", "clip_norm", "warmup_steps", "plateau_drops", "checkpoint_every")
-        + ("steps_per_call", "colour_std", "pad"),
-        lambda x: 0 <= x < math.inf,
-        "be 0 or more",
-    ),
-    (("momentum", "dropout_rate", "label_smoothing"), lambda x: 0 <= x < 1, "lie in [0, 1)"),
-    (("freeze_conv1",), lambda x: 0 < x <= 1, "lie in (0, 1]"),
-)
-
 
 # Standard deviation of photographs' pixels about their mean, grey levels of 0..255.
 PIXEL_STD = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """A training run. Defaults are the paper's text; see `get` for the named recipes.
+class Recipe(RecipeFields):
+    """A training run; see `get` for the named recipes and `fields_table` for what the fields mean.
 
-    Attributes:
-      name: the recipe it started from.
-      variant: network, a name in `variants.VARIANTS`.
-      initializer: one of `variants.INITIALIZERS` (see `model.build`).
-      dropout_rate: share of hidden units dropped [P 4.2].
-      precision: `float32`, `bfloat16` (matrix work only; weights stay float32), or `auto`: bfloat16 where
-        that is measured to be faster, else float32. A run's own recipe never says `auto`.
-      xla: whether forward and backward pass are compiled as one program (the update always is).
-      batch_size: pictures a step, over all devices [P 5].
-      accumulation_steps: parts that go through the network one after another before the weights are
-        updated once, so that a batch fits that does not fit whole; the update is the same.
-      learning_rate: rate of the weights at `reference_batch_size` [P 5]; scaled linearly with the batch.
-      reference_batch_size: the batch that `learning_rate` is meant for.
-      bias_rate: the biases' rate as a multiple of the weights' (row 7).
-      momentum, weight_decay: of the update rule [P 5].
-      clip_norm: length beyond which a step's whole gradient is scaled down to it; 0 for never (2012).
-      label_smoothing: share of each target spread over all classes (0 in 2012).
-      epochs: passes over the training set; may be a fraction.
-      schedule: `plateau` [P 5], `logged` (`schedule.LOGGED_2012`), or `cosine` to zero.
-      freeze_conv1: share of the run after which conv1 is frozen, reached by a cosine of its own; 1 for
-        never. With `schedule=cosine` only: `logged` freezes it at epoch 72 (row 7).
-      warmup_steps: steps over which the rate rises from 0.
-      plateau_patience: evaluations without a better validation error before the rate is divided by 10.
-      plateau_drops: how often it is divided [P 5].
-      seed: decides initial weights, dropout, the order of the pictures and their augmentation.
-      data_seed: decides the held-out share and the built-in pictures; runs of an ensemble share it.
-      evaluate_every: epochs between two evaluations.
-      log_every: steps between two log lines.
-      checkpoint_every: steps between two checkpoints besides those at evaluations; 0 for none.
-      keep_checkpoints: how many of the newest are kept, besides the best.
-      steps_per_call: steps taken without coming back to Python; 0 for as many as half a second holds.
-    The remaining attributes are those of `pipelines.config.DataConfig`.
+    Raises:
+      UserError, DataError: a value is not legal, or contradicts another.
     """
 
-    name: str = "paper"
-    variant: str = "paper"
-    initializer: str = "published"
-    dropout_rate: float = 0.5
-    precision: str = "float32"
-    xla: bool = False
-    batch_size: int = 128
-    accumulation_steps: int = 1
-    learning_rate: float = 0.01
-    reference_batch_size: int = 128
-    bias_rate: float = 1.0
-    momentum: float = 0.9
-    weight_decay: float = 0.0005
-    clip_norm: float = 0.0
-    label_smoothing: float = 0.0
-    epochs: float = 90.0
-    schedule: str = "plateau"
-    freeze_conv1: float = 1.0
-    warmup_steps: int = 0
-    plateau_patience: int = 5  # ours: "when the validation error rate stopped improving" [P 5]
-    plateau_drops: int = 3
-    seed: int = 0
-    data_seed: int = 0
-    val_fraction: float = 0.1
-    resize: int = 256
-    crop: int = 224
-    pad: int = 0
-    mirror: bool = True
-    share_crops: int = 1
-    edge_crops: bool = False
-    colour_noise: str = "eigenvalue"
-    colour_std: float = 0.1
-    colour_statistics: str = "training_set"
-    colour_rescale: bool = False
-    colour_divisor: float = 1.0
-    mean: str = "image"
-    mean_follows_crop: bool = True
-    pixel_divisor: float = 1.0
-    shuffle: bool = True
-    partial_batch: bool = False
-    evaluate_every: float = 1.0
-    log_every: int = 20
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    steps_per_call: int = 0
-
     def __post_init__(self) -> None:
-        for field, legal in CHOICES.items():
-            if getattr(self, field) not in legal:
-                raise UserError(
-                    f"`{field}` must be one of {', '.join(legal)}; received {getattr(self, field)!r}"
-                )
-        for fields, holds, range_ in RANGES:
-            for field in fields:
-                if not holds(getattr(self, field)):
-                    raise UserError(f"`{field}` must {range_}; received {getattr(self, field)}")
+        for own in (TrainingSettings, ReportingSettings):
+            fields.check(self, UserError, own)
         if self.batch_size % self.accumulation_steps:
             raise UserError(
                 f"`batch_size` must be a multiple of `accumulation_steps`; "
@@ -157,7 +44,7 @@ class Recipe:
             raise UserError(
                 f"`crop` must be {side} for variant {self.variant} (--set crop={side}); received {self.crop}"
             )
-        self.data_config("synthetic")  # raises on augmentation settings that contradict each other
+        self.data_config("synthetic")  # checks the fields of the input pipeline
 
     @property
     def pixel_std(self) -> float:
@@ -171,8 +58,8 @@ class Recipe:
 
     def data_config(self, spec: str) -> DataConfig:
         """The input pipeline's part of the recipe, for the data set that `spec` names."""
-        shared = {f.name for f in dataclasses.fields(DataConfig)} & {f.name for f in dataclasses.fields(self)}
-        return DataConfig(spec=spec, **{name: getattr(self, name) for name in shared})
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(PictureSettings)}
+        return DataConfig(spec=spec, **shared)
 
     def replace(self, settings: dict[str, str]) -> Recipe:
         """This recipe with some fields set from text, as `--set field=value` gives them.
@@ -300,49 +187,35 @@ def parse_settings(pairs: list[str]) -> dict[str, str]:
     return settings
 
 
-# In the order of `Recipe`; sections are the paper's.
+# How often a run reports and saves may change between its parts; what it computes may not.
+CADENCE = {field.name for field in dataclasses.fields(Recipe) if field.metadata.get("cadence")}
+# What a run's record tells of, in the order of `Recipe`; sections are the paper's.
 MEANINGS = {
-    "variant": "network",
-    "initializer": "initial weights: the paper's fixed deviations (section 5), or He et al. (2015)",
-    "dropout_rate": "share of hidden units dropped in training (section 4.2)",
-    "precision": "of matrix products; weights are float32",
-    "xla": "forward and backward pass compiled as one program",
-    "batch_size": "pictures a step (section 5)",
-    "accumulation_steps": "parts of a batch that follow one another before an update",
-    "learning_rate": "rate of the weights at the reference batch (section 5)",
-    "reference_batch_size": "batch that the learning rate is meant for",
-    "bias_rate": "biases' rate as a multiple of the weights'",
-    "momentum": "of the update rule (section 5)",
-    "weight_decay": "of the update rule (section 5)",
-    "clip_norm": "longest gradient; 0 clips none",
-    "label_smoothing": "share of each target spread over all classes",
-    "epochs": "passes over the training set (section 5)",
-    "schedule": "how the learning rate falls (section 5: by ten whenever validation stalls)",
-    "freeze_conv1": "share of the run after which conv1 stays as it is",
-    "warmup_steps": "steps over which the rate rises from 0",
-    "plateau_patience": "evaluations without progress before the rate falls",
-    "plateau_drops": "how often the rate falls (section 5)",
-    "seed": "of weights, dropout, order and augmentation",
-    "data_seed": "of the held-out share and the built-in pictures",
-    "val_fraction": "share held out where the data have no validation split",
-    "resize": "short side of every picture, pixels (section 2)",
-    "crop": "side of what the network sees, pixels (section 4.1)",
-    "pad": "reflected border before the crop, pixels",
-    "mirror": "half of the training crops are flipped (section 4.1)",
-    "share_crops": "training pictures that share one crop",
-    "edge_crops": "random crops reach the lower and the right edge, too",
-    "colour_noise": "noise along the colours' principal components (section 4.1)",
-    "colour_std": "strength of the colour noise (section 4.1)",
-    "colour_statistics": "where the colours' components come from",
-    "colour_rescale": "noisy pixels are divided by 1 + the strength of the noise",
-    "colour_divisor": "divides all pixels in training",
-    "mean": "subtracted mean: a picture (section 2), or one value a channel",
-    "mean_follows_crop": "the mean picture is cropped and mirrored with the picture",
-    "pixel_divisor": "divides the mean-subtracted pixels",
-    "shuffle": "new order every epoch",
-    "partial_batch": "an epoch's last pictures make a smaller batch",
-    "evaluate_every": "epochs between two evaluations",
+    field.name: field.metadata["meaning"]
+    for field in dataclasses.fields(Recipe)
+    if field.name not in {"name", *CADENCE}
 }
+
+
+def fields_help() -> str:
+    """A line for each field that `--set` takes: the paper's value, the meaning, and what is legal."""
+    lines = [(f"{field.name}={field.default}", field) for field in _settable()]
+    width = max(len(start) for start, _ in lines)
+    return "\n".join(f"  {start:<{width}}  {field.meaning} [{field.legal}]" for start, field in lines)
+
+
+def fields_table() -> str:
+    """The fields that `--set` takes as a table in Markdown: field, meaning, the paper's value, range."""
+    rows = [
+        f"| `{field.name}` | {'; '.join(filter(None, (field.meaning, field.more)))} "
+        f"| {field.default} | {field.legal} |\n"
+        for field in _settable()
+    ]
+    return "".join(["| field | meaning | paper | range |\n", "| --- | --- | --- | --- |\n", *rows])
+
+
+def _settable() -> list[fields.Description]:
+    return [field for field in fields.describe(Recipe) if field.name != "name"]
 
 
 class Departure(NamedTuple):
@@ -362,25 +235,14 @@ def departures(own: Recipe) -> list[Departure]:
 
 
 def settings(own: Recipe) -> list[Departure]:
-    """Every field but those, the paper's value beside the recipe's."""
-    skipped = {"name", *CADENCE}
+    """The same for every field, with the paper's value beside the recipe's own."""
     return [
-        Departure(
-            field.name,
-            MEANINGS[field.name],
-            _worded(getattr(PAPER, field.name)),
-            _worded(getattr(own, field.name)),
-        )
-        for field in dataclasses.fields(Recipe)
-        if field.name not in skipped
+        Departure(name, meaning, _worded(getattr(PAPER, name)), _worded(getattr(own, name)))
+        for name, meaning in MEANINGS.items()
     ]
 
 
 def _worded(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-# How often a run reports and saves may change between its parts; what it computes may not.
-CADENCE = {"log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"}
+    return fields.worded(value)

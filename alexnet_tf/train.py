@@ -31,7 +31,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m alexnet_tf.train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m alexnet_tf.train",
+        description=__doc__,
+        epilog=f"fields of --set, with the paper's values:\n{recipe.fields_help()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--recipe", default="paper", metavar="NAME", help=f"one of {', '.join(recipe.RECIPES)}"
     )
@@ -45,7 +50,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--workdir", required=True, metavar="W", help="the run folder; an unfinished run goes on"
     )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="FIELD=VALUE", help="changes a field of the recipe"
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="changes a field of the recipe (below)",
     )
     parser.add_argument(
         "--devices",

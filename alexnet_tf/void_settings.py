@@ -1,14 +1,12 @@
-"""Settings that other settings make void, so that who sets one is told and need not wonder. No TensorFlow."""
+"""Settings that other settings make void: who sets one is told so. No TensorFlow import."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from alexnet_tf.recipe_fields import RecipeFields
 from pipelines.errors import UserError
-
-if TYPE_CHECKING:
-    from alexnet_tf.recipe import Recipe
 
 
 class _Rule(NamedTuple):
@@ -24,18 +22,18 @@ class _Rule(NamedTuple):
     """
 
     field: str
-    void: Callable[[Recipe], bool]
+    void: Callable[[RecipeFields], bool]
     because: str
     cure: str
     neutral: Any = None
     kept: bool = False
 
 
-def _one_place(recipe: Recipe) -> bool:
+def _one_place(recipe: RecipeFields) -> bool:
     return recipe.resize + 2 * recipe.pad == recipe.crop
 
 
-def _one_view(recipe: Recipe) -> bool:
+def _one_view(recipe: RecipeFields) -> bool:
     return _one_place(recipe) and not recipe.mirror
 
 
@@ -73,12 +71,12 @@ RULES = (
 )
 
 
-def fields(recipe: Recipe) -> set[str]:
+def fields(recipe: RecipeFields) -> set[str]:
     """The fields of a recipe that do nothing in it."""
     return {rule.field for rule in _broken(recipe)}
 
 
-def check(before: Recipe, after: Recipe, settings: Mapping[str, str]) -> None:
+def check(before: RecipeFields, after: RecipeFields, settings: Mapping[str, str]) -> None:
     """Makes sure that everything a user has set counts.
 
     Args:
@@ -106,5 +104,5 @@ def check(before: Recipe, after: Recipe, settings: Mapping[str, str]) -> None:
             )
 
 
-def _broken(recipe: Recipe) -> Iterator[_Rule]:
+def _broken(recipe: RecipeFields) -> Iterator[_Rule]:
     return (rule for rule in RULES if rule.void(recipe))

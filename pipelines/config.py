@@ -9,69 +9,123 @@ from __future__ import annotations
 
 import dataclasses
 
+from pipelines import fields
 from pipelines.errors import DataError
+from pipelines.fields import setting
 
 SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet")
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
+COLOUR_STATISTICS = ("training_set", "published")
 MEANS = ("image", "channel")
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Which pictures, how they are split, prepared and augmented.
+class PictureSettings:
+    """How pictures are split, prepared and augmented; each field says in its metadata what it means.
 
-    Attributes:
-      spec: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`.
-      seed: decides the order of the examples in training and every augmentation.
-      data_seed: decides which pictures are held out when the source has no validation split, their
-        order, and the built-in pictures. Runs that share it may be averaged and compared.
-      val_fraction: share of the training set held out when the source has no validation split.
-      resize: short side in pixels that every picture is brought to (256 in section 2).
-      crop: side of the square the network sees (224 in section 4.1).
-      pad: reflected border in pixels around the resized picture before it is cropped (0 in 2012;
-        for `resize == crop`, where a random crop would have nowhere to go).
-      mirror: whether half of the training crops are flipped left to right (section 4.1).
-      share_crops: consecutive training pictures that share one offset and one flip (1 in the
-        paper; 32 in the source, convdata_jpeg.py).
-      edge_crops: whether random crops reach the lower and the right edge: 33 x 33 offsets in 256 pixels
-        (convdata_jpeg.py), else 32 x 32 (the "factor of 2048" of section 4.1, with the mirrors).
-      colour_noise: PCA colour noise of section 4.1: `eigenvalue` scales each component by its
-        eigenvalue on 0..1 data (the text), `deviation` by its standard deviation on 0..255 data
-        (the source), `none` switches it off.
-      colour_std: standard deviation of the random multipliers (0.1 in both).
-      colour_statistics: `training_set` measures the components, `published` takes the released ones.
-      colour_rescale: whether noisy, mean-subtracted pictures are divided by 1 + `colour_std` (by 1.1 in the
-        source, convdata_jpeg.py), as long as there is noise: a schedule may end it.
-      colour_divisor: pixels are divided by this in all of the training (1 in both).
-      mean: subtract the mean `image` (both 2012 conventions) or one value a `channel`.
-      mean_follows_crop: whether the mean image is cropped and mirrored with its picture, as if it were
-        subtracted before (section 2); else its centre is subtracted from every crop (convdata_jpeg.py).
-      pixel_divisor: mean-subtracted pixels are divided by this, in training and evaluation (1 in 2012).
-      shuffle: whether the training set is reshuffled each epoch (the source cycles in fixed order).
-      partial_batch: whether the pictures after an epoch's last whole batch make a smaller one (as in the
-        source, where each had its place for ever); else they are left out until the next shuffle.
+    Defaults are the paper's text.
     """
 
-    spec: str = "synthetic"
-    seed: int = 0
-    data_seed: int = 0
-    val_fraction: float = 0.1
-    resize: int = 256
-    crop: int = 224
-    pad: int = 0
-    mirror: bool = True
-    share_crops: int = 1
-    edge_crops: bool = False
-    colour_noise: str = "eigenvalue"
-    colour_std: float = 0.1
-    colour_statistics: str = "training_set"
-    colour_rescale: bool = False
-    colour_divisor: float = 1.0
-    mean: str = "image"
-    mean_follows_crop: bool = True
-    pixel_divisor: float = 1.0
-    shuffle: bool = True
-    partial_batch: bool = False
+    seed: int = setting(0, "of weights, dropout, order and augmentation")
+    data_seed: int = setting(
+        0,
+        "of the held-out share and the built-in pictures",
+        more="runs that share it may be averaged and compared",
+    )
+    val_fraction: float = setting(
+        0.1, "share held out where the data have no validation split", fields.BETWEEN
+    )
+    resize: int = setting(256, "short side of every picture, pixels (section 2)")
+    crop: int = setting(224, "side of what the network sees, pixels (section 4.1)")
+    pad: int = setting(
+        0,
+        "reflected border before the crop, pixels",
+        fields.NOT_NEGATIVE,
+        more="0 in 2012; for `resize` = `crop`, where a random crop would have nowhere to go",
+    )
+    mirror: bool = setting(True, "half of the training crops are flipped (section 4.1)", more="left to right")
+    share_crops: int = setting(
+        1,
+        "training pictures that share one crop",
+        fields.ONE_OR_MORE,
+        more="consecutive ones, with one offset and one flip; 32 in the source (convdata_jpeg.py)",
+    )
+    edge_crops: bool = setting(
+        False,
+        "random crops reach the lower and the right edge, too",
+        more="33 × 33 offsets in 256 pixels, as in the source (convdata_jpeg.py); else 32 × 32, the "
+        '"factor of 2048" of section 4.1 with the mirrors',
+    )
+    colour_noise: str = setting(
+        "eigenvalue",
+        "noise along the colours' principal components (section 4.1)",
+        fields.OneOf(COLOUR_NOISES),
+        more="`eigenvalue` scales each component by its eigenvalue on 0..1 data (the text), `deviation` by "
+        "its standard deviation on 0..255 data (the source), `none` switches it off",
+    )
+    colour_std: float = setting(
+        0.1,
+        "strength of the colour noise (section 4.1)",
+        fields.NOT_NEGATIVE,
+        more="standard deviation of the random multipliers",
+    )
+    colour_statistics: str = setting(
+        "training_set",
+        "where the colours' components come from",
+        fields.OneOf(COLOUR_STATISTICS),
+        more="`training_set` measures them, `published` takes the released ones",
+    )
+    colour_rescale: bool = setting(
+        False,
+        "noisy pixels are divided by 1 + the strength of the noise",
+        more="after the mean is subtracted, as long as there is noise: a schedule may end it; by 1.1 in the "
+        "source (convdata_jpeg.py)",
+    )
+    colour_divisor: float = setting(1.0, "divides all pixels in training", fields.POSITIVE, more="1 in 2012")
+    mean: str = setting(
+        "image",
+        "subtracted mean: a picture (section 2), or one value a channel",
+        fields.OneOf(MEANS),
+        more="`image` in text and source",
+    )
+    mean_follows_crop: bool = setting(
+        True,
+        "the mean picture is cropped and mirrored with the picture",
+        more="as if it were subtracted before (section 2); else its centre is subtracted from every crop "
+        "(convdata_jpeg.py)",
+    )
+    pixel_divisor: float = setting(
+        1.0,
+        "divides the mean-subtracted pixels",
+        fields.POSITIVE,
+        more="in training and evaluation; 1 in 2012",
+    )
+    shuffle: bool = setting(True, "new order every epoch", more="the source cycles in a fixed order")
+    partial_batch: bool = setting(
+        False,
+        "an epoch's last pictures make a smaller batch",
+        more="as in the source, where each had its place for ever; else they are left out until the next "
+        "shuffle",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """Which pictures."""
+
+    spec: str = setting(
+        "synthetic", "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`"
+    )
+
+
+# The fields of the last base come first.
+@dataclasses.dataclass(frozen=True)
+class DataConfig(PictureSettings, _Source):
+    """Which pictures (`spec`), and how they are split, prepared and augmented (see `PictureSettings`).
+
+    Raises:
+      DataError: a value is not legal, or contradicts another.
+    """
 
     def __post_init__(self) -> None:
         kind = self.kind
@@ -83,27 +137,12 @@ class DataConfig:
         if kind != "synthetic" and not self.location:
             place = "NAME" if kind == "tfds" else "DIR"
             raise DataError(f"--data {kind}: names no place; write {kind}:{place}")
+        fields.check(self, DataError)
         if self.resize + 2 * self.pad < self.crop:
             raise DataError(
                 f"`crop` must fit into `resize` + 2 `pad`; "
                 f"received crop={self.crop}, resize={self.resize}, pad={self.pad}"
             )
-        if not 0.0 < self.val_fraction < 1.0:
-            raise DataError(f"`val_fraction` must lie between 0 and 1; received {self.val_fraction}")
-        if self.share_crops < 1:
-            raise DataError(f"`share_crops` must be 1 or more; received {self.share_crops}")
-        for field, legal in (
-            ("colour_noise", COLOUR_NOISES),
-            ("mean", MEANS),
-            ("colour_statistics", ("training_set", "published")),
-        ):
-            if getattr(self, field) not in legal:
-                raise DataError(
-                    f"`{field}` must be one of {', '.join(legal)}; received {getattr(self, field)!r}"
-                )
-        for field in ("colour_divisor", "pixel_divisor"):
-            if getattr(self, field) <= 0:
-                raise DataError(f"`{field}` must be positive; received {getattr(self, field)}")
 
     @property
     def crop_places(self) -> int:

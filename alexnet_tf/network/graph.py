@@ -41,6 +41,20 @@ def steps(network: keras.Model) -> list[Step]:
     return found
 
 
+def first_layers(network: keras.Model) -> list[keras.Layer]:
+    """The layers with kernels that read the pixels, one a tower: as they are, or through others without."""
+    found: list[keras.Layer] = []
+    without_kernel: set[str] = set()  # layers whose outputs depend on pixels alone
+    for step in steps(network):
+        if not {source for source, _ in step.inputs} <= without_kernel:
+            continue
+        if getattr(step.layer, "kernel", None) is None:
+            without_kernel.add(step.name)
+        else:
+            found.append(step.layer)
+    return found
+
+
 def layer_names(network: keras.Model, *, maps: bool = False) -> list[str]:
     """The names under which `parts` finds layers, of both towers and of each.
 

@@ -121,6 +121,7 @@ class TwoGroupConv2D(keras.layers.Layer):
       filters: Output channels, even.
       kernel_size: Side of the square kernel.
       padding: Zeros around the input, in pixels.
+      strides: Pixels from one window to the next, both ways.
       kernel_initializer, bias_initializer: As in `keras.layers.Conv2D`.
     """
 
@@ -131,12 +132,15 @@ class TwoGroupConv2D(keras.layers.Layer):
         padding: int = 0,
         kernel_initializer: Any = "glorot_uniform",
         bias_initializer: Any = "zeros",
+        *,
+        strides: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if filters % 2:
             raise ValueError(f"`filters` must be even. Received: filters={filters}")
         self.filters, self.kernel_size, self.padding = filters, kernel_size, padding
+        self.strides = (strides, strides)  # as `keras.layers.Conv2D` has them
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
@@ -153,11 +157,14 @@ class TwoGroupConv2D(keras.layers.Layer):
         if pad:
             inputs = ops.pad(inputs, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
         halves = zip(ops.split(inputs, 2, axis=-1), ops.split(self.kernel, 2, axis=-1), strict=True)
-        return ops.concatenate([ops.conv(x, w, padding="valid") for x, w in halves], axis=-1) + self.bias
+        maps = [ops.conv(x, w, self.strides, padding="valid") for x, w in halves]
+        return ops.concatenate(maps, axis=-1) + self.bias
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         shrink = self.kernel_size - 1 - 2 * self.padding
-        height, width = (side if side is None else side - shrink for side in input_shape[1:3])
+        height, width = (
+            side if side is None else (side - shrink - 1) // self.strides[0] + 1 for side in input_shape[1:3]
+        )
         return (input_shape[0], height, width, self.filters)
 
     def get_config(self) -> dict[str, Any]:
@@ -165,6 +172,7 @@ class TwoGroupConv2D(keras.layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "padding": self.padding,
+            "strides": self.strides[0],
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
         }

@@ -38,6 +38,21 @@ class SpatialNorm:
 
 
 @dataclasses.dataclass(frozen=True)
+class FirstLayer:
+    """The convolution that reads the pixels.
+
+    Attributes:
+      name: of the layer, without a tower's suffix.
+      kernel: side of its square kernels, in pixels.
+      stride: of its windows, in pixels.
+    """
+
+    name: str = "conv1"
+    kernel: int = 11
+    stride: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
 class Architecture:
     """One network, from the picture to the logits.
 
@@ -45,9 +60,11 @@ class Architecture:
       layout: `two_tower` (two of everything, as on two GPUs in 2012), `merged` (the same function
         along one path whose convolutions 2, 4 and 5 connect in two groups) or `single` (no groups).
       input_size: side of the square the network sees, in pixels.
+      first_layer: kernel and stride of the convolution that reads the pixels.
       conv1_padding: zeros (before, after) each side of the input, in pixels (row 1).
       filters: feature maps of conv1..conv5, both towers together.
-      relu1_after_pool: layer 1 is conv, norm, pool, ReLU instead of conv, ReLU, norm, pool (row 2).
+      relu1_after_pool: layer 1's ReLU comes last: conv, norm, pool, ReLU instead of conv, ReLU, norm, pool
+        (row 2).
       norm_after_pool: layers 1 and 2 pool before they normalise (CaffeNet).
       channel_norm: the normalisation of layers 1 and 2, None for none (rows 4 and 5).
       spatial_norm: a second normalisation of layer 2, None for none (row 3).
@@ -63,6 +80,7 @@ class Architecture:
 
     layout: str
     input_size: int = 224
+    first_layer: FirstLayer = FirstLayer()
     conv1_padding: tuple[int, int] = (0, 3)
     filters: tuple[int, int, int, int, int] = (96, 256, 384, 384, 256)
     relu1_after_pool: bool = False
@@ -82,6 +100,11 @@ class Architecture:
     def towers(self) -> tuple[str, ...]:
         """Suffixes of the tower's layers: the original source's `a` and `b`, or one empty suffix."""
         return ("_a", "_b") if self.layout == "two_tower" else ("",)
+
+    @property
+    def first_layers(self) -> tuple[str, ...]:
+        """Names of the layers that read the pixels, one a tower."""
+        return tuple(self.first_layer.name + tower for tower in self.towers)
 
     @property
     def groups(self) -> int:

@@ -10,7 +10,7 @@ Weight decay is inside the momentum and scaled by the rate (src/weights.cu agree
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -86,14 +86,15 @@ def clip_by_global_norm(gradients: Sequence[Tensor], limit: float, variables: Se
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class PaperMomentum(keras.optimizers.Optimizer):
-    """Momentum with the paper's weight decay and a rate of their own for biases and for conv1.
+    """Momentum with the paper's weight decay, and with rates of their own for biases and the first layer.
 
     Args:
       learning_rate: The rate of the weights.
       momentum: 0.9 in section 5.
       weight_decay: 0.0005 in section 5; weights only, biases are not decayed (src/layer.cu).
       bias_multiplier: Biases move at `bias_multiplier * learning_rate` (2 in the source, 1 in the text).
-      conv1_multiplier: conv1's weights and biases move at this much less; 0 freezes them.
+      conv1_multiplier: The first layer's weights and biases move at this much less; 0 freezes them.
+      first_layer: Names of the layers that this holds for (`graph.first_layers`), one a tower.
       fused: Compiles the update with XLA (TensorFlow backend only).
       **kwargs: Keras' own, such as `global_clipnorm`: the norm of the whole gradient, summed over the
         replicas, beyond which it is scaled down to it (Pascanu et al. 2013; not in the paper).
@@ -108,6 +109,7 @@ class PaperMomentum(keras.optimizers.Optimizer):
         weight_decay: float = 5e-4,
         bias_multiplier: float = 1.0,
         conv1_multiplier: float = 1.0,
+        first_layer: Collection[str] = (),
         fused: bool = False,
         name: str = "paper_momentum",
         **kwargs: Any,
@@ -117,6 +119,7 @@ class PaperMomentum(keras.optimizers.Optimizer):
         if not 0.0 <= momentum < 1.0:
             raise ValueError(f"`momentum` must lie in [0, 1). Received: momentum={momentum}")
         self.momentum, self.decay, self.fused = momentum, weight_decay, fused
+        self.first_layer = tuple(first_layer)
         self._compiled_steps: list[Any] = []  # one for each variable
         self._initial_multipliers = (bias_multiplier, conv1_multiplier)
         self.bias_multiplier = self._multiplier(bias_multiplier, "bias_multiplier")
@@ -132,13 +135,17 @@ class PaperMomentum(keras.optimizers.Optimizer):
             return
         super().build(var_list)
         self.velocities = [self.add_variable_from_reference(v, name="velocity") for v in var_list]
+        firsts = [[name] for name in self.first_layer]
         self._is_bias = [v.name == "bias" for v in var_list]
-        self._is_conv1 = ["conv1" in v.path for v in var_list]
+        # A variable's path ends in its layer's name and its own; what comes before depends on who built it.
+        self._is_first_layer = [v.path.split("/")[-2:-1] in firsts for v in var_list]
         if self.fused and keras.backend.backend() == "tensorflow":
             self._compiled_steps = [_compile_step() for _ in var_list]
 
     def set_rates(self, weights: Tensor, biases: Tensor, conv1: Tensor) -> None:
-        """Sets the learning rates of weights, of biases, and of conv1's weights (conv1's bias follows it).
+        """Sets the learning rates of weights, of biases, and of the first layer's weights.
+
+        The first layer's biases are slowed down by as much as its weights.
 
         Scalars: numbers, or tensors of a graph.
         """
@@ -152,7 +159,7 @@ class PaperMomentum(keras.optimizers.Optimizer):
         rate = ops.cast(learning_rate, variable.dtype)
         if is_bias:
             rate = rate * ops.cast(self.bias_multiplier, variable.dtype)
-        if self._is_conv1[index]:
+        if self._is_first_layer[index]:
             rate = rate * ops.cast(self.conv1_multiplier, variable.dtype)
         decay = 0.0 if is_bias else self.decay
         with _beside(variable):
@@ -189,6 +196,7 @@ class PaperMomentum(keras.optimizers.Optimizer):
             "weight_decay": self.decay,
             "bias_multiplier": bias_multiplier,
             "conv1_multiplier": conv1_multiplier,
+            "first_layer": self.first_layer,
             "fused": self.fused,
         }
         return {**super().get_config(), **own}

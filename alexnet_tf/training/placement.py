@@ -14,6 +14,7 @@ import tensorflow as tf
 from alexnet_tf import model
 from alexnet_tf.distribute import towers
 from alexnet_tf.distribute.cluster import Cluster
+from alexnet_tf.network import graph
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.training.optimizer import PaperMomentum
 from pipelines.errors import UserError
@@ -93,6 +94,7 @@ class Placement:
                 recipe.scaled_learning_rate,
                 recipe.momentum,
                 recipe.weight_decay,
+                first_layer=[layer.name for layer in graph.first_layers(network)],
                 fused=True,
                 global_clipnorm=recipe.clip_norm or None,
             )

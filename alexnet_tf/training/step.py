@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf import model
 from alexnet_tf.evaluation import metrics
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.training.schedule import Rates
@@ -72,7 +73,8 @@ def build(
     """
     pass_over = _Pass(network, recipe, data, stats)
     every = network.trainable_variables
-    without_conv1 = [v for v in every if "conv1" not in v.path]
+    first_layer = {id(variable) for variable in model.first_layer_variables(network)}
+    without_conv1 = [variable for variable in every if id(variable) not in first_layer]
 
     @tf.autograph.experimental.do_not_convert
     def replica_step(batch: Batch, colour: tf.Tensor, conv1_frozen: bool) -> tf.Tensor:

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from alexnet_tf import model
-from alexnet_tf.network import variants
+from alexnet_tf.network import graph, variants
 from alexnet_tf.network.layers import TwoGroupConv2D
 from pipelines.errors import UserError
 from tests.support import bfloat16_here
@@ -274,6 +274,73 @@ def test_testing_halves_what_the_hidden_layers_send(slim) -> None:
     hidden, scores = probe(_pixels(1))
     expected = 0.5 * (np.asarray(hidden) @ np.asarray(network.get_layer("fc8").kernel))
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize(("size", "padding"), [(5, 2), (3, 1), (2, 1), (3, 0)])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_convolution_keeps_its_stride_and_padding(
+    groups: int, size: int, padding: int, strides: int
+) -> None:
+    builder = model.Builder(variants.get("merged"), "float32", seed=0, fused=False)
+    inputs = keras.Input((9, 9, 4))
+    (maps,) = builder.conv("conv2", [inputs], 6, size, strides, padding, groups)
+    network = keras.Model(inputs, maps)
+    x = np.random.default_rng(0).standard_normal((1, 9, 9, 4)).astype("float32")
+    kernel, bias = network.get_weights()
+    padded = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
+    side = (padded.shape[1] - size) // strides + 1
+    assert maps.shape == (None, side, side, 6)
+    own = 4 // groups
+    for row, column, f in [(0, 0, 0), (side - 1, side - 1, 5), (1, side - 2, 3)]:
+        first = f // (6 // groups) * own
+        top, left = strides * row, strides * column
+        window = padded[0, top : top + size, left : left + size, first : first + own]
+        expected = np.sum(window * kernel[..., f]) + bias[f]
+        np.testing.assert_allclose(network(x)[0, row, column, f], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_convolutions_connect_in_one_group_or_two() -> None:
+    builder = model.Builder(variants.get("merged"), "float32", seed=0, fused=False)
+    with pytest.raises(ValueError, match=r"`groups` must be 1 or 2. Received: groups=3"):
+        builder.conv("conv2", [keras.Input((9, 9, 6))], 6, 3, groups=3)
+
+
+@pytest.mark.parametrize("variant", variants.VARIANTS)
+def test_the_first_layer_is_the_architecture_s(variant: str, slim) -> None:
+    network, arch = slim(variant), variants.get(variant)
+    found = graph.first_layers(network)
+    assert tuple(layer.name for layer in found) == arch.first_layers
+    first = arch.first_layer
+    for layer in found:
+        assert (layer.kernel_size, layer.strides) == ((first.kernel,) * 2, (first.stride,) * 2)
+    paths = [variable.path for variable in model.first_layer_variables(network)]
+    assert paths == [f"{name}/{kind}" for name in arch.first_layers for kind in ("kernel", "bias")]
+
+
+def test_another_first_layer_is_built_drawn_and_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = variants.FirstLayer(kernel=7, stride=2)
+    arch = dataclasses.replace(
+        variants.get("half"), first_layer=first, input_size=67, conv1_padding=(1, 1), hidden=16
+    )
+    monkeypatch.setitem(variants.VARIANTS, "seven", arch)
+    network, large = (
+        model.build("seven", 4, initializer="he", pixel_std=pixel_std) for pixel_std in (1.0, 4.0)
+    )
+    assert network.get_layer("conv1").output.shape == (None, 32, 32, 48)
+    assert model.conv1_kernels(network).shape == (7, 7, 3, 48)
+    np.testing.assert_allclose(model.conv1_kernels(network) / 4.0, model.conv1_kernels(large), rtol=1e-6)
+
+
+def test_first_layers_are_found_by_what_they_read() -> None:
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Rescaling(1 / 255, name="scale")(pixels)
+    one = keras.layers.Conv2D(2, 3, name="left")(x)
+    other = keras.layers.Conv2D(2, 3, name="right")(keras.layers.ReLU()(x))
+    joined = keras.layers.Concatenate()([one, other])
+    scores = keras.layers.Dense(2, name="last")(keras.layers.Flatten()(joined))
+    network = keras.Model(pixels, scores)
+    assert [layer.name for layer in graph.first_layers(network)] == ["left", "right"]
 
 
 def test_conv1_kernels_list_tower_a_first(slim) -> None:

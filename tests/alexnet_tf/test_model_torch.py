@@ -82,12 +82,17 @@ class TorchAlexNet:
         before, after = arch.conv1_padding
         x = F.pad(torch.tensor(pixels).permute(0, 3, 1, 2), (before, after, before, after))
         x = self.conv("conv1", x, stride=4)
-        if arch.relu1_after_pool:
-            x = F.max_pool2d(self.normalize(x), 3, 2).relu()
+        x = x if arch.relu1_after_pool else x.relu()
+        if arch.norm_after_pool:
+            x = self.normalize(F.max_pool2d(x, 3, 2))
         else:
-            x = F.max_pool2d(self.normalize(x.relu()), 3, 2)
+            x = F.max_pool2d(self.normalize(x), 3, 2)
+        x = x.relu() if arch.relu1_after_pool else x
         x = self.conv("conv2", x, groups, padding=2).relu()
-        x = F.max_pool2d(self.normalize_maps(self.normalize(x)), 3, 2)
+        if arch.norm_after_pool:
+            x = self.normalize_maps(self.normalize(F.max_pool2d(x, 3, 2)))
+        else:
+            x = F.max_pool2d(self.normalize_maps(self.normalize(x)), 3, 2)
         x = self.conv("conv3", x, padding=1).relu()
         x = self.conv("conv4", x, groups, padding=1).relu()
         x = F.max_pool2d(self.conv("conv5", x, groups, padding=1).relu(), 3, 2).flatten(1)
@@ -144,12 +149,26 @@ def test_the_whole_paper_network_equals_pytorchs() -> None:
     check_against_torch(network, variants.get("paper"), _pixels(2, 224))
 
 
-@pytest.mark.parametrize("variant", ["original", "caffe", "one_weird_trick", "no_normalization"])
+@pytest.mark.parametrize("variant", ["original", "caffe", "caffenet", "one_weird_trick", "no_normalization"])
 def test_variants_equal_pytorchs(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arch = dataclasses.replace(variants.get(variant), hidden=64)
     monkeypatch.setitem(variants.VARIANTS, variant, arch)
     network = model.build(variant, 10, initializer="he")
     check_against_torch(network, arch, _pixels(2, arch.input_size) / 10.0)
+
+
+@pytest.mark.parametrize("base", ["original", "caffe", "half"])
+def test_a_last_relu_stays_where_pooling_comes_before_normalisation(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = {"norm_after_pool": True, "relu1_after_pool": True}
+    norm = variants.ChannelNorm(alpha=1e-3, across_towers=base != "original")
+    arch = dataclasses.replace(variants.get(base), hidden=64, channel_norm=norm, **order)
+    monkeypatch.setitem(variants.VARIANTS, "reordered", arch)
+    network = model.build("reordered", 10, initializer="he")
+    # Noise on the squares: where responses are equal, rounding would decide which of them is pooled.
+    noise = np.random.default_rng(1).normal(0.0, 1.0, (2, arch.input_size, arch.input_size, 3))
+    check_against_torch(network, arch, _pixels(2, arch.input_size) / 10.0 + noise.astype("float32"))
 
 
 def test_layer_1_of_the_source_normalises_before_it_rectifies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,9 +187,12 @@ def test_layer_1_of_the_source_normalises_before_it_rectifies(monkeypatch: pytes
         _close(layer_1, expected.permute(0, 2, 3, 1), 1e-5)
 
 
-@pytest.mark.parametrize(("size", "padding"), [(5, 2), (3, 1), (3, 0)])
-def test_the_grouped_convolution_equals_pytorchs(size: int, padding: int) -> None:
-    layer = TwoGroupConv2D(8, size, padding, bias_initializer=keras.initializers.RandomNormal(0, 1, seed=2))
+@pytest.mark.parametrize(
+    ("size", "padding", "stride"), [(5, 2, 1), (3, 1, 1), (3, 0, 1), (3, 1, 2), (2, 0, 3)]
+)
+def test_the_grouped_convolution_equals_pytorchs(size: int, padding: int, stride: int) -> None:
+    biases = keras.initializers.RandomNormal(0, 1, seed=2)
+    layer = TwoGroupConv2D(8, size, padding, strides=stride, bias_initializer=biases)
     x = np.random.default_rng(0).standard_normal((2, 9, 7, 6)).astype("float32")
     inputs = tf.constant(x)
     with tf.GradientTape() as tape:
@@ -181,7 +203,8 @@ def test_the_grouped_convolution_equals_pytorchs(size: int, padding: int) -> Non
     maps = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
     weight = torch.tensor(np.asarray(layer.kernel).transpose(3, 2, 0, 1), requires_grad=True)
     bias = torch.tensor(np.asarray(layer.bias), requires_grad=True)
-    expected = F.conv2d(maps, weight, bias, padding=padding, groups=2)
+    expected = F.conv2d(maps, weight, bias, padding=padding, groups=2, stride=stride)
+    assert tuple(out.shape) == layer.compute_output_shape(x.shape)
     (expected**2).sum().backward()
     _close(out, expected.detach().permute(0, 2, 3, 1), 1e-5)
     _close(gradients[0], maps.grad.permute(0, 2, 3, 1), 1e-5)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pytest
 
 from alexnet_tf import recipe
 from alexnet_tf.network import variants
 from alexnet_tf.recipe import Recipe
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.errors import DataError, UserError
 
 
@@ -71,6 +72,32 @@ def test_each_named_recipe_is_whole(name: str) -> None:
     assert {field: getattr(data, field) for field in shared} == {
         field: getattr(found, field) for field in shared
     }
+
+
+def test_fields_stand_once_and_keep_the_order_of_recipe_json() -> None:
+    names = [f.name for f in dataclasses.fields(Recipe)]
+    shared = [f.name for f in dataclasses.fields(PictureSettings)]
+    start = names.index("seed")
+    assert names[start : start + len(shared)] == shared
+    assert (names[0], names[start - 1], names[-1]) == ("name", "plateau_drops", "steps_per_call")
+    for config in (Recipe, DataConfig):
+        assert not set(vars(config).get("__annotations__", {})) & {*names}
+    assert {"log_every", "checkpoint_every", "keep_checkpoints", "steps_per_call"} == recipe.CADENCE
+    assert all(f.metadata["meaning"] for f in dataclasses.fields(Recipe))
+
+
+def test_help_and_table_have_a_line_for_each_field() -> None:
+    settable = [f.name for f in dataclasses.fields(Recipe) if f.name != "name"]
+    lines = recipe.fields_help().splitlines()
+    assert [line.split("=")[0].strip() for line in lines] == settable
+    assert any(
+        re.fullmatch(r"  batch_size=128 +pictures a step .* \[whole number, positive\]", x) for x in lines
+    )
+    head, rule, *rows = recipe.fields_table().splitlines()
+    assert (head, rule) == ("| field | meaning | paper | range |", "| --- | --- | --- | --- |")
+    assert [row.split("`")[1] for row in rows] == settable
+    assert all(row.count(" | ") == 3 for row in rows)
+    assert "| `momentum` | of the update rule (section 5) | 0.9 | number, in [0, 1) |" in rows
 
 
 def test_the_pixels_size_follows_their_divisor() -> None:

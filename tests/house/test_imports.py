@@ -24,14 +24,14 @@ INSTALLED = ("alexnet_tf", "pipelines", "serving")
 # Inside a package, from the ground up: a module imports from its own floor and from those below.
 FLOORS = {
     "pipelines": (
-        ("errors", "config", "progress", "last_words", "command", "files", "labels", "epochs"),
+        ("errors", "fields", "config", "progress", "last_words", "command", "files", "labels", "epochs"),
         ("pictures", "rendering"),
         ("sources",),
         ("scan", "record_writer", "service_client", "dataset"),
         ("prepare", "samples", "data_service"),
     ),
     "alexnet_tf": (
-        ("network", "figures", "model", "void_settings", "recipe"),
+        ("network", "figures", "model", "recipe_fields", "void_settings", "recipe"),
         ("run_record", "checkpoint", "evaluation"),
         ("distribute", "training", "export"),
         ("visualize",),

@@ -162,26 +162,32 @@ def test_gradient_of_the_spatial_norm_equals_finite_differences(fused: bool) -> 
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
 
 
-def _grouped_loop(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, padding: int) -> np.ndarray:
+def _grouped_loop(
+    x: np.ndarray, kernel: np.ndarray, bias: np.ndarray, padding: int, stride: int
+) -> np.ndarray:
     x = np.pad(x.astype("float64"), ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)))
     size, _, own, filters = kernel.shape
-    height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
+    height, width = ((side - size) // stride + 1 for side in x.shape[1:3])
     out = np.zeros((len(x), height, width, filters))
     for n, row, column, f in np.ndindex(*out.shape):
         first = f // (filters // 2) * own  # the first half of the filters reads the first half of the maps
-        window = x[n, row : row + size, column : column + size, first : first + own]
+        top, left = stride * row, stride * column
+        window = x[n, top : top + size, left : left + size, first : first + own]
         out[n, row, column, f] = np.sum(window * kernel[..., f]) + bias[f]
     return out
 
 
-@pytest.mark.parametrize(("size", "padding"), [(3, 1), (5, 2), (3, 0), (5, 1)])
-def test_grouped_convolution_equals_a_loop(size: int, padding: int) -> None:
-    layer = TwoGroupConv2D(6, size, padding, bias_initializer=keras.initializers.RandomNormal(0, 1, seed=1))
+@pytest.mark.parametrize(
+    ("size", "padding", "stride"), [(3, 1, 1), (5, 2, 1), (3, 0, 1), (5, 1, 1), (3, 1, 2), (3, 0, 3)]
+)
+def test_grouped_convolution_equals_a_loop(size: int, padding: int, stride: int) -> None:
+    biases = keras.initializers.RandomNormal(0, 1, seed=1)
+    layer = TwoGroupConv2D(6, size, padding, strides=stride, bias_initializer=biases)
     x = _maps(2, 6, 7, 4) / SCALE
     out = layer(x)
     assert layer.kernel.shape == (size, size, 2, 6)
     assert out.shape == layer.compute_output_shape(x.shape)
-    expected = _grouped_loop(x, np.asarray(layer.kernel), np.asarray(layer.bias), padding)
+    expected = _grouped_loop(x, np.asarray(layer.kernel), np.asarray(layer.bias), padding, stride)
     np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -198,6 +204,7 @@ LAYERS = {
     "paper_dropout": PaperDropout(0.25, seed=3, name="dropped"),
     "inverted_dropout": InvertedDropout(0.25, seed=3, name="dropped"),
     "two_groups": TwoGroupConv2D(4, 3, 1, kernel_initializer=keras.initializers.HeNormal(1), name="conv"),
+    "strided_groups": TwoGroupConv2D(4, 3, 1, strides=2, name="conv"),
     "split": TowerSplit(name="towers"),
 }
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from alexnet_tf import checkpoint
 from alexnet_tf.training.optimizer import PaperMomentum
 
+FIRST_LAYER = ("conv1_a",)
 RNG_SHAPES = {"conv1_a/kernel": (3, 4), "conv1_a/bias": (4,), "fc8/kernel": (4, 5), "fc8/bias": (5,)}
 
 
@@ -54,7 +55,7 @@ class ByHand:
     def step(self, gradients: dict[str, np.ndarray], weights: float, biases: float, conv1: float) -> None:
         for path, gradient in gradients.items():
             rate = biases if path.endswith("bias") else weights
-            if "conv1" in path:
+            if path.startswith(FIRST_LAYER):
                 rate *= conv1 / weights
             if rate == 0:
                 continue
@@ -86,7 +87,10 @@ def test_three_steps_worked_by_hand(fused: bool) -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_thirty_steps_with_falling_rates_and_a_frozen_conv1(fused: bool) -> None:
     variables = _variables()
-    hand, optimizer = ByHand(variables, 0.9, 0.01), PaperMomentum(0.1, 0.9, 0.01, fused=fused)
+    hand, optimizer = (
+        ByHand(variables, 0.9, 0.01),
+        PaperMomentum(0.1, 0.9, 0.01, first_layer=FIRST_LAYER, fused=fused),
+    )
     optimizer.build(list(variables.values()))
     for step in range(30):
         optimizer.set_rates(*_rates(step))
@@ -100,7 +104,7 @@ def test_thirty_steps_with_falling_rates_and_a_frozen_conv1(fused: bool) -> None
 def test_compiled_and_plain_updates_agree_inside_a_graph() -> None:
     after = []
     for fused in (False, True):
-        variables, optimizer = _variables(), PaperMomentum(0.1, fused=fused)
+        variables, optimizer = _variables(), PaperMomentum(0.1, first_layer=FIRST_LAYER, fused=fused)
         optimizer.build(list(variables.values()))
         update = tf.function(functools.partial(_apply, optimizer, variables))
         for step in range(25):
@@ -114,7 +118,7 @@ def test_compiled_and_plain_updates_agree_inside_a_graph() -> None:
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_rate_of_0_leaves_weight_and_velocity_alone(fused: bool) -> None:
     variables = _variables()
-    optimizer = PaperMomentum(0.1, fused=fused)
+    optimizer = PaperMomentum(0.1, first_layer=FIRST_LAYER, fused=fused)
     optimizer.build(list(variables.values()))
     _apply(optimizer, variables, _gradients(0))
     optimizer.set_rates(0.01, 0.02, 0.0)
@@ -130,7 +134,11 @@ def test_only_the_variables_that_are_given_move() -> None:
     optimizer = PaperMomentum(0.1)
     optimizer.build(list(variables.values()))
     before = {path: np.array(v) for path, v in variables.items()}
-    _apply(optimizer, {path: v for path, v in variables.items() if "conv1" not in path}, _gradients(0))
+    _apply(
+        optimizer,
+        {path: v for path, v in variables.items() if not path.startswith(FIRST_LAYER)},
+        _gradients(0),
+    )
     assert [p for p, v in variables.items() if np.any(np.array(v) != before[p])] == ["fc8/kernel", "fc8/bias"]
     np.testing.assert_allclose(
         before["fc8/bias"] - 0.1 * _gradients(0)["fc8/bias"], variables["fc8/bias"], rtol=1e-5
@@ -231,7 +239,7 @@ def _train(network: keras.Model, optimizer: PaperMomentum, steps: range) -> None
 @pytest.mark.parametrize("way", ["keras file", "checkpoint arrays"])
 def test_a_restored_optimizer_goes_on_as_if_never_stopped(way: str, tmp_path) -> None:
     network = _small_network()
-    network.compile(optimizer=PaperMomentum(0.05, 0.9, 0.01))
+    network.compile(optimizer=PaperMomentum(0.05, 0.9, 0.01, first_layer=["conv1"]))
     network.optimizer.build(network.trainable_variables)
     network.optimizer.set_rates(0.05, 0.1, 0.005)
     _train(network, network.optimizer, range(5))
@@ -240,7 +248,7 @@ def test_a_restored_optimizer_goes_on_as_if_never_stopped(way: str, tmp_path) ->
         again = keras.models.load_model(tmp_path / "network.keras")
     else:
         again = _small_network(seed=2)
-        again.compile(optimizer=PaperMomentum(0.7))
+        again.compile(optimizer=PaperMomentum(0.7, first_layer=["conv1"]))
         again.optimizer.momentum, again.optimizer.decay = 0.9, 0.01
         again.optimizer.build(again.trainable_variables)
         taken = checkpoint.training_arrays(network, network.optimizer)
@@ -256,7 +264,14 @@ def test_a_restored_optimizer_goes_on_as_if_never_stopped(way: str, tmp_path) ->
 
 def test_an_optimizer_is_its_configuration() -> None:
     config = PaperMomentum(
-        0.03, 0.8, 1e-3, bias_multiplier=2.0, conv1_multiplier=0.5, fused=True, global_clipnorm=4.0
+        0.03,
+        0.8,
+        1e-3,
+        bias_multiplier=2.0,
+        conv1_multiplier=0.5,
+        first_layer=FIRST_LAYER,
+        fused=True,
+        global_clipnorm=4.0,
     ).get_config()
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(PaperMomentum.from_config(config))
@@ -266,6 +281,7 @@ def test_an_optimizer_is_its_configuration() -> None:
     assert (again.momentum, again.decay, again.fused, again.global_clipnorm) == (0.8, 1e-3, True, 4.0)
     rates = [float(v) for v in (again.learning_rate, again.bias_multiplier, again.conv1_multiplier)]
     assert rates == pytest.approx([0.03, 2.0, 0.5])
+    assert again.first_layer == FIRST_LAYER
 
 
 def test_a_momentum_outside_0_to_1_is_named() -> None:
