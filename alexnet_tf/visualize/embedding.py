@@ -127,10 +127,10 @@ def project(
     features: np.ndarray, projection: str = "tsne", *, perplexity: float = 30.0, seed: int = 0
 ) -> np.ndarray:
     """Two coordinates for each picture: features [n, units] -> float32 [n, 2]."""
-    from alexnet_tf.visualize.measures.projection import principal_components, tsne
+    from alexnet_tf.visualize.measures.projection import plane, principal_components, tsne
 
     if projection == "pca":
-        return np.pad(principal_components(features, 2), ((0, 0), (0, 2)))[:, :2]
+        return plane(features)
     return tsne(principal_components(features, COMPONENTS), perplexity=perplexity, seed=seed)
 
 
