@@ -54,9 +54,15 @@ class Panel(NamedTuple):
     logarithmic: bool = False
     least: float = 0.0
 
+    @property
+    def has_values(self) -> bool:
+        """Whether there is anything to draw but of the training pictures."""
+        measured = (series for series in self.series if series.colour != TRAINING)
+        return any(math.isfinite(value) for series in measured for value in series.values)
+
 
 class TrainingCurves(NamedTuple):
-    """The panels of one training; those without any value are None.
+    """The panels of one training.
 
     Attributes:
       epochs: of the evaluations, oldest first.
@@ -65,54 +71,52 @@ class TrainingCurves(NamedTuple):
 
     epochs: list[float]
     loss: Panel
-    top1_error: Panel | None
-    top5_error: Panel | None
-    dead_units: Panel | None
+    top1_error: Panel
+    top5_error: Panel
+    dead_units: Panel
     learning_rate: Panel
     speed: Panel
 
     @property
     def panels(self) -> list[Panel]:
         """Those with values, in the order of the fields."""
-        return [panel for panel in self[1:] if isinstance(panel, Panel)]
+        return [panel for panel in self[1:] if isinstance(panel, Panel) and panel.has_values]
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], classes: int) -> TrainingCurves:
     """The panels of the rows of a metrics.csv.
 
     Args:
-      rows: one or more, oldest first.
+      rows: oldest first.
       classes: how many there are, for the loss of guessing.
     """
 
     def column(name: str, factor: float = 1.0) -> list[float]:
         return [factor * row.get(name, math.nan) for row in rows]
 
-    def splits(name: str, factor: float = 1.0, remark: str = "") -> tuple[Series, ...]:
+    def both(name: str, factor: float = 1.0, remark: str = "") -> tuple[Series, ...]:
         return (
             Series("training", TRAINING, column(f"train_{name}", factor), remark),
             Series("validation", VALIDATION, column(f"val_{name}", factor)),
         )
 
-    def error(k: int) -> Panel | None:
-        if not any(math.isfinite(value) for value in column(f"val_top{k}_error")):
-            return None
-        return Panel(f"top-{k} error, per cent", splits(f"top{k}_error", 100.0, "augmented"))
+    def error(k: int) -> Panel:
+        return Panel(f"top-{k} error, per cent", both(f"top{k}_error", 100.0, "augmented"))
 
     def one(title: str, name: str, *, logarithmic: bool = False) -> Panel:
         return Panel(title, (Series("", VALIDATION, column(name)),), logarithmic=logarithmic)
 
-    dead = [name for name in rows[-1] if name.startswith(DEAD)]
+    dead = [name for name in (rows[-1] if rows else ()) if name.startswith(DEAD)]
     shares = tuple(
         Series(name.removeprefix(DEAD), number / max(len(dead) - 1, 1), column(name, 100.0))
         for number, name in enumerate(dead)
     )
     return TrainingCurves(
         epochs=column("epoch"),
-        loss=Panel("loss", splits("loss"), Level(math.log(classes), f"guessing: ln {classes}")),
+        loss=Panel("loss", both("loss"), Level(math.log(classes), f"guessing: ln {classes}")),
         top1_error=error(1),
         top5_error=error(5),
-        dead_units=Panel("dead units, per cent", shares, least=5.0) if dead else None,
+        dead_units=Panel("dead units, per cent", shares, least=5.0),
         learning_rate=one("learning rate", "learning_rate", logarithmic=True),
         speed=one("pictures per second", "images_per_second"),
     )

@@ -29,7 +29,7 @@ def section(rows: Sequence[Mapping[str, float]], classes: int) -> Content:
         return note("The run has no evaluation yet: there is nothing to draw.")
     curves = training_curves(rows, classes)
     drawn = [_chart(panel, curves.epochs) for panel in curves.panels]
-    caption = _caption(rows, dead=curves.dead_units is not None)
+    caption = _caption(rows, dead=curves.dead_units.has_values)
     return Content("charts.html", {"charts": drawn, "caption": caption})
 
 

@@ -140,9 +140,8 @@ def history(run, count=5):
 
 def test_curves_plot_what_metrics_say(run):
     rows = history(run)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
     with style.sheet(curves.WIDTH, curves.HEIGHT) as figure:
-        curves._lay_out(figure, columns, 6)
+        curves._lay_out(figure, rows, 6)
         panels_of = {axes.get_title("left"): axes for axes in figure.axes}
         lines = {
             title: {str(line.get_label()): line for line in axes.lines} for title, axes in panels_of.items()
@@ -154,12 +153,13 @@ def test_curves_plot_what_metrics_say(run):
     assert [text.get_text() for text in panels_of["top-1 error, per cent"].texts] == [
         "best: 50.00 % at epoch 1.5"
     ]
+    assert set(lines["top-1 error, per cent"]) == {"training (augmented)", "validation"}
     np.testing.assert_allclose(lines["loss"]["training"].get_ydata()[1:], [1, 2 / 3, 0.5, 0.4])
     chance = panels_of["loss"].texts[0].get_text()
     assert chance == "guessing: ln 6 = 1.79"
     assert panels_of["learning rate"].get_yscale() == "log"
     assert panels_of["pictures per second"].get_ylim()[0] == 0
-    np.testing.assert_allclose(lines["units that never fire, per cent"]["conv1"].get_ydata(), [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(lines["dead units, per cent"]["conv1"].get_ydata(), [1, 2, 3, 4, 5])
 
 
 def test_curves_are_written_twice_alike_with_their_numbers(run, out):
