@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 
 ELLIPSIS, DASH, MINUS = "…", "–", "\N{MINUS SIGN}"
+# How maps or kernels are scaled to black and white: the choices of `--scaling` and a figure's words for each.
+SCALINGS = {"joint": "all scaled together", "filter": "each scaled alone"}
 
 
 def percent(share: float | None, digits: int = 1, space: str = " ") -> str:
@@ -12,6 +14,12 @@ def percent(share: float | None, digits: int = 1, space: str = " ") -> str:
     if share is None or not math.isfinite(share):
         return DASH
     return f"{100 * share:.{digits}f}{space}%"
+
+
+def percent_in_cell(share: float) -> str:
+    """A share in per cent without the sign, one decimal below ten: short enough for a cell of a matrix."""
+    value = 100.0 * share
+    return f"{value:.0f}" if value >= 9.95 or value == round(value) else f"{value:.1f}"
 
 
 def shorten(name: str, length: int) -> str:

@@ -14,6 +14,7 @@ from sklearn import manifold
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import embedding, network
 from alexnet_tf.visualize.measures import projection
+from alexnet_tf.visualize.spacing import evenly_spaced
 from tests.support import small_runs, small_towers
 
 NAMES = ["bird", "cat", "dog"]
@@ -168,8 +169,8 @@ def test_cells_are_as_large_as_leaves_room():
         side = embedding.cell_side(count)
         assert (embedding.WIDTH // side) * (embedding.HEIGHT // side) >= count
         assert embedding.SMALLEST_CELL <= side <= embedding.HEIGHT // 8
-    assert embedding.spread(10, 4).tolist() == [0, 3, 6, 9]
-    assert embedding.spread(3, 40).tolist() == [0, 1, 2]
+    assert evenly_spaced(10, 4).tolist() == [0, 3, 6, 9]
+    assert evenly_spaced(3, 40).tolist() == [0, 1, 2]
 
 
 @pytest.fixture
@@ -190,7 +191,7 @@ def test_the_numbers_beside_the_figure_are_the_maps(run, tmp_path, capsys, kind)
     features = np.load(index / "features.npy")
     with np.load(out / "embedding.npz") as numbers:
         positions = numbers["positions"]
-        assert positions.tolist() == embedding.spread(9, 7).tolist()
+        assert positions.tolist() == evenly_spaced(9, 7).tolist()
         place = embedding.project(features[positions], kind)
         np.testing.assert_allclose(numbers["coordinates"], place, atol=1e-4)
         assert [numbers["classes"][label] for label in numbers["labels"]] == [

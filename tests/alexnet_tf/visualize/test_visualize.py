@@ -17,6 +17,7 @@ from PIL import Image
 
 from alexnet_tf.figures import style
 from alexnet_tf.figures.kernels import tile, tower_labels, unit_kernels
+from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.network import variants
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import curves, filters, network, panels
@@ -65,7 +66,7 @@ def test_joint_scaling_spans_all_kernels_and_filter_scaling_each():
     alone = unit_kernels(kernels, "filter")
     assert alone.min(axis=(1, 2, 3)).tolist() == [0.0] * 5
     assert alone.max(axis=(1, 2, 3)).tolist() == [1.0] * 5
-    for scaling in filters.SCALINGS:
+    for scaling in SCALINGS:
         assert (unit_kernels(np.zeros((11, 11, 3, 2)), scaling) == 0.5).all()
 
 
@@ -86,7 +87,7 @@ def test_towers_belong_to_networks_whose_later_layers_keep_them_apart():
     assert set(variants.VARIANTS) - labelled == {"half", "one_weird_trick"}
 
 
-@pytest.mark.parametrize("scaling", filters.SCALINGS)
+@pytest.mark.parametrize("scaling", SCALINGS)
 def test_filters_show_tower_a_above_tower_b_pixel_for_pixel(run, out, monkeypatch, scaling):
     kernels = gabor(96)
     monkeypatch.setattr(network, "load", lambda run: (two_towers(kernels), ""))
