@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from alexnet_tf.evaluation.metrics import TOP
 from alexnet_tf.evaluation.tally import Answer, ClassResult, Tally
+from alexnet_tf.figures import text
 from alexnet_tf.run_record import Run
 from pipelines.config import DataConfig
 from pipelines.files import replacing
@@ -144,14 +145,10 @@ def describe_members(summary: dict[str, Any]) -> list[str]:
     named.append((f"mean of {len(members)}", summary["members_mean"]))
     width = max(11, *(len(name) for name, _ in named))
     return [
-        f"{name:<{width}}  top-1 {_share(row['top1_error'])}"
-        + ("" if row["top5_error"] is None else f", top-5 {_share(row['top5_error'])}")
+        f"{name:<{width}}  top-1 {text.percent(row['top1_error'], 2)}"
+        + ("" if row["top5_error"] is None else f", top-5 {text.percent(row['top5_error'], 2)}")
         for name, row in named
     ]
-
-
-def _share(error: float) -> str:
-    return f"{error:.2%}".replace("%", " %")
 
 
 def in_percent(summary: dict[str, Any], k: int) -> str:
@@ -159,7 +156,7 @@ def in_percent(summary: dict[str, Any], k: int) -> str:
     error = summary[f"top{k}_error"]
     if error is None:
         return f"says nothing with {summary['classes']} classes"
-    return f"{error:.2%} ({summary[f'top{k}_wrong']} of {summary['count']})".replace("%", " %")
+    return f"{text.percent(error, 2)} ({summary[f'top{k}_wrong']} of {summary['count']})"
 
 
 class ClassErrors(NamedTuple):
@@ -255,5 +252,5 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _read_share(text: str) -> float:
-    return float(text) if text else math.nan
+def _read_share(cell: str) -> float:
+    return float(cell) if cell else math.nan

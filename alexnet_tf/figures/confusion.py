@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alexnet_tf.figures import text
+
 # Up to so many classes every cell carries its number, and every row and column its name.
 MOST_NUMBERED, MOST_NAMED = 20, 60
 # Beyond, a class gets so many pixels, and the pairs most often confused are listed beside the matrix.
@@ -31,11 +33,6 @@ class Scale(NamedTuple):
 LINEAR = Scale("Blues", 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 # Among a thousand classes one looks for single cells of a few per cent: bright specks on a dark ground.
 LIFTED = Scale("inferno", 0.4, (0.0, 0.01, 0.1, 0.25, 0.5, 1.0))
-
-
-def shorten(name: str, length: int = LONGEST_NAME) -> str:
-    """A name cut to `length` characters, so that one long synset does not squeeze the picture."""
-    return name if len(name) <= length else name[: length - 1].rstrip(" ,") + "…"
 
 
 def row_shares(counts: np.ndarray) -> np.ndarray:
@@ -62,7 +59,7 @@ def draw(path: str | os.PathLike[str], counts: np.ndarray, class_names: Sequence
       class_names: names of rows and columns.
       title: one line above the picture.
     """
-    shares, names = row_shares(counts), [shorten(name) for name in class_names]
+    shares, names = row_shares(counts), [text.shorten(name, LONGEST_NAME) for name in class_names]
     # Names are text, whatever dollar signs they hold.
     with mpl.rc_context({"text.parse_math": False}):
         if len(names) <= MOST_NAMED:
@@ -96,7 +93,9 @@ def _draw_named(shares: np.ndarray, names: list[str], title: str) -> Figure:
         for row, column in zip(*np.nonzero(shares >= 0.0005), strict=True):
             share = float(shares[row, column])
             colour = "white" if share > 0.5 else "black"
-            axes.text(column, row, _percent(share), ha="center", va="center", color=colour, fontsize=8)
+            axes.text(
+                column, row, text.percent_in_cell(share), ha="center", va="center", color=colour, fontsize=8
+            )
     return figure
 
 
@@ -112,12 +111,12 @@ def _draw_many(shares: np.ndarray, counts: np.ndarray, names: list[str], title: 
     beside.set_title("most confused", loc="left", fontsize=11)
     lines = int(side * PAIRS_PER_INCH)
     for line, (true, predicted) in enumerate(most_confused(counts, lines)):
-        text = (
-            f"{_percent(float(shares[true, predicted])):>4} %  {names[true]} ({true})\n"
+        words = (
+            f"{text.percent_in_cell(float(shares[true, predicted])):>4} %  {names[true]} ({true})\n"
             f"            taken for {names[predicted]} ({predicted})"
         )
         beside.text(
-            0.0, 1.0 - (line + 0.5) / lines, text, va="center", fontsize=9, transform=beside.transAxes
+            0.0, 1.0 - (line + 0.5) / lines, words, va="center", fontsize=9, transform=beside.transAxes
         )
     return figure
 
@@ -131,9 +130,3 @@ def _show(figure: Figure, axes: Axes, shares: np.ndarray, title: str, scale: Sca
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02, ticks=scale.ticks)
     bar.ax.set_yticklabels([f"{tick:.0%}" for tick in scale.ticks])
     bar.set_label("share of the true class")
-
-
-def _percent(share: float) -> str:
-    """A share in per cent, one decimal below ten."""
-    percent = 100.0 * share
-    return f"{percent:.0f}" if percent >= 9.95 or percent == round(percent) else f"{percent:.1f}"

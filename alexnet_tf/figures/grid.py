@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.figures import style
+from alexnet_tf.figures import style, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,11 +62,11 @@ def draw(
     pitch = size + caption + GAP
     height = top + high * pitch - GAP + FOOT
     with style.sheet(width, height) as figure:
-        style.title(figure, heading, _cut(line, width - 2 * SIDE, LINE_CHARACTER), SIDE / width)
+        style.title(figure, heading, _fit(line, width - 2 * SIDE, LINE_CHARACTER), SIDE / width)
         for column, name in enumerate(columns):
             middle = (left + column * (size + GAP) + size / 2) / width
             place = 1 - (TITLE + HEADING / 2 - 4) / height
-            figure.text(middle, place, _cut(name, size), ha="center", va="center", color=style.MUTED)
+            figure.text(middle, place, _fit(name, size), ha="center", va="center", color=style.MUTED)
         for number, row in enumerate(rows):
             y = top + number * pitch
             if number < len(names):
@@ -78,6 +78,11 @@ def draw(
                 _draw_cell(figure, cell, (x, y, width, height), size, smooth)
         style.warn(figure, warning)
     return figure
+
+
+def in_rows(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:
+    """Cells in rows of `columns`, the last row perhaps shorter."""
+    return [cells[start : start + columns] for start in range(0, len(cells), columns)]
 
 
 def _write_row_name(figure: Figure, name: str, x: float, y: float) -> None:
@@ -100,11 +105,11 @@ def _draw_cell(
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():
                 spine.set(visible=True, color=cell.frame, linewidth=2.5)
-    for number, text in enumerate(cell.lines):
+    for number, words in enumerate(cell.lines):
         figure.text(
             (x + size / 2) / width,
             1 - (y + size + LINE * (number + 0.62)) / height,
-            _cut(text, size + GAP),
+            _fit(words, size + GAP),
             ha="center",
             va="center",
             fontsize=9.5,
@@ -112,7 +117,11 @@ def _draw_cell(
         )
 
 
-def _cut(text: str, pixels: float, character: float = CHARACTER) -> str:
-    """Text that fits into so many pixels, roughly."""
+def _fit(words: str, pixels: float, character: float = CHARACTER) -> str:
+    """Words cut so that they fit into so many pixels, roughly."""
     most = max(4, int(pixels / character))
-    return textwrap.shorten(text, most, placeholder="…") if " " in text else style.shorten(text, most)
+    return (
+        textwrap.shorten(words, most, placeholder=text.ELLIPSIS)
+        if " " in words
+        else text.shorten(words, most)
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.figures import grid, style
+from alexnet_tf.figures import grid, style, text
 from alexnet_tf.network import variants
 from pipelines.errors import UserError
 
@@ -122,20 +122,23 @@ def figure(
     """
     most = max(float(np.abs(bank.kernels).max()) for bank in found)
     greys = [to_unit(bank.kernels, most if scaling == "joint" else None) for bank in found]
-    height, width, maps, _ = found[0].kernels.shape
     count = sum(bank.kernels.shape[-1] for bank in found)
-    together = "all scaled together" if scaling == "joint" else "each scaled alone"
-    low = min(float(bank.kernels.min()) for bank in found)
-    high = max(float(bank.kernels.max()) for bank in found)
-    span = f"from {low:.2g} to {high:.2g}".replace("-", "\N{MINUS SIGN}")
-    line = f"{height} × {width} × {maps} weights each, {span}, {together}; {line}"
+    line = f"{describe([bank.kernels for bank in found], scaling)}; {line}"
     if units:
         cells = [_picked(found, greys, unit) for unit in units]
-        rows = [cells[start : start + PICKED_IN_ROW] for start in range(0, len(cells), PICKED_IN_ROW)]
+        rows = grid.in_rows(cells, PICKED_IN_ROW)
         heading = f"{len(units)} of the {count} kernels of {layer}"
         size = len(cells[0].image) if cells[0].image is not None else PICKED
         return grid.draw(rows, heading, line, size=size, warning=warning, smooth=False)
     return _tables(found, greys, f"The {count} kernels of {layer}", line, warning)
+
+
+def describe(kernels: Sequence[np.ndarray], scaling: str) -> str:
+    """One line about kernels [h, w, maps, n] of one size: theirs, the range of their weights, the scaling."""
+    height, width, maps, _ = kernels[0].shape
+    low, high = min(float(own.min()) for own in kernels), max(float(own.max()) for own in kernels)
+    weights = f"{height} × {width} × {maps} weights each"
+    return f"{weights}, {text.number_range(low, high)}, {text.SCALINGS[scaling]}"
 
 
 def table(greys: np.ndarray, sources: int, times: int) -> np.ndarray:
@@ -171,7 +174,7 @@ def _picked(found: Sequence[Bank], greys: Sequence[np.ndarray], unit: int) -> gr
     squares = tile(np.repeat(own, 3, axis=-1), columns, times)
     image = np.full((squares.shape[1], squares.shape[1], 3), 255, np.uint8)
     image[: len(squares)] = squares
-    words = ", ".join(text for text in (f"kernel {unit}", bank.tower) if text)
+    words = ", ".join(part for part in (f"kernel {unit}", bank.tower) if part)
     reads = " and ".join(bank.sources)
     return grid.Cell(image, (words, f"reads {reads}" if reads else f"reads {len(own)} maps"))
 

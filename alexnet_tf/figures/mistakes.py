@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_tf.figures import confusion
+from alexnet_tf.figures import confusion, text
 
 COLUMNS, FEWEST_COLUMNS = 6, 3
 PICTURE, GAP, CAPTION, LINE, TITLE = 2.0, 0.15, 0.72, 0.17, 0.45  # inches
@@ -58,17 +58,11 @@ def draw(path: str | os.PathLike[str], pictures: Sequence[Picture], title: str) 
 
 
 def _write_caption(axes: Axes, picture: Picture, left: float, top: float) -> None:
-    predicted = confusion.shorten(picture.predicted_name, LONGEST_NAME - 7)
+    predicted = text.shorten(picture.predicted_name, LONGEST_NAME - 7)
     lines = (
-        (confusion.shorten(picture.true_name, LONGEST_NAME), TRUE_COLOUR, 8.5),
-        (f"{predicted}  {picture.probability:.1%}", WRONG_COLOUR, 8.5),
-        (_shorten_key(picture.key), KEY_COLOUR, 6.5),
+        (text.shorten(picture.true_name, LONGEST_NAME), TRUE_COLOUR, 8.5),
+        (f"{predicted}  {text.percent(picture.probability)}", WRONG_COLOUR, 8.5),
+        (text.shorten_key(picture.key, LONGEST_KEY), KEY_COLOUR, 6.5),
     )
-    for number, (text, colour, size) in enumerate(lines):
-        axes.text(left, top - 0.06 - LINE * number, text, va="top", color=colour, fontsize=size)
-
-
-def _shorten_key(key: str) -> str:
-    """The end of a long key, which tells pictures apart; undecodable bytes are shown as such."""
-    key = key.encode("utf-8", "backslashreplace").decode()
-    return key if len(key) <= LONGEST_KEY else "…" + key[1 - LONGEST_KEY :]
+    for number, (words, colour, size) in enumerate(lines):
+        axes.text(left, top - 0.06 - LINE * number, words, va="top", color=colour, fontsize=size)

@@ -110,8 +110,3 @@ def warn(figure: Figure, text: str) -> None:
             fontsize=10,
             bbox={"facecolor": WARNING_PAGE, "edgecolor": "none", "boxstyle": "round,pad=0.35"},
         )
-
-
-def shorten(name: str, length: int) -> str:
-    """A name cut to `length` characters."""
-    return name if len(name) <= length else name[: length - 1].rstrip(" ,_") + "…"

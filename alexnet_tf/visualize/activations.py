@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.visualize import filters, options, pictures
+from alexnet_tf.figures import text
+from alexnet_tf.visualize import options, pictures
 
 if TYPE_CHECKING:
     import keras
@@ -36,12 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_image(parser, 1)
     options.add_layer(parser, "relu1")
     options.add_units(parser, "all")
-    parser.add_argument(
-        "--scaling",
-        choices=filters.SCALINGS,
-        default=filters.SCALINGS[0],
-        help="black to white over all maps together, or over each alone (default %(default)s)",
-    )
+    options.add_scaling(parser, "maps")
 
 
 def draw(
@@ -79,7 +75,7 @@ def draw(
         raise UserError(f"--units: {layer} has no maps to pick from; without it the whole layer is shown")
     names = kernels.unit_towers(layer, found.shape[-1], run.recipe.variant, maps=found.ndim == 3)
     labels, scores = network.top_classes(trained, shown.pixels)
-    taken_for = (f"taken for {run.readable_names[labels[0, 0]]}", f"{100 * scores[0, 0]:.1f} %")
+    taken_for = (f"taken for {run.readable_names[labels[0, 0]]}", text.percent(scores[0, 0]))
     picture = grid.Cell(shown.images[0], (shown.true_names[0] or shown.keys[0], *taken_for))
     files = [out / "activations.png", out / "activations.npz"]
     page = figure(found, names, layer, picture, style.subject(run), scaling, units, warning)
@@ -147,13 +143,13 @@ def figure(
     sort = "maps" if found.ndim == 3 else "units"
     size = " × ".join(str(side) for side in (*found.shape[:-1], ""))
     heading = f"The {found.shape[-1]} {sort} of {layer}"
-    span = f"from {found.min():.3g} to {found.max():.3g}".replace("-", "\N{MINUS SIGN}")
-    each = "all scaled together" if scaling == "joint" or found.ndim == 1 else "each scaled alone"
+    span = text.number_range(found.min(), found.max(), digits=3)
+    each = text.SCALINGS[scaling if found.ndim == 3 else "joint"]
     line = f"{size.removesuffix(' × ') + ' each, ' if size else ''}{span}, {each}; {line}"
     if units:
         heading = f"{len(units)} of the {found.shape[-1]} maps of {layer}"
         cells = [picture] + [_picked(found, grey, towers, unit) for unit in units]
-        rows = [cells[start : start + PICKED_IN_ROW] for start in range(0, len(cells), PICKED_IN_ROW)]
+        rows = grid.in_rows(cells, PICKED_IN_ROW)
         return grid.draw(rows, heading, line, size=PICKED, warning=warning, smooth=False)
     return _whole_layer(grey, towers, picture, heading, line, warning)
 
@@ -162,8 +158,8 @@ def _picked(found: np.ndarray, grey: np.ndarray, towers: Sequence[str], unit: in
     """One map, larger, with its words."""
     from alexnet_tf.figures import grid
 
-    most = f"at most {found[..., unit].max():.3g}".replace("-", "\N{MINUS SIGN}")
-    words = ", ".join(text for text in (towers[unit], most) if text)
+    most = text.minus(f"at most {found[..., unit].max():.3g}")
+    words = ", ".join(part for part in (towers[unit], most) if part)
     return grid.Cell(_to_colours(grey[..., unit]), (f"map {unit}", words))
 
 
@@ -244,11 +240,11 @@ def _draw_picture(page: Figure, image: np.ndarray, lines: Sequence[str], top: in
     axes = page.add_axes(place)
     axes.imshow(image, interpolation="antialiased", aspect="auto")
     axes.set_axis_off()
-    for number, text in enumerate(lines):
+    for number, words in enumerate(lines):
         page.text(
             (SIDE + PICTURE / 2) / width,
             1 - (top + PICTURE + grid.LINE * (number + 0.7)) / height,
-            style.shorten(text, 36),
+            text.shorten(words, 36),
             ha="center",
             va="center",
             color=style.MUTED if number else style.INK,

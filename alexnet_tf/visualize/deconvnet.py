@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from alexnet_tf.figures import text
 from alexnet_tf.visualize import options
 from alexnet_tf.visualize.internals import top_patches
 from alexnet_tf.visualize.internals.deconvolution import project
+from alexnet_tf.visualize.spacing import evenly_spaced
 from pipelines.errors import UserError
 from pipelines.files import write_text
 
@@ -149,8 +151,7 @@ def spread(weakest: np.ndarray, count: int = SHOWN_UNITS) -> list[int]:
       weakest: float [units], each unit's activation in the last picture that is shown.
     """
     alive = np.flatnonzero(weakest > 0)
-    places = np.linspace(0, len(alive) - 1, min(count, len(alive))).round().astype(int)
-    return alive[places].tolist()
+    return alive[evenly_spaced(len(alive), count)].tolist()
 
 
 def to_grey(projections: np.ndarray) -> np.ndarray:
@@ -183,7 +184,7 @@ def figure(units: Sequence[Unit], layer: str, line: str, warning: str = "") -> F
         style.title(page, f"What units of {layer} look for", f"{both}; {line}", SIDE / width)
         for unit, (row, column) in zip(units, places, strict=True):
             x, top = SIDE + column * pitch_x, height - TOP - row * pitch_y
-            words = ", ".join(text for text in (f"unit {unit.number}", unit.tower) if text)
+            words = ", ".join(part for part in (f"unit {unit.number}", unit.tower) if part)
             page.text(x / width, (top - 15) / height, words, va="center", fontsize=11.5, weight="bold")
             page.text(x / width, (top - 33) / height, _describe(unit), va="center", color=style.MUTED)
             bottom = top - WORDS - SQUARE
@@ -265,11 +266,9 @@ def _places(towers: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
 
 def _describe(unit: Unit) -> str:
     """One line: how strongly it fires, and in pictures of what."""
-    from alexnet_tf.figures import style
-
-    strengths = f"activations {unit.values[0]:.3g} to {unit.values[-1]:.3g}".replace("-", "\N{MINUS SIGN}")
+    strengths = text.minus(f"activations {unit.values[0]:.3g} to {unit.values[-1]:.3g}")
     classes = collections.Counter(name for name in unit.true_names if name).most_common(3)
-    named = ", ".join(f"{style.shorten(name, 18)} {count}" for name, count in classes)
+    named = ", ".join(f"{text.shorten(name, 18)} {count}" for name, count in classes)
     return f"{strengths};  {named}" if named else strengths
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet_tf.figures import text
+from alexnet_tf.visualize.spacing import evenly_spaced
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,9 +93,9 @@ def draw(
         raise UserError(f"--perplexity must be more than 1; received {perplexity:g}")
     trained, warning = network.load(run)
     index = feature_index.open_index(run, trained, split)
-    positions = spread(len(index.features), most)
+    positions = evenly_spaced(len(index.features), most)
     place, trust = _placed(np.asarray(index.features[positions]), projection, perplexity, seed)
-    shown = spread(len(positions), most_cells())
+    shown = evenly_spaced(len(positions), most_cells())
     thumbnails = thumbnails_of(run, index, positions[shown], cell_side(len(shown)) - 2 * FRAME)
     of = f"{PROJECTIONS[projection]} of {len(positions)} {SPLITS[split]} pictures"
     line = f"{of}, trustworthiness {trust:.3f}; {style.subject(run)}"
@@ -127,16 +129,11 @@ def project(
     features: np.ndarray, projection: str = "tsne", *, perplexity: float = 30.0, seed: int = 0
 ) -> np.ndarray:
     """Two coordinates for each picture: features [n, units] -> float32 [n, 2]."""
-    from alexnet_tf.visualize.measures.projection import principal_components, tsne
+    from alexnet_tf.visualize.measures.projection import plane, principal_components, tsne
 
     if projection == "pca":
-        return np.pad(principal_components(features, 2), ((0, 0), (0, 2)))[:, :2]
+        return plane(features)
     return tsne(principal_components(features, COMPONENTS), perplexity=perplexity, seed=seed)
-
-
-def spread(total: int, most: int) -> np.ndarray:
-    """At most so many places from all over an order, int64, ascending."""
-    return np.unique(np.linspace(0, total - 1, min(total, most)).round().astype(np.int64))
 
 
 def most_cells() -> int:
@@ -285,10 +282,10 @@ def _write_names(page: Figure, labels: np.ndarray, names: Sequence[str], colours
             color=colours[label],
         )
         page.add_artist(box)
-        text = style.shorten(names[label], 34)
-        page.text((left + 22) / width, (y - 7) / height, text, va="center", fontsize=10.5)
+        words = text.shorten(names[label], 34)
+        page.text((left + 22) / width, (y - 7) / height, words, va="center", fontsize=10.5)
     others = int((counts > 0).sum()) - len(listed)
     if others:
         y = height - TOP - COLUMN - GAP - len(listed) * LINE
-        text = f"and {others} more classes in other colours"
-        page.text(left / width, (y - 7) / height, text, va="center", fontsize=10.5, color=style.MUTED)
+        words = f"and {others} more classes in other colours"
+        page.text(left / width, (y - 7) / height, words, va="center", fontsize=10.5, color=style.MUTED)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 FIRST = "conv1"
 # A picked kernel's weight in screen pixels, how many stand in a row, and how many a page holds.
 PICKED_MAGNIFICATION, PICKED_IN_ROW, MOST_PICKED = 16, 6, 32
-SCALINGS = ("joint", "filter")
 # Margins of the page and room between the towers, in pixels.
 LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 58, 24, 84, 44, 26
 
@@ -36,12 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
     options.add_layer(parser, FIRST)
     options.add_units(parser, "all")
-    parser.add_argument(
-        "--scaling",
-        choices=SCALINGS,
-        default=SCALINGS[0],
-        help="black to white over all kernels together, or over each alone (default %(default)s)",
-    )
+    options.add_scaling(parser, "kernels")
 
 
 def draw(
@@ -136,22 +130,20 @@ def figure(
       warning: across the foot; empty for none.
     """
     from alexnet_tf.figures import grid, style
-    from alexnet_tf.figures.kernels import unit_kernels
+    from alexnet_tf.figures.kernels import describe, unit_kernels
 
-    scaled = unit_kernels(kernels, scaling)
+    scaled, line = unit_kernels(kernels, scaling), f"{describe([kernels], scaling)}; {line}"
     if units:
         share = len(scaled) // len(labels)
         cells = [grid.Cell(scaled[unit], (f"kernel {unit}", labels[unit // share])) for unit in units]
-        rows = [cells[start : start + PICKED_IN_ROW] for start in range(0, len(cells), PICKED_IN_ROW)]
+        rows = grid.in_rows(cells, PICKED_IN_ROW)
         heading = f"{len(units)} of the {len(scaled)} kernels of {layer}"
         size = PICKED_MAGNIFICATION * kernels.shape[0]
-        return grid.draw(
-            rows, heading, _describe(kernels, line, scaling), size=size, warning=warning, smooth=False
-        )
+        return grid.draw(rows, heading, line, size=size, warning=warning, smooth=False)
     with style.sheet(*_page(len(scaled), len(labels))) as page:
         _lay_out(page, scaled, labels)
         heading = f"The {len(scaled)} kernels of {layer}"
-        style.title(page, heading, _describe(kernels, line, scaling), LEFT / _page(len(scaled), 1)[0])
+        style.title(page, heading, line, LEFT / _page(len(scaled), 1)[0])
         style.warn(page, warning)
     return page
 
@@ -197,11 +189,3 @@ def _lay_out(figure: Figure, stack: np.ndarray, labels: tuple[str, ...]) -> None
             y = (bottom + height + BETWEEN / 2) / page_height
             ends = [LEFT / page_width, (LEFT + width) / page_width]
             figure.add_artist(Line2D(ends, [y, y], color=style.MUTED, linewidth=0.8))
-
-
-def _describe(kernels: np.ndarray, line: str, scaling: str) -> str:
-    """The line below the title."""
-    side = kernels.shape[0]
-    together = "all scaled together" if scaling == "joint" else "each scaled alone"
-    span = f"from {kernels.min():.2g} to {kernels.max():.2g}".replace("-", "\N{MINUS SIGN}")
-    return f"{side} × {side} × 3 weights each, {span}, {together}; {line}"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.visualize import options
+from alexnet_tf.visualize import options, overlays
 
 if TYPE_CHECKING:
     import keras
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 KINDS = ("gradcam", "gradcam++", "scorecam", "layercam")
 TITLES = {"gradcam": "Grad-CAM", "gradcam++": "Grad-CAM++", "scorecam": "Score-CAM", "layercam": "LayerCAM"}
 LAYER = "relu5"
-MOST, SHOWN = 8, 4
 AT_ONCE = 32
 
 # A network's maps and their gradient as a compiled function, a layer an entry.
@@ -42,7 +41,7 @@ _compiled: weakref.WeakKeyDictionary[Any, dict[str, Callable[..., Any]]] = weakr
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
-    options.add_image(parser, MOST)
+    options.add_image(parser, overlays.MOST)
     options.add_class(parser)
     options.add_layer(parser, LAYER)
 
@@ -65,20 +64,17 @@ def draw(
     """
     from alexnet_tf.figures import style
     from alexnet_tf.network import graph
-    from alexnet_tf.visualize import network, overlays, pictures
 
-    label = options.class_index(run, class_name) if class_name else -1
-    shown = pictures.choose(run, image, MOST if image else SHOWN)
-    trained, warning = network.load(run)
+    trained, explained, warning = overlays.prepare(run, image, class_name)
     graph.parts(trained, layer, maps=True)
-    explained = overlays.explain(run, trained, shown, label)
-    found = {kind: maps(trained, shown.pixels, kind, explained.labels, layer) for kind in KINDS}
+    pixels = explained.shown.pixels
+    found = {kind: maps(trained, pixels, kind, explained.labels, layer) for kind in KINDS}
     line = f"maps of {layer}; {style.subject(run)}"
     path = style.save(figure(explained, found, line, warning), out / "gradcam.png")
     numbers = overlays.save(out / "gradcam.npz", explained, found, layer=np.asarray(layer))
     return {
         "files": [str(path), str(numbers)],
-        "pictures": len(shown.keys),
+        "pictures": len(pixels),
         "classes": list(explained.names),
         "layer": layer,
         "warning": warning,
@@ -94,8 +90,6 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
       line: below the title.
       warning: across the foot; empty for none.
     """
-    from alexnet_tf.visualize import overlays
-
     images = explained.shown.images
     cells = {
         TITLES[kind]: overlays.cells(overlays.overlaid(images, values)) for kind, values in found.items()

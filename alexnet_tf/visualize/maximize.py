@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from alexnet_tf.figures import text
 from alexnet_tf.visualize import options
+from alexnet_tf.visualize.spacing import evenly_spaced
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
@@ -137,13 +139,14 @@ def maximise(
     Raises:
       UserError: no such layer.
     """
+    from scipy.special import softmax
+
     from alexnet_tf.visualize.internals import ascent
 
     inner = "" if layer == LOGITS else layer
     pixels = ascent.maximise(network, np.asarray(units), low, high, layer=inner, steps=steps, seed=seed)
     values = np.asarray(ascent.target(network, inner)(pixels, training=False), np.float32)
-    shares = np.exp(values - values.max(axis=-1, keepdims=True))
-    shares /= shares.sum(axis=-1, keepdims=True)
+    shares = softmax(values, axis=-1)
     own = np.arange(len(units)), np.asarray(units)
     down, across = ascent.window(network, inner).slices
     greys = np.clip((pixels - low) / (np.asarray(high) - low) * 255.0 + 0.5, 0, 255).astype(np.uint8)
@@ -171,7 +174,7 @@ def figure(found: Maximised, line: str, names: Sequence[str] = (), warning: str 
 
     if names:
         captions = [
-            (name, f"{100 * share:.1f} %") for name, share in zip(names, found.probabilities, strict=True)
+            (name, text.percent(share)) for name, share in zip(names, found.probabilities, strict=True)
         ]
     else:
         captions = [
@@ -179,7 +182,7 @@ def figure(found: Maximised, line: str, names: Sequence[str] = (), warning: str 
             for name, value in zip(found.names, found.activations, strict=True)
         ]
     cells = [grid.Cell(image, caption) for image, caption in zip(found.images, captions, strict=True)]
-    rows = [cells[start : start + COLUMNS] for start in range(0, len(cells), COLUMNS)]
+    rows = grid.in_rows(cells, COLUMNS)
     heading = f"What {'classes' if names else f'units of {found.layer}'} answer to most"
     return grid.draw(rows, heading, line, size=SIZE, warning=warning)
 
@@ -189,7 +192,7 @@ def _choose(units: list[int], layer: str, width: int) -> list[int]:
     if len(units) > MOST:
         raise UserError(f"--units: a figure holds {MOST}; received {len(units)}")
     options.check_units(units, layer, width)
-    return units or np.unique(np.linspace(0, width - 1, MOST).round().astype(int)).tolist()
+    return units or evenly_spaced(width, MOST).tolist()
 
 
 def _names(network: keras.Model, layer: str, units: Sequence[int]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from alexnet_tf.figures import text
 from alexnet_tf.visualize import options
 from alexnet_tf.visualize.measures.nearest import nearest
 from pipelines.files import write_text
@@ -196,13 +197,13 @@ def figure(queries: Pictures, found: Found, hits: Pictures, line: str, warning: 
     for number, (key, image, name) in enumerate(
         zip(queries.keys, queries.images, queries.true_names, strict=True)
     ):
-        cells = [grid.Cell(image, (style.shorten(name or key, LONGEST), "query"))]
+        cells = [grid.Cell(image, (text.shorten(name or key, LONGEST), "query"))]
         for rank in range(count):
             place = number * count + rank
             other = hits.true_names[place]
             frame = style.SECOND if name and other != name else ""
             distance = f"distance {found.distances[number, rank]:.3g}"
-            cells.append(grid.Cell(hits.images[place], (style.shorten(other, LONGEST), distance), frame))
+            cells.append(grid.Cell(hits.images[place], (text.shorten(other, LONGEST), distance), frame))
         rows.append(cells)
     framed = "another class is framed; " if any(queries.true_names) else ""
     page = grid.draw(

@@ -54,12 +54,16 @@ def top_classes(trained: keras.Model, pixels: np.ndarray) -> tuple[np.ndarray, n
     return labels.numpy(), scores.numpy()
 
 
+def in_batches(network: keras.Model, pixels: np.ndarray, batch_size: int = AT_ONCE) -> np.ndarray:
+    """The outputs of a network of one output, such as its logits [N, classes], computed batch by batch."""
+    starts = range(0, len(pixels), batch_size)
+    batches = [network(pixels[start : start + batch_size], training=False) for start in starts]
+    return np.concatenate([np.asarray(batch) for batch in batches])
+
+
 def best_classes(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
     """Each picture's most probable class, int [N]."""
-    batches = range(0, len(pixels), AT_ONCE)
-    return np.concatenate(
-        [np.argmax(network(pixels[i : i + AT_ONCE], training=False), axis=1) for i in batches]
-    )
+    return in_batches(network, pixels).argmax(axis=1)
 
 
 def explained_classes(network: keras.Model, pixels: np.ndarray, classes: np.ndarray | None) -> np.ndarray:

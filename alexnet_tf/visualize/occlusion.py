@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from alexnet_tf.visualize import options
+from alexnet_tf.visualize import options, overlays
 from pipelines import progress
 from pipelines.errors import UserError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from alexnet_tf.run_record import Run
     from alexnet_tf.visualize.overlays import Explained
 
-MOST, SHOWN = 8, 4
 SIZE, STRIDE = 32, 16
 AT_ONCE = 32
 
@@ -58,7 +57,7 @@ class Drop(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
-    options.add_image(parser, MOST)
+    options.add_image(parser, overlays.MOST)
     options.add_class(parser)
     parser.add_argument(
         "--size", type=int, default=SIZE, metavar="PIXELS", help="side of the square (default %(default)s)"
@@ -96,14 +95,11 @@ def draw(
       DataError: the run's data set is no longer where it was.
     """
     from alexnet_tf.figures import style
-    from alexnet_tf.visualize import network, overlays, pictures
 
-    label = options.class_index(run, class_name) if class_name else -1
     _check(run.data.crop, size, stride)
-    shown = pictures.choose(run, image, MOST if image else SHOWN)
-    trained, warning = network.load(run)
-    explained = overlays.explain(run, trained, shown, label)
-    found = drop(trained, shown.pixels, explained.labels, size=size, stride=stride)
+    trained, explained, warning = overlays.prepare(run, image, class_name)
+    pixels = explained.shown.pixels
+    found = drop(trained, pixels, explained.labels, size=size, stride=stride)
     line = f"a square of {size} pixels in steps of {stride}; {style.subject(run)}"
     path = style.save(figure(explained, found, line, warning), out / "occlusion.png")
     falls = {"probability_drop": found.probability, "logit_drop": found.logit}
@@ -112,7 +108,7 @@ def draw(
     )
     return {
         "files": [str(path), str(numbers)],
-        "pictures": len(shown.keys),
+        "pictures": len(pixels),
         "classes": list(explained.names),
         "largest_drop": [float(value) for value in found.probability.max(axis=(1, 2))],
         "warning": warning,
@@ -122,7 +118,6 @@ def draw(
 def figure(explained: Explained, found: Drop, line: str, warning: str = "") -> Figure:
     """A row a picture: the picture, it with the square where it hurts most, the falls laid over it."""
     from alexnet_tf.figures import grid
-    from alexnet_tf.visualize import overlays
 
     images = explained.shown.images
     covered, captions = [], []
@@ -170,22 +165,22 @@ def drop(
     Raises:
       UserError: the square is larger than the picture, or `size` or `stride` is below 1.
     """
+    from scipy.special import softmax
+
+    from alexnet_tf.visualize.network import in_batches
+
     side = pixels.shape[1]
     _check(side, size, stride)
     starts = np.arange(0, side - size + 1, stride, dtype=np.int32)
-    logits = _logits(network, pixels)
+    logits = in_batches(network, pixels, AT_ONCE)
     labels = logits.argmax(axis=1) if classes is None else np.asarray(classes)
     tops, lefts = (places.ravel() for places in np.meshgrid(starts, starts, indexing="ij"))
     falls: list[tuple[np.ndarray, np.ndarray]] = []
     each = zip(pixels, logits, labels, strict=True)
     for picture, whole, label in progress.counted("covering pictures", each, len(pixels)):
         covered = _covered_logits(network, picture, tops, lefts, size, fill)
-        falls.append(
-            (
-                _probabilities(whole)[label] - _probabilities(covered)[:, label],
-                whole[label] - covered[:, label],
-            )
-        )
+        probability = softmax(whole)[label] - softmax(covered, axis=-1)[:, label]
+        falls.append((probability, whole[label] - covered[:, label]))
     shape = (len(pixels), len(starts), len(starts))
     probability, logit = (np.reshape(column, shape) for column in zip(*falls, strict=True))
     return Drop(probability, logit, starts, size)
@@ -196,16 +191,6 @@ def _check(side: int, size: int, stride: int) -> None:
         raise UserError(f"--size: the square takes 1 to {side} pixels; received {size}")
     if stride < 1:
         raise UserError(f"--stride: 1 or more; received {stride}")
-
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
-def _logits(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    batches = range(0, len(pixels), AT_ONCE)
-    return np.concatenate([np.asarray(network(pixels[i : i + AT_ONCE], training=False)) for i in batches])
 
 
 def _covered_logits(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 
+from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.run_record import LABELS_FILE, Run
 from pipelines.errors import UserError
 
@@ -48,6 +49,16 @@ def add_units(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds `--units`: numbers of a layer's units; tower b's follow tower a's."""
     parser.add_argument(
         "--units", nargs="+", type=int, default=[], metavar="N", help=f"numbers of units (default: {default})"
+    )
+
+
+def add_scaling(parser: argparse.ArgumentParser, shown: str) -> None:
+    """Adds `--scaling`: what black and white stand for; `shown` are the maps or kernels that are scaled."""
+    parser.add_argument(
+        "--scaling",
+        choices=tuple(SCALINGS),
+        default=next(iter(SCALINGS)),
+        help=f"black to white over all {shown} together, or over each alone (default %(default)s)",
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from alexnet_tf.figures import text
 from alexnet_tf.visualize.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # A few pixels of a gradient outshine all others: from this percentile on, colours are the lightest.
 LIGHTEST = 99.5
 SIZE = 200
+# Pictures that a figure holds, and those that it shows of a run's own data.
+MOST, SHOWN = 8, 4
 
 
 class Explained(NamedTuple):
@@ -46,6 +49,26 @@ def explain(run: Run, network: keras.Model, shown: Pictures, label: int = -1) ->
     labels = probabilities.argmax(axis=1) if label < 0 else np.full(len(shown.keys), label)
     names = tuple(run.readable_names[index] for index in labels)
     return Explained(shown, labels, names, probabilities[np.arange(len(labels)), labels])
+
+
+def prepare(run: Run, image: Sequence[str], class_name: str) -> tuple[keras.Model, Explained, str]:
+    """The run's network, the pictures and classes to explain, and a warning for the figure.
+
+    Args:
+      run: the run folder.
+      image: files to explain; none takes pictures of the run's validation split.
+      class_name: the class to explain; empty takes each picture's best one.
+
+    Raises:
+      UserError: too many files, one that is no picture, or a class that does not exist.
+      DataError: the run's data set is no longer where it was.
+    """
+    from alexnet_tf.visualize import network, options, pictures
+
+    label = options.class_index(run, class_name) if class_name else -1
+    shown = pictures.choose(run, image, MOST if image else SHOWN)
+    trained, warning = network.load(run)
+    return trained, explain(run, trained, shown, label), warning
 
 
 def heat_maps(maps: np.ndarray) -> np.ndarray:
@@ -86,7 +109,7 @@ def figure(
 
     rows = []
     for place, image in enumerate(explained.shown.images):
-        caption = (explained.names[place], f"{100 * explained.probabilities[place]:.1f} %")
+        caption = (explained.names[place], text.percent(explained.probabilities[place]))
         rows.append([grid.Cell(image, caption), *(cells[place] for cells in columns.values())])
     return grid.draw(rows, heading, line, size=SIZE, columns=("picture", *columns), warning=warning)
 

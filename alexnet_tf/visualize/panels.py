@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from alexnet_tf.figures import text
 from alexnet_tf.visualize import options
 from pipelines.files import write_text
 
@@ -127,7 +128,7 @@ def _lay_out(figure: Figure, panels: list[Panel]) -> None:
         figure.text(
             (left + PICTURE / 2) / width,
             (top - PICTURE - CAPTION / 2) / height,
-            style.shorten(panel.true_name or panel.key, LONGEST_NAME),
+            text.shorten(panel.true_name or panel.key, LONGEST_NAME),
             ha="center",
             va="center",
             fontsize=13,
@@ -150,8 +151,8 @@ def _draw_bars(figure: Figure, place: tuple[float, float, float, float], panel: 
     for number, (name, score) in enumerate(zip(panel.classes, panel.scores, strict=True)):
         axes.barh(number, 1.0, height=0.84, color=style.TRACK)
         axes.barh(number, score, height=0.84, color=style.CORRECT if name == panel.true_name else style.OTHER)
-        axes.text(0.02, number, style.shorten(name, LONGEST_NAME), va="center_baseline", fontsize=11)
-        percent = f"{100 * score:.1f} %" if score < 0.9995 else "100 %"
+        axes.text(0.02, number, text.shorten(name, LONGEST_NAME), va="center_baseline", fontsize=11)
+        percent = text.percent(score, digits=1 if score < 0.9995 else 0)
         axes.text(0.985, number, percent, va="center_baseline", ha="right", fontsize=10)
 
 

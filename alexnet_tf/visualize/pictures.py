@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from alexnet_tf.run_record import Run
+from alexnet_tf.visualize.spacing import evenly_spaced
 from pipelines.errors import UserError
 
 # Pictures of a split among which those are chosen.
@@ -84,7 +85,7 @@ def from_split(run: Run, count: int, split: str = "val") -> Pictures:
 
     source, _ = validation.open_pictures([run], run.data)
     total = source.count(split)
-    positions = np.unique(np.linspace(0, total - 1, min(max(CANDIDATES, count), total)).round().astype(int))
+    positions = evenly_spaced(total, max(CANDIDATES, count))
     seen: collections.Counter[str] = collections.Counter()
     ranked = []
     for example in source.pick(split, positions.tolist()):

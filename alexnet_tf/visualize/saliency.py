@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.visualize import options
+from alexnet_tf.visualize import options, overlays
 from pipelines import progress
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ TITLES = {
     "smooth": "SmoothGrad",
     "integrated": "integrated gradients",
 }
-MOST, SHOWN = 8, 4
 
 # A network's gradient as a compiled function, so that the second map costs no tracing.
 _compiled: weakref.WeakKeyDictionary[Any, Callable[..., Any]] = weakref.WeakKeyDictionary()
@@ -43,7 +42,7 @@ _compiled: weakref.WeakKeyDictionary[Any, Callable[..., Any]] = weakref.WeakKeyD
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds this method's own options."""
-    options.add_image(parser, MOST)
+    options.add_image(parser, overlays.MOST)
     options.add_class(parser)
 
 
@@ -61,18 +60,15 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = (), class_name: str = ""
       DataError: the run's data set is no longer where it was.
     """
     from alexnet_tf.figures import style
-    from alexnet_tf.visualize import network, overlays, pictures
 
-    label = options.class_index(run, class_name) if class_name else -1
-    shown = pictures.choose(run, image, MOST if image else SHOWN)
-    trained, warning = network.load(run)
-    explained = overlays.explain(run, trained, shown, label)
-    found = {kind: maps(trained, shown.pixels, kind, explained.labels) for kind in KINDS}
+    trained, explained, warning = overlays.prepare(run, image, class_name)
+    pixels = explained.shown.pixels
+    found = {kind: maps(trained, pixels, kind, explained.labels) for kind in KINDS}
     path = style.save(figure(explained, found, style.subject(run), warning), out / "saliency.png")
     numbers = overlays.save(out / "saliency.npz", explained, found)
     return {
         "files": [str(path), str(numbers)],
-        "pictures": len(shown.keys),
+        "pictures": len(pixels),
         "classes": list(explained.names),
         "warning": warning,
     }
@@ -87,8 +83,6 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
       line: below the title.
       warning: across the foot; empty for none.
     """
-    from alexnet_tf.visualize import overlays
-
     cells = {TITLES[kind]: overlays.cells(overlays.heat_maps(values)) for kind, values in found.items()}
     return overlays.figure(explained, cells, "Which pixels a class hangs on", line, warning)
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet_tf.figures import text
 from alexnet_tf.visualize.measures import tuning
 from pipelines.files import write_text
 
@@ -184,5 +185,6 @@ def _draw_histogram(axes: Axes, name: str, towers: dict[str, np.ndarray], summar
     if difference:
         test = difference[name]
         p = "p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.3f}"
-        text = f"a kernel of tower b is ahead of one of tower a in {100 * test['ahead']:.0f} % of pairs; {p}"
-        axes.text(0, 1.03, text, transform=axes.transAxes, fontsize=10, va="bottom")
+        pairs = text.percent(test["ahead"], 0)
+        words = f"a kernel of tower b is ahead of one of tower a in {pairs} of pairs; {p}"
+        axes.text(0, 1.03, words, transform=axes.transAxes, fontsize=10, va="bottom")

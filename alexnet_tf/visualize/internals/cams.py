@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from alexnet_tf.network import graph
+from alexnet_tf.visualize.network import explained_classes, in_batches
 
 # Pictures that go through the network at once.
 BATCH = 32
@@ -60,7 +61,7 @@ def score_cam(
     maps = []
     # One picture at a time: of several, tf-keras-vis takes the maps that differ most in any of them, and
     # it holds all masked pictures at once, 154 MB for each picture and 256 maps.
-    for picture, label in zip(pixels, _labels(network, pixels, classes), strict=True):
+    for picture, label in zip(pixels, explained_classes(network, pixels, classes), strict=True):
         found = method(
             CategoricalScore(int(label)),
             picture[np.newaxis],
@@ -85,15 +86,6 @@ def _explained(network: keras.Model, layer: str) -> _Explained:
     return _Explained(keras.Model(pixels_to_both.input, logits), f"{layer}_{graph.JOINED}")
 
 
-def _labels(network: keras.Model, pixels: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
-    """The classes to explain, int [N]: the given ones, or each picture's best."""
-    if classes is not None:
-        return np.asarray(classes)
-    starts = range(0, len(pixels), BATCH)
-    logits = [np.asarray(network(pixels[s : s + BATCH], training=False)) for s in starts]
-    return np.concatenate(logits).argmax(axis=-1)
-
-
 def _called(network: keras.Model) -> keras.Model:
     """The same network, whose `predict` calls it.
 
@@ -103,8 +95,6 @@ def _called(network: keras.Model) -> keras.Model:
     class Called(keras.Model):
         def predict(self, x: Any, batch_size: int = BATCH) -> np.ndarray:
             (pictures,) = x
-            starts = range(0, len(pictures), batch_size)
-            answers = [np.asarray(self(pictures[s : s + batch_size], training=False)) for s in starts]
-            return np.concatenate(answers)
+            return in_batches(self, pictures, batch_size)
 
     return Called(network.input, network.output)

@@ -9,6 +9,7 @@ not the network (Adebayo and others 2018, section 3).
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -173,8 +174,12 @@ def energies(
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's correlation of the pixels of maps [N, S, S] in pairs, float64 [N]; nan for a flat map."""
+    from scipy import stats
+
     pairs = zip(*(np.reshape(maps, (len(maps), -1)) for maps in (first, second)), strict=True)
-    return np.array([_correlation(_ranks(one), _ranks(other)) for one, other in pairs])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.ConstantInputWarning)  # the nan says it
+        return np.array([stats.spearmanr(one, other).statistic for one, other in pairs])
 
 
 def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -286,16 +291,3 @@ def _mean(values: np.ndarray) -> float | None:
     """The mean of those that are numbers; None without any."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks of values [n], the mean rank for equal ones, float64 [n]."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
-
-
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's correlation of values [n]; nan where either has no spread."""
-    one, other = one - one.mean(), other - other.mean()
-    spread = float(np.sqrt((one**2).sum() * (other**2).sum()))
-    return float((one * other).sum()) / spread if spread else float("nan")

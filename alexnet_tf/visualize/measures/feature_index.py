@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from alexnet_tf.run_record import SKIPPED_FILE
+from alexnet_tf.visualize.spacing import evenly_spaced
 from pipelines import files
 from pipelines.errors import UserError
 from pipelines.files import write_text
@@ -90,9 +91,9 @@ def features_of(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
     Raises:
       UserError: the network has no such layer.
     """
-    hidden = _hidden(network)
-    batches = [pixels[at : at + AT_ONCE] for at in range(0, len(pixels), AT_ONCE)]
-    return np.concatenate([np.asarray(hidden(batch, training=False), np.float32) for batch in batches])
+    from alexnet_tf.visualize.network import in_batches
+
+    return np.asarray(in_batches(_hidden(network), pixels, AT_ONCE), np.float32)
 
 
 def open_index(run: Run, network: keras.Model, split: str = "train", most: int | None = None) -> Index:
@@ -199,7 +200,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     if not in_split:
         raise UserError(f"{run.data.spec}: the {split} split is empty")
     total = min(identity.get("most", in_split), in_split)
-    positions = np.linspace(0, in_split - 1, total).round().astype(np.int64)
+    positions = evenly_spaced(in_split, total)
     building = folder.with_name(folder.name + BUILDING)
     for other in folder.parent.glob(f"{split}-*"):
         if other != building:

@@ -1,14 +1,18 @@
-"""Charts as SVG within a page: their colours are the page's, by day and by night, on screen and paper."""
+"""Charts as SVG within a page: their colours are the page's, by day and by night, on screen and paper.
+
+By hand and not by matplotlib, whose SVG has colours and fonts of its own: these take the page's style sheet.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
+from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
 
-from alexnet_tf.visualize.report.html import Html, element, join
+from alexnet_tf.visualize.measures.training_curves import Level
 
 # One unit is about one pixel; a phone shows a chart a tenth smaller.
 WIDTH, HEIGHT, LOW_HEIGHT = 380, 230, 200
@@ -25,15 +29,22 @@ class Line(NamedTuple):
     values: Sequence[float]
 
 
-class Level(NamedTuple):
-    """A value to compare with, as a dashed line with its name on it."""
+class Chart(NamedTuple):
+    """A drawing with its title and key.
 
-    value: float
-    name: str
+    Attributes:
+      title: what is drawn, with its unit.
+      key: the lines that have names.
+      svg: the drawing as text, in which names are escaped.
+    """
+
+    title: str
+    key: tuple[Line, ...]
+    svg: str
 
 
 class _Axis(NamedTuple):
-    """Numbers to places along one side."""
+    """The places along one side that numbers have."""
 
     low: float
     high: float
@@ -42,15 +53,9 @@ class _Axis(NamedTuple):
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        low, high, value = (
-            (math.log10(x) for x in (self.low, self.high, value))
-            if self.log
-            else (
-                self.low,
-                self.high,
-                value,
-            )
-        )
+        low, high = self.low, self.high
+        if self.log:
+            low, high, value = math.log10(low), math.log10(high), math.log10(value)
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
 
@@ -62,7 +67,7 @@ def lines(
     level: Level | None = None,
     log: bool = False,
     least: float = 0.0,
-) -> Html:
+) -> Chart:
     """A chart of lines over the epochs, with its title and key above.
 
     Args:
@@ -77,16 +82,17 @@ def lines(
     values += [level.value] if level else []
     across = _Axis(0.0, max(x, default=1.0) or 1.0, LEFT, WIDTH - RIGHT)
     up = _vertical(values, log, least)
-    parts = [_frame(across, up)]
+    parts = _frame(across, up)
     if level:
         y = up(level.value)
         parts += [_level(y, "level"), _text(WIDTH - RIGHT, y - 5, level.name, "end")]
-    parts += [_line(line, x, across, up) for line in shown]
-    said = f"{title} over {len(x)} evaluations: " + "; ".join(_spoken(line) for line in shown)
-    return _chart(title, shown, parts, said, HEIGHT)
+    for line in shown:
+        parts += _line(line, x, across, up)
+    label = f"{title} over {len(x)} evaluations: " + "; ".join(_in_words(line) for line in shown)
+    return _chart(title, shown, parts, label, HEIGHT)
 
 
-def towers(title: str, groups: Sequence[Line], bins: int = 20) -> Html:
+def histogram(title: str, groups: Sequence[Line], bins: int = 20) -> Chart:
     """A histogram of values in 0..1: the first group's bars rise, the second's hang, medians are marked.
 
     Args:
@@ -104,68 +110,40 @@ def towers(title: str, groups: Sequence[Line], bins: int = 20) -> Html:
     for tick in sorted({*ticks, *(-tick for tick in ticks if len(groups) > 1)}):
         parts += [_level(up(tick), "grid"), _text(LEFT - 6, up(tick) + 4, f"{abs(tick):g}", "end")]
     for sign, group, count in zip((1, -1), groups, counts, strict=False):
-        parts += _bars_of(group.colour, sign * count, across, up)
+        parts += _bars(group.colour, sign * count, across, up)
         parts += _median(group, sign * most, across, up)
     parts.append(_level(up(0), "axis"))
     parts += [_text(across(v), LOW_HEIGHT - 4, f"{v:g}", "middle") for v in (0, 0.25, 0.5, 0.75, 1)]
-    said = f"{title}: " + "; ".join(f"{g.name} median {np.median(g.values):.2f}" for g in groups)
-    return _chart(title, groups, parts, said, LOW_HEIGHT)
+    label = f"{title}: " + "; ".join(f"{g.name} median {np.median(g.values):.2f}" for g in groups)
+    return _chart(title, groups, parts, label, LOW_HEIGHT)
 
 
-def _bars_of(colour: str, counts: np.ndarray, across: _Axis, up: _Axis) -> list[Html]:
+def _bars(colour: str, counts: np.ndarray, across: _Axis, up: _Axis) -> list[Element]:
     """One group's bars; negative counts hang."""
     width = (across(1) - across(0)) / len(counts)
     bars = []
     for number, count in enumerate(counts.tolist()):
         top, bottom = sorted((up(0), up(count)))
         place = {"x": _f(across(0) + number * width + 0.75), "width": _f(width - 1.5), "y": _f(top)}
-        bars.append(element("rect", **place, height=_f(bottom - top), style=f"fill:{colour}"))
+        bars.append(_node("rect", **place, height=_f(bottom - top), style=f"fill:{colour}"))
     return bars
 
 
-def _median(group: Line, tip: float, across: _Axis, up: _Axis) -> list[Html]:
+def _median(group: Line, tip: float, across: _Axis, up: _Axis) -> list[Element]:
     """A line from the axis past the longest bar, and its value there."""
     middle = float(np.median(group.values))
     x, end = _f(across(middle)), up(1.12 * tip)
-    mark = element("line", class_="median", x1=x, x2=x, y1=_f(up(0)), y2=_f(end))
+    mark = _node("line", class_="median", x1=x, x2=x, y1=_f(up(0)), y2=_f(end))
     side, shift = ("start", 5) if middle < 0.7 else ("end", -5)
     return [mark, _text(across(middle) + shift, end + 4, f"median {middle:.2f}", side, group.colour)]
 
 
-def bars(names: Sequence[str], shares: Sequence[float], correct: str) -> Html:
-    """The best classes of one picture, a bar each; the correct one has the other colour (figure 4)."""
-    rows = []
-    for name, share in zip(names, shares, strict=True):
-        percent = percentage(share)
-        rows.append(
-            element(
-                "li",
-                element("span", class_="bar", style=f"width:{100 * share:.2f}%"),
-                element("span", name, class_="name", title=name),
-                element("span", percent, class_="share"),
-                class_="correct" if name == correct else None,
-            )
-        )
-    return element("ol", *rows, class_="bars")
-
-
-def percentage(share: float | None, digits: int = 1) -> str:
-    """A share in per cent; a dash for none."""
-    return (
-        "–" if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
-    )
-
-
-def _chart(title: str, shown: Sequence[Line], parts: Sequence[Html], said: str, height: int) -> Html:
-    """The drawing below its title and its key; `said` is what a screen reader reads."""
-    swatches = [
-        element("span", element("i", style=f"background:{line.colour}"), line.name, class_="swatch")
-        for line in shown
-        if line.name
-    ]
-    head = element("div", element("span", title, class_="chart-title"), *swatches, class_="chart-head")
-    drawing = element("svg", *parts, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=said)
-    return element("div", head, drawing, class_="chart")
+def _chart(title: str, shown: Sequence[Line], parts: Sequence[Element], label: str, height: int) -> Chart:
+    """The drawing with its title and key; `label` is what a screen reader reads."""
+    drawing = _node("svg", viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=label)
+    drawing.extend(parts)
+    svg = tostring(drawing, encoding="unicode", short_empty_elements=False)
+    return Chart(title, tuple(line for line in shown if line.name), svg)
 
 
 def _vertical(values: Sequence[float], log: bool, least: float) -> _Axis:
@@ -177,9 +155,9 @@ def _vertical(values: Sequence[float], log: bool, least: float) -> _Axis:
     return _Axis(0.0, top, floor, TOP)
 
 
-def _frame(across: _Axis, up: _Axis) -> Html:
+def _frame(across: _Axis, up: _Axis) -> list[Element]:
     """Grid lines, the numbers of both axes and the word for the lower one."""
-    parts = []
+    parts: list[Element] = []
     decades = round(math.log10(up.high / up.low)) if up.log else 0
     heights = (
         [up.low * 10.0**n for n in range(0, decades + 1, 1 + decades // 5)]
@@ -193,10 +171,11 @@ def _frame(across: _Axis, up: _Axis) -> Html:
         for value in _ticks(across.low, across.high, 6)
     ]
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, "epoch", "middle"))
-    return join(parts)
+    return parts
 
 
-def _line(line: Line, x: Sequence[float], across: _Axis, up: _Axis) -> Html:
+def _line(line: Line, x: Sequence[float], across: _Axis, up: _Axis) -> list[Element]:
+    """A line's path and, of few points, its marks."""
     points: list[tuple[float, float]] = []
     path = ""
     joined = False
@@ -208,11 +187,11 @@ def _line(line: Line, x: Sequence[float], across: _Axis, up: _Axis) -> Html:
         path += f"{'L' if joined else 'M'}{_f(place[0])} {_f(place[1])}"
         points.append(place)
         joined = True
-    drawn = element("path", d=path, class_="line", style=f"stroke:{line.colour}")
+    drawn = _node("path", d=path, class_="line", style=f"stroke:{line.colour}")
     if len(points) > MOST_MARKED:
-        return drawn
-    marks = [element("circle", cx=_f(a), cy=_f(b), r=3, style=f"fill:{line.colour}") for a, b in points]
-    return join([drawn, *marks])
+        return [drawn]
+    marks = [_node("circle", cx=_f(a), cy=_f(b), r="3", style=f"fill:{line.colour}") for a, b in points]
+    return [drawn, *marks]
 
 
 def _number(value: float) -> str:
@@ -223,7 +202,7 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _spoken(line: Line) -> str:
+def _in_words(line: Line) -> str:
     known = [value for value in line.values if math.isfinite(value)]
     if not known:
         return f"{line.name or 'value'} unknown"
@@ -239,14 +218,24 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     return [round(step * n, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _level(y: float, kind: str) -> Html:
+def _level(y: float, kind: str) -> Element:
     """A line across the chart."""
-    return element("line", class_=kind, x1=LEFT, x2=WIDTH - RIGHT, y1=_f(y), y2=_f(y))
+    return _node("line", class_=kind, x1=str(LEFT), x2=str(WIDTH - RIGHT), y1=_f(y), y2=_f(y))
 
 
-def _text(x: float, y: float, words: str, anchor: str, colour: str | None = None) -> Html:
+def _text(x: float, y: float, words: str, anchor: str, colour: str | None = None) -> Element:
     style = f"fill:{colour}" if colour else None
-    return element("text", words, x=_f(x), y=_f(y), text_anchor=anchor, style=style)
+    written = _node("text", x=_f(x), y=_f(y), text_anchor=anchor, style=style)
+    written.text = words
+    return written
+
+
+def _node(name: str, /, **attributes: str | None) -> Element:
+    """One element; `class_` is `class`, `aria_label` is `aria-label`, and None leaves an attribute out."""
+    return Element(
+        name,
+        {key.rstrip("_").replace("_", "-"): value for key, value in attributes.items() if value is not None},
+    )
 
 
 def _f(value: float) -> str:

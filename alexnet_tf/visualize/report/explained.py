@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from alexnet_tf.figures import kernels
+from alexnet_tf.figures import kernels, text
 from alexnet_tf.visualize.measures import tuning
 from alexnet_tf.visualize.network import top_classes
-from alexnet_tf.visualize.report import charts as report_charts
+from alexnet_tf.visualize.report import charts
 from alexnet_tf.visualize.report.charts import Line
-from alexnet_tf.visualize.report.html import (
-    Html,
-    clipped,
-    command,
-    element,
-    figure,
-    image,
-    join,
-    paragraph,
-    table,
-)
+from alexnet_tf.visualize.report.html import Content, embed, note
 from pipelines.errors import DataError, UserError
 
 if TYPE_CHECKING:
@@ -39,16 +29,16 @@ DEFINITIONS = (
 )
 
 
-def towers(run: Run, network: keras.Model) -> Html:
-    """Section 6.1 as numbers: whether one tower sees colours and the other does not."""
+def towers(run: Run, network: keras.Model) -> Content:
+    """Section 6.1 in numbers: whether the kernels of only one tower are selective for colour."""
     from alexnet_tf import model
 
     labels = kernels.tower_labels(run.recipe.variant)
-    found = tuning.indices(model.conv1_kernels(network))
-    summary = tuning.summarise(found, labels)
-    groups = tuning.split(found, labels)
-    charts = [
-        report_charts.towers(
+    indices = tuning.indices(model.conv1_kernels(network))
+    summary = tuning.summarise(indices, labels)
+    groups = tuning.split(indices, labels)
+    drawn = [
+        charts.histogram(
             f"{name} index",
             [
                 Line(label, colour, getattr(own, name).tolist())
@@ -58,28 +48,29 @@ def towers(run: Run, network: keras.Model) -> Html:
         for name in ("colour", "orientation")
     ]
     hanging = "; tower a's counts rise, tower b's hang" if len(groups) == 2 else ""
-    caption = f"How many kernels of conv1 have which index{hanging}. {DEFINITIONS}."
-    return join(
-        [
-            _verdict(summary),
-            figure(element("div", *charts, class_="charts"), caption),
-            _medians(summary),
-        ]
+    return Content(
+        "towers.html",
+        {
+            "verdict": _verdict(summary),
+            "charts": drawn,
+            "caption": f"How many kernels of conv1 have which index{hanging}. {DEFINITIONS}.",
+            **_medians(summary),
+        },
     )
 
 
-def _verdict(summary: dict[str, Any]) -> Html:
+def _verdict(summary: dict[str, Any]) -> str:
     medians = summary["towers"]
     if "difference" not in summary:
         (only,) = medians.values()
-        return paragraph(
+        return (
             f"This network has one path, so that there is no tower to compare: the median colour index of "
             f"its {summary['kernels']} kernels is {only['colour']:.2f}, the median orientation index "
             f"{only['orientation']:.2f}."
         )
     (first, a), (second, b) = medians.items()
     chance = summary["difference"]["colour"]["p"]
-    return paragraph(
+    return (
         "The paper found the kernels of one tower largely colour-agnostic and those of the other largely "
         f"colour-specific (section 6.1). Here the median colour index is {a['colour']:.2f} in {first} and "
         f"{b['colour']:.2f} in {second}. Were the kernels dealt out to the towers at random, their means "
@@ -87,27 +78,24 @@ def _verdict(summary: dict[str, Any]) -> Html:
     )
 
 
-def _medians(summary: dict[str, Any]) -> Html:
+def _medians(summary: dict[str, Any]) -> dict[str, Any]:
+    """The table of medians: its head, its rows and its caption."""
     medians, difference = summary["towers"], summary.get("difference", {})
-    head = ["median", *medians, *(["difference", "p"] if difference else [])]
     rows = []
     for name in next(iter(medians.values())):
         row = [name, *(f"{own[name]:.3f}" for own in medians.values())]
         if difference:
-            row += [_signed(difference[name]["medians"]), f"{difference[name]['p']:.2g}"]
+            row += [text.minus(f"{difference[name]['medians']:+.3f}"), f"{difference[name]['p']:.2g}"]
         rows.append(row)
     caption = "Medians over conv1's kernels; the frequency is in cycles a pixel"
     if difference:
         caption += ", and p is a permutation test's for a difference of the means"
-    return table(head, rows, caption, numbers=range(1, len(head)))
+    head = ["median", *medians, *(["difference", "p"] if difference else [])]
+    return {"head": head, "rows": rows, "medians": caption}
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
-
-
-def explanations(run: Run, network: keras.Model, shown: Pictures) -> Html:
-    """Chosen pictures, what each best class hangs on, and the five best classes."""
+def explanations(run: Run, network: keras.Model, shown: Pictures) -> Content:
+    """Chosen pictures with maps of the pixels that matter to their best class, and the five best classes."""
     import tensorflow as tf
 
     from alexnet_tf.figures import heat
@@ -128,21 +116,22 @@ def explanations(run: Run, network: keras.Model, shown: Pictures) -> Html:
     for number, true_name in enumerate(shown.true_names):
         names = [run.readable_names[label] for label in labels[number].tolist()]
         known = f"true class: {true_name}" if true_name else shown.keys[number]
-        cells = [_labelled("picture", image(shown.images[number], f"A picture; {known}"))]
-        cells += [
-            _labelled(name, image(own[number], f"{name} of {names[0]} over the picture; {known}"))
-            for name, own in overlays.items()
+        pictures = {"picture": embed(shown.images[number], f"A picture; {known}")}
+        for name, own in overlays.items():
+            pictures[name] = embed(own[number], f"{name} of {names[0]} over the picture; {known}")
+        bars = [
+            {"name": name, "share": share, "correct": name == true_name}
+            for name, share in zip(names, scores[number].tolist(), strict=True)
         ]
-        words = element("p", element("b", true_name or shown.keys[number]), class_="true-name")
-        bars = report_charts.bars(names, scores[number].tolist(), true_name)
-        rows.append(element("div", *cells, element("div", words, bars), class_="explained"))
+        name = true_name or shown.keys[number]
+        rows.append({"name": name, "pictures": list(pictures.items()), "bars": bars})
     caption = (
         "What the best class of each picture hangs on. Saliency is the largest derivative of its logit over "
         "a pixel's three colours (Simonyan et al. 2013), SmoothGrad the mean of such maps under noise "
         f"(Smilkov et al. 2017), Grad-CAM the maps of {layer} weighted by their mean derivatives (Selvaraju "
         "et al. 2017). Beside them the five best classes, the correct one in pink."
     )
-    return figure(join(rows), caption)
+    return Content("explanations.html", {"rows": rows, "caption": caption})
 
 
 def last_maps(network: keras.Model) -> str:
@@ -153,11 +142,7 @@ def last_maps(network: keras.Model) -> str:
     return [name for name in names if name.startswith("relu") and not name.endswith(graph.TOWERS)][-1]
 
 
-def _labelled(name: str, picture: Html) -> Html:
-    return element("figure", picture, element("figcaption", name))
-
-
-def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
+def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Content:
     """The nearest training pictures of the chosen ones (figure 4 right)."""
     from alexnet_tf.visualize import neighbours as method
 
@@ -165,36 +150,37 @@ def neighbours(run: Run, network: keras.Model, shown: Pictures) -> Html:
         found = method.find(run, network, shown.pixels, NEIGHBOURS, MOST_INDEXED)
         near = method.pictures_of(run, found)
     except (UserError, DataError, OSError) as error:
-        return paragraph(f"The training pictures cannot be shown: {error}")
+        return note(f"The training pictures cannot be shown: {error}")
     rows = []
     width = found.positions.shape[1]
     for number, true_name in enumerate(shown.true_names):
-        query = image(shown.images[number], f"A picture of {true_name or shown.keys[number]}")
-        cells = [_neighbour(query, true_name or shown.keys[number], "", "query")]
-        for rank in range(width):
-            place = number * width + rank
-            name, distance = near.true_names[place], float(found.distances[number, rank])
-            said = f"Training picture of {name}, distance {distance:#.3g}"
-            other = "other" if true_name and name != true_name else None
-            cells.append(_neighbour(image(near.images[place], said), name, f"{distance:#.3g}", other))
-        rows.append(element("div", *cells, class_="near"))
+        name = true_name or shown.keys[number]
+        own = [
+            _neighbour(near, number * width + rank, float(found.distances[number, rank]), true_name)
+            for rank in range(width)
+        ]
+        picture = embed(shown.images[number], f"A picture of {name}")
+        rows.append({"name": name, "picture": picture, "neighbours": own})
     caption = (
         "Each picture and the training pictures nearest to it, by the Euclidean distance between the last "
         "hidden layer's activations, which stands below (the paper's figure 4, right). Other classes' names "
         "are coloured."
     )
-    if found.indexed == found.total:
-        return figure(join(rows), caption)
-    caption += (
-        f" Looked at were {found.indexed:,} of the {found.total:,} training pictures, from all over them."
-    )
-    all_of_them = paragraph(
-        "This indexes all training pictures once, and the next report looks through them: ",
-        command(f"python -m alexnet_tf.visualize neighbours --workdir {run.workdir} --out DIR"),
-    )
-    return join([figure(join(rows), caption), all_of_them])
+    command = ""
+    if found.indexed < found.total:
+        caption += (
+            f" Looked at were {found.indexed:,} of the {found.total:,} training pictures, from all over them."
+        )
+        command = f"python -m alexnet_tf.visualize neighbours --workdir {run.workdir} --out DIR"
+    return Content("neighbours.html", {"rows": rows, "caption": caption, "command": command})
 
 
-def _neighbour(picture: Html, name: str, distance: str, class_: str | None) -> Html:
-    words = element("figcaption", element("b", clipped(name)), element("span", distance))
-    return element("figure", picture, words, class_=class_)
+def _neighbour(near: Pictures, place: int, distance: float, true_name: str) -> dict[str, Any]:
+    """One training picture, at `place` among those found, beside a picture of class `true_name`."""
+    name = near.true_names[place]
+    return {
+        "name": name,
+        "picture": embed(near.images[place], f"Training picture of {name}, distance {distance:#.3g}"),
+        "distance": f"{distance:#.3g}",
+        "of_another_class": bool(true_name) and name != true_name,
+    }

@@ -1,70 +1,58 @@
-"""HTML as text that cannot be broken by what it shows: names hold `<`, `&`, quotes and worse.
+"""The report's HTML, from the templates in `templates/`: every value is escaped where it enters the page.
 
-Only `Html` goes into a page as it is; every other value is escaped where it enters.
+Names hold `<`, `&`, quotes and worse. Only the charts enter as they are, in the macro `chart`, since
+ElementTree has escaped what is in them.
 """
 
 from __future__ import annotations
 
 import base64
-import html
+import functools
 import io
-from collections.abc import Iterable, Sequence
-from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-STYLE = "report.css"
-EMPTY_ELEMENTS = {"img", "link", "meta"}
-# Nothing is loaded from anywhere, and nothing runs: all that a report needs stands in it.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from alexnet_tf.figures import text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 JPEG_QUALITY = 88
 
 
-class Html(str):
-    """Text that is HTML already."""
+class Content(NamedTuple):
+    """What stands in one section of the report.
 
-    __slots__ = ()
-
-
-def escape(value: Any) -> Html:
-    """A value as HTML; bytes of a file's name that are no text are shown by their numbers."""
-    if isinstance(value, Html):
-        return value
-    words = str(value).encode("utf-8", "backslashreplace").decode()
-    return Html(html.escape(words))
-
-
-def join(parts: Iterable[Any]) -> Html:
-    """Several values one after another."""
-    return Html("".join(escape(part) for part in parts))
-
-
-def element(name: str, /, *children: Any, **attributes: Any) -> Html:
-    """One element, such as `element("td", "a < b", class_="number")`.
-
-    Args:
-      name: of the element.
-      children: what is in it; anything but Html is escaped.
-      attributes: `class_` is `class`, `aria_label` is `aria-label`; None leaves one out.
+    Attributes:
+      template: a file in `templates/`.
+      data: what that template calls `data`.
     """
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
-        for key, value in attributes.items()
-        if value is not None
-    )
-    if name in EMPTY_ELEMENTS:
-        return Html(f"<{name}{written}>")
-    return Html(f"<{name}{written}>{join(children)}</{name}>")
+
+    template: str
+    data: dict[str, Any]
 
 
-def image(pixels: np.ndarray, alt: str, *, class_: str | None = None, lossless: bool = False) -> Html:
-    """A picture inside the page.
+class Picture(NamedTuple):
+    """A picture inside the page: its `data:` address, what it shows in words, and its size in pixels."""
+
+    address: str
+    alt: str
+    width: int
+    height: int
+
+
+def note(words: str, command: str = "") -> Content:
+    """A section that is one paragraph, with a command to type at its end."""
+    return Content("note.html", {"words": words, "command": command})
+
+
+def embed(pixels: np.ndarray, alt: str, *, lossless: bool = False) -> Picture:
+    """A picture as a `data:` address.
 
     Args:
       pixels: uint8 [H, W, 3], or [H, W, 4] with opacity.
       alt: what it shows, for those who do not see it.
-      class_: of the element.
       lossless: PNG instead of JPEG, as kernels need.
     """
     from PIL import Image
@@ -78,88 +66,35 @@ def image(pixels: np.ndarray, alt: str, *, class_: str | None = None, lossless: 
     kind = "png" if lossless else "jpeg"
     address = f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
     height, width = pixels.shape[:2]
-    return element("img", src=address, alt=alt, width=width, height=height, class_=class_)
+    return Picture(address, alt, width, height)
 
 
-def table(
-    head: Sequence[Any],
-    rows: Iterable[Sequence[Any]],
-    caption: Any,
-    *,
-    numbers: Sequence[int] = (),
-    class_: str = "",
-) -> Html:
-    """A table that a narrow screen can push sideways, below its caption; a row's first cell is its heading.
-
-    Args:
-      head: names of the columns.
-      rows: cells.
-      caption: what the table shows.
-      numbers: columns whose cells stand at the right.
-      class_: of the table.
-    """
-
-    def cell(kind: str, column: int, value: Any, **more: str) -> Html:
-        return element(kind, value, class_="number" if column in numbers else None, **more)
-
-    body = [
-        element(
-            "tr",
-            *(
-                cell("th", 0, value, scope="row") if column == 0 else cell("td", column, value)
-                for column, value in enumerate(row)
-            ),
-        )
-        for row in rows
-    ]
-    heading = element("tr", *(cell("th", column, name, scope="col") for column, name in enumerate(head)))
-    inner = element("table", element("thead", heading), element("tbody", *body), class_=class_ or None)
-    return element("figure", element("figcaption", caption), scrolling(inner, caption), class_="table")
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in per cent, whose sign stays on the number's line; a dash for None and NaN."""
+    return text.percent(share, digits, "\N{NO-BREAK SPACE}")
 
 
-def scrolling(inner: Html, name: Any) -> Html:
-    """Something wide in a box of its own, which the keyboard reaches too."""
-    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=name)
+def rendered(content: Content) -> str:
+    """One section alone."""
+    return render(content.template, data=content.data)
 
 
-def figure(body: Html, caption: Any, *, class_: str = "") -> Html:
-    """A figure with a number of its own, which the style counts."""
-    return element("figure", body, element("figcaption", caption), class_=f"numbered {class_}".rstrip())
+def render(template: str, **values: Any) -> str:
+    """A template with its values; bytes of a file's name that are no text are shown by their numbers."""
+    return _environment().get_template(template).render(values).encode("utf-8", "backslashreplace").decode()
 
 
-def paragraph(*parts: Any, class_: str | None = None) -> Html:
-    """A paragraph."""
-    return element("p", *parts, class_=class_)
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def code(text: str) -> Html:
-    """A name of the program's within a sentence."""
-    return element("code", text)
-
-
-def clipped(name: Any) -> Html:
-    """A name that may be long: two lines of it are shown, and all of it when pointed at."""
-    return element("span", name, class_="clip", title=name)
-
-
-def command(text: str) -> Html:
-    """A command to type, whose lines end between words only."""
-    words = [element("span", word) for word in text.split(" ")]
-    spaced = [part for word in words for part in (" ", word)][1:]
-    return element("code", *spaced, class_="command")
-
-
-def page(title: str, body: Html) -> Html:
-    """The whole document, its style within."""
-    style = resources.files(__package__).joinpath(STYLE).read_text(encoding="utf-8")
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", title),
-        element("link", rel="icon", href="data:,"),
-        element("style", Html(style)),
+    environment = Environment(
+        loader=PackageLoader(__package__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    return Html(f"<!DOCTYPE html>\n{element('html', head, element('body', body), lang='en')}\n")
+    environment.filters["percent"] = percent
+    return environment

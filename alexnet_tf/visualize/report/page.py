@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from alexnet_tf import __version__
 from alexnet_tf.network import variants
 from alexnet_tf.visualize import options
-from alexnet_tf.visualize.report.charts import percentage
-from alexnet_tf.visualize.report.html import Html, command, element, join, paragraph
-from alexnet_tf.visualize.report.html import page as document
+from alexnet_tf.visualize.report.html import Content, note, percent, render
 from pipelines import progress
 from pipelines.files import write_text
 
@@ -102,44 +100,33 @@ def gather(run: Run, image: Sequence[str] = ()) -> Gathered:
     return Gathered(trained, warning, run.read_metrics(), found, shown)
 
 
-def page(run: Run, gathered: Gathered) -> Html:
+def page(run: Run, gathered: Gathered) -> str:
     """The whole document."""
-    sections = _sections(run, gathered)
-    links = [
-        element("li", element("a", title, href=f"#section-{number}"))
-        for number, title in enumerate(sections, 1)
-    ]
-    bodies = [
-        element("section", element("h2", title), body, id=f"section-{number}")
-        for number, (title, body) in enumerate(sections.items(), 1)
-    ]
-    warning = paragraph(gathered.warning, class_="warning") if gathered.warning else Html("")
-    name = run.workdir.absolute().name
-    body = join(
-        [
-            header(run, name, gathered.network, gathered.metrics, gathered.evaluations),
-            warning,
-            element("nav", element("ol", *links), aria_label="Contents"),
-            element("main", *bodies),
-            footer(run),
-        ]
+    return render(
+        "page.html",
+        name=run.workdir.absolute().name,
+        summary=_summary(run, gathered.network.count_params(), gathered.metrics),
+        headline=_headline(gathered.metrics, gathered.evaluations),
+        warning=gathered.warning,
+        sections=_sections(run, gathered),
+        version=__version__,
+        workdir=run.workdir,
     )
-    return document(f"{name}: report", body)
 
 
-def _sections(run: Run, gathered: Gathered) -> dict[str, Html]:
-    """Titles and bodies, in the order of the page."""
+def _sections(run: Run, gathered: Gathered) -> dict[str, Content]:
+    """Contents by title, in the order of the page."""
     from alexnet_tf.visualize.report import curves, explained, sections
 
     network, found, shown = gathered.network, gathered.evaluations, gathered.shown
     if isinstance(shown, str):
-        maps = near = paragraph(shown)
+        maps = near = note(shown)
     else:
         with progress.phase("the report: explaining pictures"):
             maps = explained.explanations(run, network, shown)
         # The features of weights that are soon gone are not worth an index of the whole training set.
         near = (
-            paragraph("Neighbours are looked up once the run has a checkpoint.")
+            note("Neighbours are looked up once the run has a checkpoint.")
             if gathered.warning
             else explained.neighbours(run, network, shown)
         )
@@ -154,43 +141,6 @@ def _sections(run: Run, gathered: Gathered) -> dict[str, Html]:
         "Explanations": maps,
         "Neighbours": near,
     }
-
-
-def header(run: Run, name: str, network: keras.Model, metrics: Metrics, found: Sequence[Evaluation]) -> Html:
-    """Name, summary and headline figures.
-
-    Args:
-      run: the run folder.
-      name: what the page calls it.
-      network: whose weights are counted.
-      metrics: rows of metrics.csv.
-      found: the reports of `evaluate`, the plainest first.
-    """
-    figures = [
-        element("div", element("dt", label), element("dd", value))
-        for label, value in _figures(metrics, found)
-    ]
-    return element(
-        "header",
-        element("p", "AlexNet · report on a training run", class_="eyebrow"),
-        element("h1", name),
-        paragraph(_summary(run, network.count_params(), metrics), class_="lead"),
-        *([element("dl", *figures, class_="headline")] if figures else []),
-    )
-
-
-def footer(run: Run) -> Html:
-    """How the report was made, and how to make it again."""
-    return element(
-        "footer",
-        paragraph(
-            f"Written by alexnet-tf {__version__}. “The paper” is Krizhevsky, Sutskever and Hinton, ImageNet "
-            "Classification with Deep Convolutional Neural Networks (2012). To write this page anew:"
-        ),
-        paragraph(
-            command(f"python -m alexnet_tf.visualize report --workdir {run.workdir} --out {run.workdir}")
-        ),
-    )
 
 
 def _summary(run: Run, parameters: int, metrics: Metrics) -> str:
@@ -219,15 +169,15 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _figures(metrics: Metrics, found: Sequence[Evaluation]) -> list[tuple[str, str]]:
+def _headline(metrics: Metrics, found: Sequence[Evaluation]) -> list[tuple[str, str]]:
     """The errors that a reader looks for first, of at most two evaluations."""
     figures = []
     for one in [one for one in found if one.summary["runs"] == 1][:2]:
         crops = "centre crop" if one.summary["crops"] == 1 else "ten crops"
-        figures.append((f"top-1 error, {crops}", percentage(one.summary["top1_error"], 2)))
+        figures.append((f"top-1 error, {crops}", percent(one.summary["top1_error"], 2)))
         if one.summary["top5_error"] is not None:
-            figures.append((f"top-5 error, {crops}", percentage(one.summary["top5_error"], 2)))
+            figures.append((f"top-5 error, {crops}", percent(one.summary["top5_error"], 2)))
     known = [row["val_top1_error"] for row in metrics if math.isfinite(row.get("val_top1_error", math.nan))]
     if not figures and known:
-        figures.append(("top-1 error, during training", percentage(min(known), 2)))
+        figures.append(("top-1 error, during training", percent(min(known), 2)))
     return figures

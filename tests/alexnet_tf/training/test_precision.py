@@ -18,6 +18,7 @@ from alexnet_tf.run_record import Run
 from alexnet_tf.training import placement, precision
 from alexnet_tf.training.precision import Speeds
 from alexnet_tf.visualize.report import sections as report_sections
+from alexnet_tf.visualize.report.html import rendered
 from pipelines.errors import UserError
 from tests.support import small_runs
 from tests.support.tiny_network import tiny_network
@@ -162,7 +163,7 @@ def test_a_run_goes_on_in_what_it_began_with(measured, tmp_path, capsys, first, 
     run = Run.open(tmp_path / "w")
     assert run.recipe.precision == name
     assert run.environment["precision"] == {"asked": "auto", "bfloat16_speedup": first}
-    assert f"auto; bfloat16 was measured {first} times as fast" in report_sections.recipe(run)
+    assert f"auto; bfloat16 was measured {first} times as fast" in rendered(report_sections.recipe(run))
 
     measured(then)
     assert train.main(arguments(tmp_path / "w", settings=half)) == 0

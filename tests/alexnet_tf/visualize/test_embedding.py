@@ -1,4 +1,4 @@
-"""A plane on which near pictures are near: t-SNE by its definition, and pictures that hide no other."""
+"""Maps of pictures: what we ask of t-SNE and principal components, and pictures that hide no other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.spatial import distance
+from sklearn import manifold
 
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import embedding, network
 from alexnet_tf.visualize.measures import projection
+from alexnet_tf.visualize.spacing import evenly_spaced
 from tests.support import small_runs, small_towers
 
 NAMES = ["bird", "cat", "dog"]
@@ -42,11 +45,12 @@ def conditional(points, perplexity):
     shares = np.zeros((n, n))
     for i in range(n):
         squared = ((points - points[i]) ** 2).sum(axis=1)
+        squared[i] = np.inf
+        squared -= squared.min()  # which changes no share
         low, high = 1e-6, 1e6
         for _ in range(200):
             precision = math.sqrt(low * high)
             row = np.exp(-squared * precision)
-            row[i] = 0.0
             row /= row.sum()
             entropy = -sum(p * math.log2(p) for p in row if p > 0)
             low, high = (precision, high) if entropy > math.log2(perplexity) else (low, precision)
@@ -54,39 +58,55 @@ def conditional(points, perplexity):
     return shares
 
 
-def test_each_points_neighbours_have_the_perplexity_asked_for():
-    points = np.random.default_rng(2).normal(size=(14, 3)) * [1, 2, 3]
-    shares = conditional(points, 4.0)
-    joint = projection.affinities(points, 4.0)
-    np.testing.assert_allclose(joint, (shares + shares.T) / 28, atol=1e-9)
-    assert joint.sum() == pytest.approx(1.0)
+def divergence(place, joint):
+    """Kullback and Leibler's, of the map's affinities from the points' (van der Maaten and Hinton, eq. 2)."""
+    near = 1.0 / (1.0 + distance.cdist(place, place, "sqeuclidean"))
+    np.fill_diagonal(near, 0.0)
+    some = joint > 0
+    return (joint[some] * np.log(joint[some] / (near / near.sum())[some])).sum()
 
 
-@pytest.mark.parametrize("exaggeration", [1.0, 12.0])
-def test_the_gradient_is_that_of_the_divergence(exaggeration):
+# So large that the neighbours which Barnes and Hut leave out count for nothing.
+@pytest.mark.parametrize("perplexity", [12.0, 19.0])
+def test_the_map_has_the_least_divergence_for_the_perplexity_asked_for(perplexity):
+    points, _ = clusters([60], dimensions=4)
+    joint = conditional(points, perplexity)
+    joint = (joint + joint.T) / (2 * len(points))
+    place = projection.tsne(points, perplexity=perplexity)
+    least = divergence(place, joint)
     random = np.random.default_rng(3)
-    joint = projection.affinities(random.normal(size=(9, 5)), 2.5)
-    place = random.normal(size=(9, 2))
+    spread = place.std()
+    others = [place / 2, 2 * place, *(place + random.normal(0, 0.1 * spread, (5, *place.shape)))]
+    assert least < min(divergence(other, joint) for other in others)
+    assert least < 0.5 * divergence(30 * projection.plane(points), joint)
 
-    def divergence(place):
-        near = 1.0 / (1.0 + ((place[:, None] - place[None]) ** 2).sum(axis=-1))
-        np.fill_diagonal(near, 0.0)
-        off = ~np.eye(9, dtype=bool)
-        # Exaggeration strengthens what attracts, and leaves what repels.
-        return -(exaggeration * joint[off] * np.log(near[off])).sum() + np.log(near.sum())
 
-    numeric = np.zeros_like(place)
-    for index in np.ndindex(place.shape):
-        step = np.zeros_like(place)
-        step[index] = 1e-6
-        numeric[index] = (divergence(place + step) - divergence(place - step)) / 2e-6
-    np.testing.assert_allclose(projection.gradient(place, joint, exaggeration), numeric, atol=1e-7)
+def test_few_points_have_a_perplexity_of_a_third_of_them(monkeypatch):
+    given = {}
+
+    class Recorded(manifold.TSNE):
+        def __init__(self, **settings):
+            given.update(settings)
+            super().__init__(**settings)
+
+    monkeypatch.setattr(manifold, "TSNE", Recorded)
+    points, _ = clusters([6, 4])
+    projection.tsne(points, perplexity=30.0, steps=300)
+    assert given["perplexity"] == 3.0
+    assert given["max_iter"] == 300
+    # It begins with the principal components, very small, with a hundredth of noise.
+    start = given["init"] / 1e-4
+    plain = projection.plane(points)
+    np.testing.assert_allclose(start, plain / plain[:, 0].std(), atol=0.06)
+    assert (start != plain / plain[:, 0].std()).any()
 
 
 def test_clusters_stay_together_and_the_seed_decides():
     points, labels = clusters([30, 40, 20, 25])
     place = projection.tsne(points, perplexity=10, steps=400)
-    distances = projection.squared_distances(place)
+    assert place.dtype == np.float32
+    np.testing.assert_allclose(place.mean(axis=0), 0, atol=1e-4)
+    distances = distance.cdist(place, place)
     np.fill_diagonal(distances, np.inf)
     assert (labels[distances.argmin(axis=1)] == labels).all()
     plain = projection.trustworthiness(points, projection.principal_components(points, 2))
@@ -95,7 +115,7 @@ def test_clusters_stay_together_and_the_seed_decides():
     assert (place != projection.tsne(points, perplexity=10, steps=400, seed=1)).any()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 12])
 def test_few_points_and_points_on_top_of_each_other_have_places(count):
     for points in (np.ones((count, 7)), np.random.default_rng(0).normal(size=(count, 7))):
         place = projection.tsne(points, steps=300)
@@ -149,8 +169,8 @@ def test_cells_are_as_large_as_leaves_room():
         side = embedding.cell_side(count)
         assert (embedding.WIDTH // side) * (embedding.HEIGHT // side) >= count
         assert embedding.SMALLEST_CELL <= side <= embedding.HEIGHT // 8
-    assert embedding.spread(10, 4).tolist() == [0, 3, 6, 9]
-    assert embedding.spread(3, 40).tolist() == [0, 1, 2]
+    assert evenly_spaced(10, 4).tolist() == [0, 3, 6, 9]
+    assert evenly_spaced(3, 40).tolist() == [0, 1, 2]
 
 
 @pytest.fixture
@@ -171,7 +191,7 @@ def test_the_numbers_beside_the_figure_are_the_maps(run, tmp_path, capsys, kind)
     features = np.load(index / "features.npy")
     with np.load(out / "embedding.npz") as numbers:
         positions = numbers["positions"]
-        assert positions.tolist() == embedding.spread(9, 7).tolist()
+        assert positions.tolist() == evenly_spaced(9, 7).tolist()
         place = embedding.project(features[positions], kind)
         np.testing.assert_allclose(numbers["coordinates"], place, atol=1e-4)
         assert [numbers["classes"][label] for label in numbers["labels"]] == [

@@ -10,6 +10,7 @@ from PIL import Image
 
 from alexnet_tf.figures import kernels as kernel_slices
 from alexnet_tf.figures.kernels import tile, unit_kernels
+from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.network.layers import TwoGroupConv2D
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import filters, network
@@ -85,7 +86,7 @@ def words(run, tmp_path, *more):
     return ["filters", "--workdir", str(run.workdir), "--out", str(tmp_path / "out"), *more]
 
 
-@pytest.mark.parametrize("scaling", filters.SCALINGS)
+@pytest.mark.parametrize("scaling", SCALINGS)
 def test_a_higher_layer_is_drawn_pixel_for_pixel(run, tmp_path, model, scaling):
     assert command.main(words(run, tmp_path, "--layer", "conv3", "--scaling", scaling)) == 0
     with np.load(tmp_path / "out" / "filters.npz") as numbers:

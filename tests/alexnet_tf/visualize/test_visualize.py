@@ -17,6 +17,7 @@ from PIL import Image
 
 from alexnet_tf.figures import style
 from alexnet_tf.figures.kernels import tile, tower_labels, unit_kernels
+from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.network import variants
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import curves, filters, network, panels
@@ -65,7 +66,7 @@ def test_joint_scaling_spans_all_kernels_and_filter_scaling_each():
     alone = unit_kernels(kernels, "filter")
     assert alone.min(axis=(1, 2, 3)).tolist() == [0.0] * 5
     assert alone.max(axis=(1, 2, 3)).tolist() == [1.0] * 5
-    for scaling in filters.SCALINGS:
+    for scaling in SCALINGS:
         assert (unit_kernels(np.zeros((11, 11, 3, 2)), scaling) == 0.5).all()
 
 
@@ -86,7 +87,7 @@ def test_towers_belong_to_networks_whose_later_layers_keep_them_apart():
     assert set(variants.VARIANTS) - labelled == {"half", "one_weird_trick"}
 
 
-@pytest.mark.parametrize("scaling", filters.SCALINGS)
+@pytest.mark.parametrize("scaling", SCALINGS)
 def test_filters_show_tower_a_above_tower_b_pixel_for_pixel(run, out, monkeypatch, scaling):
     kernels = gabor(96)
     monkeypatch.setattr(network, "load", lambda run: (two_towers(kernels), ""))
@@ -140,9 +141,8 @@ def history(run, count=5):
 
 def test_curves_plot_what_metrics_say(run):
     rows = history(run)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
     with style.sheet(curves.WIDTH, curves.HEIGHT) as figure:
-        curves._lay_out(figure, columns, 6)
+        curves._lay_out(figure, rows, 6)
         panels_of = {axes.get_title("left"): axes for axes in figure.axes}
         lines = {
             title: {str(line.get_label()): line for line in axes.lines} for title, axes in panels_of.items()
@@ -154,12 +154,13 @@ def test_curves_plot_what_metrics_say(run):
     assert [text.get_text() for text in panels_of["top-1 error, per cent"].texts] == [
         "best: 50.00 % at epoch 1.5"
     ]
+    assert set(lines["top-1 error, per cent"]) == {"training (augmented)", "validation"}
     np.testing.assert_allclose(lines["loss"]["training"].get_ydata()[1:], [1, 2 / 3, 0.5, 0.4])
     chance = panels_of["loss"].texts[0].get_text()
     assert chance == "guessing: ln 6 = 1.79"
     assert panels_of["learning rate"].get_yscale() == "log"
     assert panels_of["pictures per second"].get_ylim()[0] == 0
-    np.testing.assert_allclose(lines["units that never fire, per cent"]["conv1"].get_ydata(), [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(lines["dead units, per cent"]["conv1"].get_ydata(), [1, 2, 3, 4, 5])
 
 
 def test_curves_are_written_twice_alike_with_their_numbers(run, out):

@@ -7,6 +7,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from alexnet_tf.figures import kernels
 from alexnet_tf.recipe import CADENCE
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import network, pictures
+from alexnet_tf.visualize.measures.training_curves import Level
 from alexnet_tf.visualize.report import charts, curves, explained, html, page, sections
 from alexnet_tf.visualize.report.charts import Line
 from tests.support import report_runs, small_runs
@@ -38,14 +41,49 @@ def copied(made, tmp_path):
 
 
 def test_only_html_enters_a_page_as_it_is():
-    inner = html.element("i", NASTY, title=NASTY)
-    shown = "&lt;b&gt;&quot;it&#x27;s&quot; &amp; so\\udcff&lt;/b&gt;"
-    assert inner == f'<i title="{shown}">{shown}</i>'
-    assert html.element("td", inner, 3, class_="a", data_x=None) == f'<td class="a">{inner}3</td>'
-    assert html.element("img", alt="") == '<img alt="">'
-    table = html.table([NASTY], [[NASTY]], NASTY)
+    shown = "&lt;b&gt;&#34;it&#39;s&#34; &amp; so\\udcff&lt;/b&gt;"
+    paragraph = html.rendered(html.note(NASTY, NASTY)).strip()
+    # In a command every word has a place of its own.
+    words = " ".join(f"<span>{word}</span>" for word in shown.split(" "))
+    assert paragraph == f'<p>{shown}<code class="command">{words}</code></p>'
+    bars = [{"name": NASTY, "share": 0.25, "correct": False}]
+    row = {"name": NASTY, "pictures": [(NASTY, html.Picture(NASTY, NASTY, 3, 2))], "bars": bars}
+    section = html.rendered(html.Content("explanations.html", {"rows": [row], "caption": NASTY}))
+    assert f'<img src="{shown}" alt="{shown}" width="3" height="2">' in section
+    assert f'<span class="name" title="{shown}">{shown}</span>' in section
+    assert section.count(shown) == 7  # and as name of the picture, of the row, and as caption
+    assert section.count("<b>") == 1  # the template's own
+    numbers = {
+        "verdict": "",
+        "charts": [],
+        "caption": "",
+        "head": [NASTY],
+        "rows": [[NASTY]],
+        "medians": NASTY,
+    }
+    table = html.rendered(html.Content("towers.html", numbers))
     assert "<b>" not in table
     assert table.count(shown) == 4  # as heading of a column, of a row, as caption and as the box's name
+
+
+def test_names_in_charts_are_escaped():
+    chart = charts.lines(NASTY, [0, 1], [Line(NASTY, NASTY, [1, 2])], level=Level(1.0, NASTY))
+    drawing = html.rendered(html.Content("charts.html", {"charts": [chart], "caption": ""}))
+    assert "<b>" not in drawing
+    # Title and name above, the level's name in the drawing, and both in what a screen reader reads.
+    assert drawing.count("&lt;b&gt;") - drawing.count('="&lt;b&gt;') - drawing.count(":&lt;b&gt;") >= 4
+    for attribute in re.findall(r'="([^"]*)"', drawing):
+        assert "<" not in attribute
+
+
+def test_help_does_not_wait_for_the_templates():
+    script = "import sys, alexnet_tf.visualize.report; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def shown(content: html.Content) -> str:
+    """A section as the page has it, without the breaks between its elements."""
+    return re.sub(r">\n\s*<", "><", html.rendered(content))
 
 
 def test_every_field_has_its_meaning_and_departures_are_those_that_differ():
@@ -84,7 +122,7 @@ def numbers(text: str) -> list[float]:
 
 
 def test_lines_go_through_their_values_and_stop_at_gaps():
-    chart = charts.lines("x", [0, 1, 2, 4], [Line("a", "red", [0, 3, math.nan, 6])])
+    chart = charts.lines("x", [0, 1, 2, 4], [Line("a", "red", [0, 3, math.nan, 6])]).svg
     left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
     floor, top = charts.HEIGHT - charts.BOTTOM, charts.TOP
     per_epoch, per_unit = (right - left) / 4, (floor - top) / (6 * 1.06)
@@ -97,7 +135,7 @@ def test_lines_go_through_their_values_and_stop_at_gaps():
 
 
 def test_logarithmic_lines_are_straight_for_powers_and_leave_out_zero():
-    chart = charts.lines("rate", [0, 1, 2, 3], [Line("", "red", [1e-2, 1e-3, 1e-4, 0.0])], log=True)
+    chart = charts.lines("rate", [0, 1, 2, 3], [Line("", "red", [1e-2, 1e-3, 1e-4, 0.0])], log=True).svg
     heights = numbers(re.search(r'd="(M[^"]*)"', chart)[1])[1::2]
     assert len(heights) == 3
     assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.11)
@@ -107,7 +145,7 @@ def test_logarithmic_lines_are_straight_for_powers_and_leave_out_zero():
 
 def test_histograms_count_each_tower_on_its_side():
     first, second = Line("a", "red", [0.01, 0.02, 0.99]), Line("b", "blue", [0.5, 0.5])
-    chart = charts.towers("index", [first, second], bins=4)
+    chart = charts.histogram("index", [first, second], bins=4).svg
     bars = re.findall(r'y="([\d.]+)" height="([\d.]+)" style="fill:(\w+)"', chart)
     up = {colour: [float(height) for _, height, own in bars if own == colour] for colour in ("red", "blue")}
     unit = up["red"][3]
@@ -121,10 +159,10 @@ def test_histograms_count_each_tower_on_its_side():
 
 def test_a_training_of_one_evaluation_or_none_is_drawn():
     row = report_runs.metrics(1)
-    assert "80.00\N{NO-BREAK SPACE}%, at epoch 0.5" in curves.section([row], 6)
-    assert "nothing to draw" in curves.section([], 6)
+    assert "80.00\N{NO-BREAK SPACE}%, at epoch 0.5" in shown(curves.section([row], 6))
+    assert "nothing to draw" in shown(curves.section([], 6))
     few = {name: math.nan if "top5" in name else value for name, value in row.items()}
-    assert "top-5" not in curves.section([few], 3)
+    assert "top-5" not in shown(curves.section([few], 3))
 
 
 def test_kernels_stand_apart_by_nothing_at_all():
@@ -147,7 +185,7 @@ def test_a_thousand_classes_show_the_worst(tmp_path):
     answers[40] = "class 005"
     report_runs.evaluate(run, "evaluation", keys, names=names, predicted=answers)
     found = evaluations(run, 12)
-    errors, confusion = sections.errors(run, found), sections.confusion(run, found)
+    errors, confusion = shown(sections.errors(run, found)), shown(sections.confusion(run, found))
     plain = re.compile(r'<span class="clip" title="[^"]*">([^<]*)</span>')
     errors, confusion = plain.sub(r"\1", errors), plain.sub(r"\1", confusion)
     rows = re.findall(r'<th scope="row">([^<]*)</th>', errors)
@@ -164,13 +202,13 @@ def test_classes_that_people_call_the_same_are_not_taken_for_one(tmp_path):
     keys = [("a", names[0]), ("b", names[0]), ("c", names[1]), ("d", names[1])]
     report_runs.evaluate(run, "evaluation", keys, names=names, predicted=[names[1], *names, names[1]])
     found = evaluations(run, 12)
-    matrix = sections.confusion(run, found)
+    matrix = shown(sections.confusion(run, found))
     assert re.findall(r">(\d+)</td>", matrix) == ["50", "50", "100"]
     assert len(found[0].mistakes) == 1
 
 
 def test_the_matrix_holds_shares_of_the_true_class(made):
-    text = sections.confusion(made, evaluations(made, 1))
+    text = shown(sections.confusion(made, evaluations(made, 1)))
     assert text.count("--share:1.000") == len(report_runs.NAMES)
     assert "frog taken for horse" in text
     assert 'class="right' not in text  # not one was right
@@ -235,11 +273,11 @@ def test_chosen_pictures_are_those_given(made, tmp_path, monkeypatch, capsys):
 
 def test_neighbours_of_many_training_pictures_are_looked_for_among_some(copied, monkeypatch):
     monkeypatch.setattr(explained, "MOST_INDEXED", 8)
-    shown = pictures.from_split(copied, 2)
-    said = explained.neighbours(copied, report_runs.network(), shown)
+    chosen = pictures.from_split(copied, 2)
+    section = shown(explained.neighbours(copied, report_runs.network(), chosen))
     total = copied.open_source().count("train")
     assert total > 8
-    assert f"Looked at were 8 of the {total} training pictures" in said
-    assert "alexnet_tf.visualize neighbours --workdir" in re.sub("<[^>]+>", "", said)
+    assert f"Looked at were 8 of the {total} training pictures" in section
+    assert "alexnet_tf.visualize neighbours --workdir" in re.sub("<[^>]+>", "", section)
     monkeypatch.setattr(explained, "MOST_INDEXED", total)
-    assert "Looked at were" not in explained.neighbours(copied, report_runs.network(), shown)
+    assert "Looked at were" not in shown(explained.neighbours(copied, report_runs.network(), chosen))
