@@ -10,8 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from serving.errors import ServingError
 
@@ -31,7 +30,7 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
+def run(body: Callable[[], Mapping[str, object]], *, as_json: bool = False) -> int:
     """Runs a command's body and turns what a user can cause into one line on stderr.
 
     Args:

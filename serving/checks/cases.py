@@ -184,7 +184,8 @@ def _strings(
 def serialized(example: Example) -> bytes:
     """A tf.Example from feature names to lists of one kind."""
     features = tf.train.Features(feature={name: feature_of(name, value) for name, value in example.items()})
-    return tf.train.Example(features=features).SerializeToString()
+    content: bytes = tf.train.Example(features=features).SerializeToString()
+    return content
 
 
 def _values(feature: Feature, picture: bytes) -> list[Any]:

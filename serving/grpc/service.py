@@ -49,12 +49,16 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._metrics = metrics
         self._as_content = as_content
 
-    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
+    def Predict(  # noqa: N802 - gRPC's names
+        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> predict_pb2.PredictResponse:
         return self._counted(
             "Predict", request.model_spec.name, context, lambda: self._predict(request, context)
         )
 
-    def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Classify(  # noqa: N802
+        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
         def answer() -> tuple[Any, float]:
             spec, examples = _spec(request), inference.serialized_examples(request.input)
             answer, seconds = _timed(lambda: self._core.classify(spec, examples, _deadline(context)))
@@ -64,7 +68,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         return self._counted("Classify", request.model_spec.name, context, answer)
 
-    def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def Regress(  # noqa: N802
+        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
         def answer() -> tuple[Any, float]:
             spec, examples = _spec(request), inference.serialized_examples(request.input)
             answer, seconds = _timed(lambda: self._core.regress(spec, examples, _deadline(context)))
@@ -74,7 +80,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         return self._counted("Regress", request.model_spec.name, context, answer)
 
-    def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def MultiInference(  # noqa: N802
+        self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
         def answer() -> Any:
             tasks = [InferenceTask(_named_spec(task.model_spec), task.method_name) for task in request.tasks]
             examples = inference.serialized_examples(request.input)
@@ -89,7 +97,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         return _answered(context, answer)
 
-    def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetModelMetadata(  # noqa: N802
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         def answer() -> Any:
             spec = _spec(request)
             if not request.metadata_field:
@@ -107,7 +117,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         return _answered(context, answer)
 
-    def _predict(self, request: Any, context: Any) -> tuple[Any, float]:
+    def _predict(self, request: Any, context: grpc.ServicerContext) -> tuple[Any, float]:
         spec, inputs = _spec(request), tensors.TensorInputs(request.inputs)
         answer, seconds = _timed(
             lambda: self._core.predict(spec, lambda _: inputs, request.output_filter, _deadline(context))
@@ -118,7 +128,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response, seconds
 
     def _counted(
-        self, api: str, model_name: str, context: Any, answer: Callable[[], tuple[Any, float]]
+        self,
+        api: str,
+        model_name: str,
+        context: grpc.ServicerContext,
+        answer: Callable[[], tuple[Any, float]],
     ) -> Any:
         """Answers, and counts the request whatever comes of it."""
         began, code = time.perf_counter(), Code.OK
@@ -143,7 +157,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._core = core
         self._metrics = metrics
 
-    def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetModelStatus(  # noqa: N802
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         def answer() -> Any:
             response = get_model_status_pb2.GetModelStatusResponse()
             for status in self._core.status(_spec(request)):
@@ -154,7 +170,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
         return _answered(context, answer)
 
-    def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def HandleReloadConfigRequest(  # noqa: N802
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
         def answer() -> Any:
             if request.config.WhichOneof("config") != "model_config_list":
                 raise invalid(
@@ -210,7 +228,7 @@ def _fill_regressions(result: regression_pb2.RegressionResult, answer: Regressio
         result.regressions.add(value=value)
 
 
-def _deadline(context: Any) -> float | None:
+def _deadline(context: grpc.ServicerContext) -> float | None:
     """The caller's deadline on this machine's clock."""
     left = context.time_remaining()
     # Without a deadline gRPC counts down from the end of its clock.
@@ -223,7 +241,7 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return call(), time.perf_counter() - began
 
 
-def _answered(context: Any, answer: Callable[[], Any]) -> Any:
+def _answered(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
     try:
         return answer()
     except Exception as error:  # noqa: BLE001 - every failure is an answer
@@ -238,6 +256,6 @@ def _failure(error: Exception) -> ServingError:
     return ServingError(Code.INTERNAL, "Internal error")
 
 
-def _abort(context: Any, error: ServingError) -> NoReturn:
+def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
     context.abort(STATUS_CODES[error.code], error.grpc_details)
     raise AssertionError("abort always raises")

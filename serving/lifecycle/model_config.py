@@ -134,7 +134,7 @@ def _platform(model: ModelConfig) -> str:
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
                 "ModelServerConfig::model_platform."
             )
-        return model.model_platform
+        return str(model.model_platform)
     if model.model_platform:
         raise invalid(
             "Illegal setting both ModelServerConfig::model_type (deprecated) and "

@@ -170,8 +170,11 @@ def held_by_python():
 
 def test_bodies_that_mean_nothing_leave_nothing_behind(models, gigabyte, tmp_path):
     (tmp_path / "packed").write_bytes(gigabyte)
-    words = [sys.executable, "-c", "import sys, test_server_abuse as t; t.print_growth(*sys.argv[1:])"]
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    script = (
+        "import sys; from tests.serving.test_server_abuse import print_growth; print_growth(*sys.argv[1:])"
+    )
+    words = [sys.executable, "-c", script]
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     printed = subprocess.run(
         [*words, models, str(tmp_path / "packed")],
         check=True,
