@@ -120,7 +120,7 @@ def _serve(flags: Flags) -> int:
         command.print_error(error.message)
         return EXIT_STARTUP
     except OSError as error:
-        command.print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        command.print_error(command.describe_os_error(error))
         return EXIT_STARTUP
     signals.starting = False
     if not signals.received.is_set():
