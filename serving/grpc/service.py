@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from tensorflow_serving.apis import (
@@ -31,6 +31,9 @@ SIGNATURE_DEF = "signature_def"
 ENTRYPOINT = "GRPC"
 LONGEST_DEADLINE = 366 * 24 * 3600.0
 STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
+
+T = TypeVar("T")
+ResultT = TypeVar("ResultT", Classification, Regression)
 
 log = logging.getLogger("serving")
 
@@ -59,26 +62,18 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Classify(  # noqa: N802
         self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
-        def answer() -> tuple[Any, float]:
-            spec, examples = _spec(request), inference.serialized_examples(request.input)
-            answer, seconds = _timed(lambda: self._core.classify(spec, examples, _deadline(context)))
-            response = classification_pb2.ClassificationResponse(model_spec=_message(answer.spec))
-            _fill_classifications(response.result, answer)
-            return response, seconds
-
-        return self._counted("Classify", request.model_spec.name, context, answer)
+        response = classification_pb2.ClassificationResponse()
+        return self._examples_answered(
+            "Classify", request, context, self._core.classify, response, _fill_classifications
+        )
 
     def Regress(  # noqa: N802
         self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
     ) -> regression_pb2.RegressionResponse:
-        def answer() -> tuple[Any, float]:
-            spec, examples = _spec(request), inference.serialized_examples(request.input)
-            answer, seconds = _timed(lambda: self._core.regress(spec, examples, _deadline(context)))
-            response = regression_pb2.RegressionResponse(model_spec=_message(answer.spec))
-            _fill_regressions(response.result, answer)
-            return response, seconds
-
-        return self._counted("Regress", request.model_spec.name, context, answer)
+        response = regression_pb2.RegressionResponse()
+        return self._examples_answered(
+            "Regress", request, context, self._core.regress, response, _fill_regressions
+        )
 
     def MultiInference(  # noqa: N802
         self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
@@ -126,6 +121,26 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         for alias, array in answer.outputs.items():
             response.outputs[alias].CopyFrom(tensors.to_proto(array, self._as_content))
         return response, seconds
+
+    def _examples_answered(
+        self,
+        api: str,
+        request: Any,
+        context: grpc.ServicerContext,
+        run: Callable[[ModelSpec, Sequence[bytes], float | None], ResultT],
+        response: Any,
+        fill: Callable[[Any, ResultT], None],
+    ) -> Any:
+        """Runs the request's tf.Examples and fills `response` with what that gives."""
+
+        def answer() -> tuple[Any, float]:
+            spec, examples = _spec(request), inference.serialized_examples(request.input)
+            result, seconds = _timed(lambda: run(spec, examples, _deadline(context)))
+            response.model_spec.CopyFrom(_message(result.spec))
+            fill(response.result, result)
+            return response, seconds
+
+        return self._counted(api, request.model_spec.name, context, answer)
 
     def _counted(
         self,
@@ -235,7 +250,7 @@ def _deadline(context: grpc.ServicerContext) -> float | None:
     return None if left is None or left > LONGEST_DEADLINE else time.monotonic() + left
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
     """What the call gives, and the seconds it took."""
     began = time.perf_counter()
     return call(), time.perf_counter() - began
