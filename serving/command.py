@@ -1,21 +1,28 @@
-"""What the commands of this package share: one-line errors, `--json`, exit codes. No heavy import."""
+"""What the commands of this package share: one-line errors, `--json`, exit statuses. No heavy import.
+
+A copy in part of `pipelines.command`, because this package imports no other: its only contract with them is
+the SavedModel. tests/house/test_commands_agree.py holds the two to the same behaviour.
+"""
 
 from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
+import errno
 import importlib
 import json
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from serving.errors import ServingError
 
 EXIT_USER_ERROR = 2
+# Of TF_CPP_MIN_LOG_LEVEL: everything, and warnings.
+_LEVELS_OF_NOTICES = ("0", "1")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
 
@@ -31,7 +38,7 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
+def run(body: Callable[[], Mapping[str, object]], *, as_json: bool = False) -> int:
     """Runs a command's body and turns what a user can cause into one line on stderr.
 
     Args:
@@ -43,20 +50,27 @@ def run(body: Callable[[], dict[str, Any]], *, as_json: bool = False) -> int:
       nobody reads what it prints any more.
     """
     try:
+        return _run(body, as_json)
+    except BrokenPipeError:
+        drop_unread()
+        return EXIT_BROKEN_PIPE
+
+
+def _run(body: Callable[[], Mapping[str, object]], as_json: bool) -> int:
+    """As `run`, but that a reader of stdout or stderr that leaves is a BrokenPipeError."""
+    try:
         figures = body()
         if as_json:
             print(json.dumps(figures, default=float))
         sys.stdout.flush()
     except (UserError, ServingError) as error:
         return _fail(str(error))
-    except BrokenPipeError:  # whoever read this has seen enough, as `head` does
-        drop_unread()
-        return EXIT_BROKEN_PIPE
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        return _fail(describe_os_error(error))
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
@@ -79,18 +93,25 @@ def quiet_tensorflow() -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
-    are shown after all when the import fails.
+    are shown after all when the import fails. TF_CPP_MIN_LOG_LEVEL=0 or 1 asks for them.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors of connections reach the caller anyway
-    if "tensorflow" in sys.modules or "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if "tensorflow" in sys.modules:
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    asked = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in _LEVELS_OF_NOTICES
+    with contextlib.nullcontext() if asked else _native_stderr_held():
+        importlib.import_module("tensorflow").config.list_physical_devices()  # the search has notices too
+
+
+@contextlib.contextmanager
+def _native_stderr_held() -> Iterator[None]:
+    """Keeps what is written to file descriptor 2; shows it when the block raises."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices:
         os.dup2(notices.fileno(), 2)
         try:
-            importlib.import_module("tensorflow").config.list_physical_devices()  # the search has notices too
+            yield
         except BaseException:
             notices.seek(0)
             os.write(stderr, notices.read())
@@ -110,6 +131,18 @@ def printable(text: str) -> str:
     encoding = sys.stdout.encoding or "utf-8"
     whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return whole.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def describe_os_error(error: OSError) -> str:
+    """One line for an operating system error, with the cure where there is a plain one."""
+    where = f"{error.filename}: " if error.filename else ""
+    cure = {
+        errno.ENOSPC: " (free some space or choose another folder, then run the same command again)",
+        errno.EDQUOT: " (the quota is used up: free some space, then run the same command again)",
+        errno.EROFS: " (choose a folder that can be written)",
+        errno.EACCES: " (choose a folder that you may write, or change its permissions)",
+    }.get(error.errno or 0, "")
+    return f"{where}{error.strerror or error}{cure}"
 
 
 def _fail(message: str) -> int:

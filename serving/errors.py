@@ -7,7 +7,10 @@ tensorflow/core/protobuf/error_codes.proto share. Nothing heavy is imported here
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Code(enum.IntEnum):
@@ -88,7 +91,7 @@ def invalid(message: str) -> ServingError:
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
-def from_tensorflow(error: Any) -> ServingError:
+def from_tensorflow(error: tf.errors.OpError) -> ServingError:
     """A `tf.errors.OpError` as it is: the operation's own code and text."""
     try:
         code = Code(error.error_code)

@@ -6,7 +6,7 @@ import os
 import ssl
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 from serving.errors import ServingError, invalid
 
@@ -14,7 +14,20 @@ from serving.errors import ServingError, invalid
 TOKEN_VARIABLE = "SERVING_API_TOKEN"
 
 
-def server_context(config: Any) -> ssl.SSLContext:
+class SslConfig(Protocol):
+    """The message SSLConfig of tensorflow_serving/config/ssl_config.proto; all but the flag are PEM texts."""
+
+    @property
+    def server_key(self) -> str: ...
+    @property
+    def server_cert(self) -> str: ...
+    @property
+    def custom_ca(self) -> str: ...
+    @property
+    def client_verify(self) -> bool: ...
+
+
+def server_context(config: SslConfig) -> ssl.SSLContext:
     """A server's TLS settings; at least TLS 1.2.
 
     Args:
@@ -88,7 +101,7 @@ def server_token(path: str) -> str:
     return token
 
 
-def ssl_config(path: str) -> Any:
+def ssl_config(path: str) -> SslConfig | None:
     """An SSLConfig message that TLS can be spoken with; None without a file.
 
     Raises:
@@ -98,7 +111,7 @@ def ssl_config(path: str) -> Any:
 
     if not path:
         return None
-    config = config_messages.read_text_file(path, config_messages.SSLConfig())
+    config = cast("SslConfig", config_messages.read_text_file(path, config_messages.SSLConfig()))
     try:
         # Before any model is loaded; gRPC itself would only say that it cannot listen.
         server_context(config)

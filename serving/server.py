@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from serving import command
 from serving.errors import ServingError
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     return _serve(flags)
 
 
-def create_server(*, host: str = "", pick_ports: bool = False, **flags: Any) -> ModelServer:
+def create_server(*, host: str = "", pick_ports: bool = False, **flags: str | float) -> ModelServer:
     """Makes a server to be run inside a Python program.
 
     Args:
@@ -67,7 +67,7 @@ def create_server(*, host: str = "", pick_ports: bool = False, **flags: Any) -> 
     process_memory.use_system_allocator()
     from serving.model_server import ModelServer
 
-    return ModelServer(Flags(**flags), host=host, pick_ports=pick_ports)
+    return ModelServer(Flags(**cast("dict[str, Any]", flags)), host=host, pick_ports=pick_ports)
 
 
 def _print_usage() -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _serve(flags: Flags) -> int:
         command.print_error(error.message)
         return EXIT_STARTUP
     except OSError as error:
-        command.print_error(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        command.print_error(command.describe_os_error(error))
         return EXIT_STARTUP
     signals.starting = False
     if not signals.received.is_set():

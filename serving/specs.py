@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import NamedTuple
 
 from serving.errors import Code
 
 DEFAULT_SIGNATURE = "serving_default"
+# What absl::SimpleAtoi takes for a number: a sign, and the digits after leading zeros, 19 at most for int64.
+_VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
+_INT64 = range(-(2**63), 2**63)
 
 
 class ModelSpec(NamedTuple):
@@ -54,3 +58,15 @@ class VersionStatus(NamedTuple):
     state: State
     code: Code = Code.OK
     message: str = ""
+
+
+def version_number(name: str) -> int | None:
+    """The version in a folder's name: `7` and `007` are both 7; None for `7.tmp`, `_7`, `7e2`.
+
+    Of two folders with one version the server takes the one whose name comes last in order of text.
+    """
+    match = _VERSION.fullmatch(name)
+    if match is None:
+        return None
+    number = int(match[1] + match[2])
+    return number if number in _INT64 else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any
+
+from google.protobuf.message import Message
 
 from serving.errors import Code, ServingError, invalid
 from serving.settings import file_system
@@ -102,7 +103,7 @@ class BatchingParameters:
             )
 
 
-def from_proto(message: Any) -> BatchingParameters:
+def from_proto(message: Message) -> BatchingParameters:
     """Reads tensorflow.serving.BatchingParameters; what it does not set has TF Serving's default.
 
     Raises:

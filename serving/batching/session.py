@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from serving.batching import tensors
+from serving.batching.halving import run_in_halves
 from serving.batching.parameters import BatchingParameters
 from serving.batching.queue import Batch, Slice, Task
 from serving.batching.scheduler import TIMED_OUT_IN_QUEUE, BatchScheduler
@@ -27,9 +28,8 @@ class BatchingSession:
     whose inputs differ in dtype are never joined; a run of 0 rows goes straight to the session.
 
     In TF Serving a bad request fails all that share its batch. Here a batch that fails with INVALID_ARGUMENT
-    is run again in halves until the bad request stands alone: it gets its own error, and the others
-    their answers. That makes at most 2n - 1 runs of a batch of n requests, all bad, and 2 log2(n) + 1 with
-    a single bad one; a graph that changes state may do so again. Every other error ends the whole batch.
+    is run again in halves until the bad request stands alone (see `halving`): it gets its own error, and the
+    others their answers. A graph that changes state may do so again. Every other error ends the whole batch.
 
     Args:
       runner: the session, closed with this one.
@@ -81,24 +81,26 @@ class BatchingSession:
         now = time.monotonic()
         for piece in batch.slices:
             self._metrics.batch_queued(now - piece.task.queued_at)
-        waiting = _unfinished(batch.slices)
+        waiting = [piece for piece in batch.slices if not piece.task.finished]
         if all(piece.task.expired(now) for piece in waiting):
             self._scheduler.fail(waiting, ServingError(Code.RESOURCE_EXHAUSTED, TIMED_OUT_IN_QUEUE))
         else:
-            self._run_together(waiting)
+            run_in_halves(
+                waiting,
+                self._run_together,
+                lambda piece, error: self._scheduler.fail([piece], error),
+                # Meanwhile its deadline may have passed.
+                lambda piece: not piece.task.finished,
+            )
 
     def _run_together(self, pieces: Sequence[Slice]) -> None:
-        """Runs slices as one batch; in halves when one of them is bad."""
+        """Runs slices as one batch; answers them, or fails all of them unless one alone may be bad."""
         try:
             outputs = self._outputs(pieces)
         except ServingError as error:
-            if error.code is Code.INVALID_ARGUMENT and len(pieces) > 1:
-                middle = len(pieces) // 2
-                for half in (pieces[:middle], pieces[middle:]):
-                    if left := _unfinished(half):
-                        self._run_together(left)
-            else:
-                self._scheduler.fail(pieces, error)
+            if error.code is Code.INVALID_ARGUMENT:
+                raise
+            self._scheduler.fail(pieces, error)
         except Exception as error:  # noqa: BLE001 - the threads that wait for an answer get it, this one goes on
             self._scheduler.fail(pieces, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
         else:
@@ -129,11 +131,6 @@ class BatchingSession:
             outputs.append([arrays[name][begin:end] for name in piece.task.fetches])
             begin = end
         return outputs
-
-
-def _unfinished(pieces: Sequence[Slice]) -> list[Slice]:
-    """Slices of tasks that somebody still waits for."""
-    return [piece for piece in pieces if not piece.task.finished]
 
 
 def _latest_deadline(pieces: Sequence[Slice]) -> float | None:

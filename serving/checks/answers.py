@@ -35,7 +35,7 @@ class Tolerance(NamedTuple):
     absolute: float
 
 
-def difference(name: str, got: Any, expected: Any, tolerance: Tolerance) -> str:
+def difference(name: str, got: object, expected: object, tolerance: Tolerance) -> str:
     """How two tensors in nested lists differ; empty when they are equal."""
     one, other = np.array(got, object), np.array(expected, object)
     if one.shape != other.shape:

@@ -17,6 +17,7 @@ from serving.clients.client import Example, Signature, TensorInfo
 from serving.clients.grpc import feature_of, signature_of
 from serving.command import UserError
 from serving.errors import Code, ServingError, from_tensorflow
+from serving.specs import version_number
 
 MODEL_FILE = "saved_model.pb"
 SERVE = "serve"
@@ -59,13 +60,18 @@ def open_export(path: Path) -> Export:
       UserError: when there is none.
     """
     if not (path / MODEL_FILE).is_file():
-        versions = [p for p in path.glob("*") if p.name.isdecimal() and (p / MODEL_FILE).is_file()]
+        versions = [
+            (number, folder.name)
+            for folder in path.glob("*")
+            if (number := version_number(folder.name)) is not None and (folder / MODEL_FILE).is_file()
+        ]
         if not versions:
             raise UserError(
                 f"{path}: no export; a folder with a numbered folder, and {MODEL_FILE} in it, is one"
             )
-        path = max(versions, key=lambda p: int(p.name))
-    if not path.resolve().name.isdecimal():
+        path /= max(versions)[1]
+    version = version_number(path.resolve().name)
+    if version is None:
         raise UserError(f"{path}: a version's folder is called by its number")
     saved_model = saved_model_pb2.SavedModel()
     try:
@@ -77,7 +83,7 @@ def open_export(path: Path) -> Export:
         raise UserError(f"{path}: no graph in it is tagged {SERVE!r}")
     found = served[0].signature_def
     signatures = {name: signature_of(found[name]) for name in sorted(found)}
-    return Export(path, int(path.resolve().name), signatures, _features(served[0].graph_def))
+    return Export(path, version, signatures, _features(served[0].graph_def))
 
 
 def _features(graph: graph_pb2.GraphDef) -> dict[str, Feature]:
@@ -184,7 +190,8 @@ def _strings(
 def serialized(example: Example) -> bytes:
     """A tf.Example from feature names to lists of one kind."""
     features = tf.train.Features(feature={name: feature_of(name, value) for name, value in example.items()})
-    return tf.train.Example(features=features).SerializeToString()
+    content: bytes = tf.train.Example(features=features).SerializeToString()
+    return content
 
 
 def _values(feature: Feature, picture: bytes) -> list[Any]:

@@ -7,9 +7,8 @@ import math
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -65,24 +64,24 @@ def show_metadata(metadata: Metadata) -> None:
     show(table)
 
 
-def summary(value: Any) -> str:
+def summary(value: object) -> str:
     """A tensor of one picture in a line: its shape and first values, or the size of bytes."""
-    shape, first = [], value
+    shape: list[int] = []
+    innermost: list[object] = []
+    first = value
     while isinstance(first, list):
         shape.append(len(first))
+        innermost = first
         first = first[0] if first else None
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if not shape:
         return _number(value)
-    flat = value
-    while flat and isinstance(flat[0], list):
-        flat = flat[0]
-    shown = ", ".join(_number(one) for one in flat[:SHOWN_VALUES])
+    shown = ", ".join(map(_number, innermost[:SHOWN_VALUES]))
     return f"[{', '.join(map(str, shape))}] {shown}{', ...' if math.prod(shape) > SHOWN_VALUES else ''}"
 
 
-def plain_outputs(outputs: Mapping[str, Any]) -> dict[str, Any]:
+def plain_outputs(outputs: Mapping[str, object]) -> dict[str, object]:
     """Outputs as JSON can hold them: bytes as base64, in TF Serving's form."""
     return {name: _jsonable(value) for name, value in outputs.items()}
 
@@ -100,13 +99,13 @@ def _bar_room() -> int:
     return max(8, min(WIDEST_BAR, shutil.get_terminal_size().columns - 44))
 
 
-def _number(value: Any) -> str:
+def _number(value: object) -> str:
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> object:
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode("ascii")}
     return [_jsonable(one) for one in value] if isinstance(value, list) else value
@@ -131,12 +130,12 @@ def headed(*columns: str) -> Table:
     return table
 
 
-def as_text(text: Any) -> Text:
+def as_text(text: object) -> Text:
     """Text that is shown as it is: names may hold what rich takes for markup."""
     return Text(printable(str(text)), overflow="fold")
 
 
-def show(what: Any, indent: int = 0) -> None:
+def show(what: RenderableType, indent: int = 0) -> None:
     """Prints text or a table, without blanks at the ends of lines."""
     width = None if sys.stdout.isatty() else ENDLESS
     console = Console(file=sys.stdout, width=width, highlight=False)

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -148,7 +149,7 @@ class GrpcClient(Client):
 
         return call(attempt, self.settings.policy, deadline, self._closed)
 
-    def _error(self, error: Any) -> CallError:
+    def _error(self, error: grpc.RpcError) -> CallError:
         code, details = Code(error.code().value[0]), error.details() or ""
         final = False
         if code == Code.DEADLINE_EXCEEDED and details == "Deadline Exceeded":  # gRPC's own, not the server's
@@ -160,7 +161,7 @@ class GrpcClient(Client):
         return CallError(code, details or code.name, final=final)
 
 
-def signature_of(proto: Any) -> Signature:
+def signature_of(proto: SignatureDef) -> Signature:
     """A SignatureDef as the client's own type."""
     return Signature(_tensors(proto.inputs), _tensors(proto.outputs), proto.method_name)
 
@@ -191,7 +192,7 @@ def columns(inputs: Inputs, types: Mapping[str, TensorInfo]) -> dict[str, Any]:
     return {next(iter(types)): list(inputs)}
 
 
-def _array(name: str, value: Any, info: TensorInfo | None) -> np.ndarray:
+def _array(name: str, value: object, info: TensorInfo | None) -> np.ndarray:
     """A value as an array of the type that the signature declares, or of its own where that is unknown."""
     try:
         if info is not None and info.dtype != "DT_STRING":
@@ -209,7 +210,7 @@ def _array(name: str, value: Any, info: TensorInfo | None) -> np.ndarray:
     return array.astype({"f": np.float32, "i": np.int32}.get(array.dtype.kind, array.dtype))
 
 
-def _bytes(value: Any) -> bytes:
+def _bytes(value: object) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape")
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -249,7 +250,7 @@ def _input(examples: Sequence[Example]) -> input_pb2.Input:
     return found
 
 
-def feature_of(name: str, value: Any) -> tf.train.Feature:
+def feature_of(name: str, value: object) -> tf.train.Feature:
     """A feature of the kind that REST would make of the same value."""
     plain = value.tolist() if hasattr(value, "tolist") else value
     values = list(plain) if isinstance(plain, (list, tuple)) else [plain]

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from serving.batching.halving import run_in_halves
 from serving.clients.client import Client, Metadata
 from serving.command import UserError
 from serving.errors import Code, ServingError
@@ -18,8 +19,6 @@ from serving.specs import DEFAULT_SIGNATURE
 STDIN = "-"
 # What is looked for in a folder; a file that is named is sent whatever it is called.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-# What one picture among others can cause. Any other error would meet every request.
-MAY_BE_A_PICTURE = (Code.INVALID_ARGUMENT,)
 SALIENCY, OVERLAY = "saliency", "overlay_bytes"
 SUFFIX = ".png"
 
@@ -127,12 +126,23 @@ def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
 
 def _answer(client: Client, batch: list[Picture], asking: Asking) -> list[Answered]:
     """Each picture of a batch with its row of the answer."""
-    good = [picture for picture in batch if not picture.error]
-    answers = iter(_send(client, good, asking) if good else [])
+    found: list[Answered] = []
+    run_in_halves(
+        [picture for picture in batch if not picture.error],
+        lambda pictures: found.extend(_send(client, pictures, asking)),
+        lambda picture, error: found.append(Answered(picture.name, {}, error.message)),
+    )
+    answers = iter(found)
     return [Answered(p.name, {}, p.error) if p.error else next(answers) for p in batch]
 
 
-def _send(client: Client, batch: list[Picture], asking: Asking) -> list[Answered]:
+def _send(client: Client, batch: Sequence[Picture], asking: Asking) -> list[Answered]:
+    """One request.
+
+    Raises:
+      ServingError: of the server, INVALID_ARGUMENT for a picture that it cannot read.
+      UserError: when the signature takes no pictures.
+    """
     left = asking.deadline - time.monotonic()
     if left <= 0:
         raise ServingError(Code.DEADLINE_EXCEEDED, "not all pictures were answered in time")
@@ -143,13 +153,9 @@ def _send(client: Client, batch: list[Picture], asking: Asking) -> list[Answered
             timeout=min(left, client.settings.timeout),
         )
     except ServingError as error:
-        if error.code not in MAY_BE_A_PICTURE:
-            raise
-        check_takes_pictures(client, asking.signature_name)
-        if len(batch) == 1:
-            return [Answered(batch[0].name, {}, error.message)]
-        half = len(batch) // 2
-        return _send(client, batch[:half], asking) + _send(client, batch[half:], asking)
+        if error.code is Code.INVALID_ARGUMENT:
+            check_takes_pictures(client, asking.signature_name)
+        raise
     for name, column in answer.outputs.items():
         if not isinstance(column, list) or len(column) != len(batch):
             raise ServingError(Code.INTERNAL, f"output {name!r} does not hold a row for each picture")

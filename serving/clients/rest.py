@@ -163,11 +163,11 @@ class RestClient(Client):
 class Unnamed:
     """The value of an answer that does not name its single output."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: object) -> None:
         self.value = value
 
 
-def columns_of(answer: Any) -> dict[str, Any] | Unnamed:
+def columns_of(answer: object) -> dict[str, Any] | Unnamed:
     """The outputs of a predict answer by name, whichever form it has.
 
     Raises:
@@ -185,7 +185,7 @@ def columns_of(answer: Any) -> dict[str, Any] | Unnamed:
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def unpacked(value: Any) -> Any:
+def unpacked(value: object) -> object:
     """Nested lists with the bytes that their b64 objects stand for."""
     if isinstance(value, list):
         return [unpacked(one) for one in value]
@@ -194,7 +194,7 @@ def unpacked(value: Any) -> Any:
     return value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """What JSON does not know: bytes, arrays and their scalars."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"b64": base64.b64encode(value).decode("ascii")}

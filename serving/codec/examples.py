@@ -53,7 +53,8 @@ def _serialized_example(value: Any) -> bytes:
         # A protobuf string is UTF-8; a name that is not can belong to no model.
         key = name.encode("utf-8", "replace").decode()
         _fill(features[key], key, content if isinstance(content, list) else [content])
-    return example.SerializeToString()
+    serialized: bytes = example.SerializeToString()
+    return serialized
 
 
 def _fill(feature: Feature, name: str, values: Sequence[Any]) -> None:

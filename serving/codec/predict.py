@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from serving.codec import reader as json_reader
 from serving.codec.tensor import MAX_RANK, check, fast_array, is_b64, shape_of, to_array
 from serving.codec.text import array_text, format_error, quote, row_texts, string_text
 from serving.errors import ServingError, invalid
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
 BYTES_SUFFIX = "_bytes"
 
@@ -57,7 +60,7 @@ def missing_signature(signature_name: str) -> ServingError:
     return invalid(f'Serving signature name: "{signature_name}" not found in signature def')
 
 
-def decode(request: Request, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def decode(request: Request, inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
     """The request's tensors.
 
     Args:
@@ -126,7 +129,7 @@ def _decode_rows(rows: list[Any], dtypes: Mapping[str, int]) -> dict[str, np.nda
     return decoded
 
 
-def _is_named(row: Any) -> bool:
+def _is_named(row: object) -> bool:
     """Whether an element is an object of named tensors."""
     return isinstance(row, dict) and not is_b64(row)
 

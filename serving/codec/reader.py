@@ -189,6 +189,7 @@ class _ExactReader:
 
     def string(self) -> str:
         begin = self.position
+        value: str
         try:
             value, end = json.decoder.scanstring(self.text, begin + 1, True)  # type: ignore[attr-defined]
         except json.JSONDecodeError as error:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
-from serving.specs import VersionStatus
+from serving.specs import ModelSpec, VersionStatus
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 
 def status_entries(statuses: Iterable[VersionStatus]) -> list[dict[str, Any]]:
@@ -32,30 +35,30 @@ def status_body(statuses: Iterable[VersionStatus]) -> bytes:
     return body({"model_version_status": status_entries(statuses)})
 
 
-def metadata_body(name: str, version: int, signatures: Mapping[str, Any]) -> bytes:
+def metadata_body(spec: ModelSpec, signatures: Mapping[str, SignatureDef]) -> bytes:
     """GET /v1/models/M/metadata.
 
     Args:
-      name: the model's.
-      version: the version that was found.
+      spec: the model and the version that was found.
       signatures: signature name -> SignatureDef.
     """
     # The key of the response's map, then the one field of the SignatureDefMap in it.
     definitions = {key: _message(signatures[key]) for key in sorted(signatures)}
     return body(
         {
-            "model_spec": {"name": name, "signature_name": "", "version": str(version)},
+            "model_spec": {"name": spec.name, "signature_name": "", "version": str(spec.version)},
             "metadata": {"signature_def": {"signature_def": definitions}},
         }
     )
 
 
-def _message(message: Any) -> dict[str, Any]:
-    return json_format.MessageToDict(
+def _message(message: SignatureDef) -> dict[str, Any]:
+    fields: dict[str, Any] = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    return fields
 
 
-def body(value: Any) -> bytes:
+def body(value: object) -> bytes:
     """Any answer of plain values."""
     return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

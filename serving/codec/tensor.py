@@ -11,7 +11,7 @@ import binascii
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -49,7 +49,7 @@ BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 MAX_RANK = 64  # NumPy's; TensorFlow's is 254
 
 
-def is_b64(value: Any) -> bool:
+def is_b64(value: object) -> TypeGuard[dict[str, str]]:
     """Whether a value is binary data: an object with the one key `b64` and a string behind it."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(B64_KEY), str)
 
@@ -75,7 +75,7 @@ def decode_b64(text: str) -> bytes:
     return binascii.a2b_base64(padded)
 
 
-def shape_of(value: Any) -> list[int]:
+def shape_of(value: object) -> list[int]:
     """The shape that a value's first elements show: [] for a scalar."""
     shape = []
     while isinstance(value, list):
@@ -84,7 +84,7 @@ def shape_of(value: Any) -> list[int]:
     return shape
 
 
-def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
+def to_array(value: object, dtype: int, name: str) -> np.ndarray:
     """A value as a tensor of its own (columnar form).
 
     Args:
@@ -102,7 +102,7 @@ def to_array(value: Any, dtype: int, name: str) -> np.ndarray:
     return array
 
 
-def fast_array(value: Any, dtype: int) -> np.ndarray | None:
+def fast_array(value: object, dtype: int) -> np.ndarray | None:
     """The value as an array; None when anything is wrong with it.
 
     The first dimension of a list of rows is the batch; each row's shape must then be the first row's,
@@ -111,7 +111,7 @@ def fast_array(value: Any, dtype: int) -> np.ndarray | None:
     shape = shape_of(value)
     if len(shape) > MAX_RANK:
         return None
-    leaves = [value]
+    leaves: list[Any] = [value]
     for size in shape:
         if set(map(type, leaves)) - {list} or set(map(len, leaves)) - {size}:
             return None
@@ -157,7 +157,7 @@ def _binary(value: dict[str, Any]) -> bytes:
     return decode_b64(value[B64_KEY])
 
 
-def check(value: Any, shape: Sequence[int], dtype: int) -> int:
+def check(value: object, shape: Sequence[int], dtype: int) -> int:
     """Walks a value element by element, depth first.
 
     Args:
@@ -200,7 +200,7 @@ def _check_list(value: list[Any], level: int, shape: Sequence[int]) -> None:
         raise invalid(f"Encountered list at {found} expected size: {shape[level]}")
 
 
-def _check_leaf(value: Any, dtype: int) -> None:
+def _check_leaf(value: object, dtype: int) -> None:
     if isinstance(value, dict):
         if dtype != STRING:
             raise type_error(value, dtype)
@@ -213,7 +213,7 @@ def _check_leaf(value: Any, dtype: int) -> None:
         raise type_error(value, dtype)
 
 
-def _fits(value: Any, dtype: int) -> bool:
+def _fits(value: object, dtype: int) -> bool:
     if dtype in (FLOAT, DOUBLE):
         return type(value) in (int, float)
     if dtype in INTEGER_TYPES:
@@ -222,7 +222,7 @@ def _fits(value: Any, dtype: int) -> bool:
     return isinstance(value, bool if dtype == BOOL else str)
 
 
-def type_error(value: Any, dtype: int) -> ServingError:
+def type_error(value: object, dtype: int) -> ServingError:
     """`JSON Value: V Type: T is not of expected type: D`."""
     expected = TYPE_NAMES.get(dtype, "unknown")
     return format_error(value, f"Type: {type_name(value)} is not of expected type: {expected}")

@@ -125,7 +125,7 @@ def element_texts(array: np.ndarray, as_bytes: bool = False) -> list[str]:
     raise invalid(f"Failed to write JSON value for tensor type: {TYPE_NAMES.get(name, name)}")
 
 
-def quote(value: Any) -> str:
+def quote(value: object) -> str:
     """A value as indented JSON, cut after 256 bytes; as little of it is written as that needs."""
     pieces, length = [], 0
     for piece in _pieces(value):
@@ -140,7 +140,7 @@ def quote(value: Any) -> str:
     return encoded[:QUOTED_BYTES].decode("utf-8", "ignore") + CUT
 
 
-def type_name(value: Any) -> str:
+def type_name(value: object) -> str:
     """RapidJSON's name of a value's type."""
     if value is None:
         return "Null"
@@ -153,12 +153,12 @@ def type_name(value: Any) -> str:
     return "Array" if isinstance(value, list) else "Object"
 
 
-def format_error(value: Any, complaint: str) -> ServingError:
+def format_error(value: object, complaint: str) -> ServingError:
     """`JSON Value: V COMPLAINT`."""
     return invalid(f"JSON Value: {quote(value)} {complaint}")
 
 
-def _pieces(value: Any) -> Iterator[str]:
+def _pieces(value: object) -> Iterator[str]:
     """A value's text in pieces, without recursion: bodies may be nested ten thousand deep."""
     stack: list[Iterator[Any]] = [iter([("", value)])]
     closers = [""]
@@ -191,7 +191,7 @@ def _members(container: list[Any] | dict[str, Any], line: str) -> Iterator[tuple
     )
 
 
-def _scalar(value: Any) -> str:
+def _scalar(value: object) -> str:
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, float):

@@ -19,6 +19,7 @@ from serving.core import Core
 from serving.errors import Code, ServingError, invalid
 from serving.grpc.service import ModelService, PredictionService
 from serving.monitoring.metrics import ServerMetrics
+from serving.security import SslConfig
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -86,7 +87,7 @@ class GrpcServer:
         """
         try:
             if credentials is None:
-                port = self._server.add_insecure_port(address)
+                port: int = self._server.add_insecure_port(address)
             else:
                 port = self._server.add_secure_port(address, credentials)
         except RuntimeError:
@@ -108,7 +109,7 @@ class GrpcServer:
         self._threads.shutdown(wait=False)
 
 
-def tls_credentials(config: Any) -> Any:
+def tls_credentials(config: SslConfig) -> grpc.ServerCredentials:
     """TLS as an SSLConfig message describes it, which `serving.security.server_context` has checked."""
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
@@ -117,7 +118,7 @@ def tls_credentials(config: Any) -> Any:
     )
 
 
-def alts_credentials() -> Any:
+def alts_credentials() -> grpc.ServerCredentials:
     """Google's Application Layer Transport Security, which only works inside its cloud."""
     return grpc.alts_server_credentials()
 
@@ -153,5 +154,5 @@ class _TokenInterceptor(grpc.ServerInterceptor):
         return self._refusal
 
 
-def _refuse(request: Any, context: Any) -> None:
+def _refuse(request: Any, context: grpc.ServicerContext) -> None:
     context.abort(grpc.StatusCode.UNAUTHENTICATED, UNAUTHENTICATED)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from tensorflow_serving.apis import (
@@ -32,6 +32,9 @@ ENTRYPOINT = "GRPC"
 LONGEST_DEADLINE = 366 * 24 * 3600.0
 STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
 
+T = TypeVar("T")
+ResultT = TypeVar("ResultT", Classification, Regression)
+
 log = logging.getLogger("serving")
 
 
@@ -49,32 +52,32 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._metrics = metrics
         self._as_content = as_content
 
-    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 - gRPC's names
+    def Predict(  # noqa: N802 - gRPC's names
+        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> predict_pb2.PredictResponse:
         return self._counted(
             "Predict", request.model_spec.name, context, lambda: self._predict(request, context)
         )
 
-    def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
-        def answer() -> tuple[Any, float]:
-            spec, examples = _spec(request), inference.serialized_examples(request.input)
-            answer, seconds = _timed(lambda: self._core.classify(spec, examples, _deadline(context)))
-            response = classification_pb2.ClassificationResponse(model_spec=_message(answer.spec))
-            _fill_classifications(response.result, answer)
-            return response, seconds
+    def Classify(  # noqa: N802
+        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
+        response = classification_pb2.ClassificationResponse()
+        return self._examples_answered(
+            "Classify", request, context, self._core.classify, response, _fill_classifications
+        )
 
-        return self._counted("Classify", request.model_spec.name, context, answer)
+    def Regress(  # noqa: N802
+        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
+        response = regression_pb2.RegressionResponse()
+        return self._examples_answered(
+            "Regress", request, context, self._core.regress, response, _fill_regressions
+        )
 
-    def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
-        def answer() -> tuple[Any, float]:
-            spec, examples = _spec(request), inference.serialized_examples(request.input)
-            answer, seconds = _timed(lambda: self._core.regress(spec, examples, _deadline(context)))
-            response = regression_pb2.RegressionResponse(model_spec=_message(answer.spec))
-            _fill_regressions(response.result, answer)
-            return response, seconds
-
-        return self._counted("Regress", request.model_spec.name, context, answer)
-
-    def MultiInference(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def MultiInference(  # noqa: N802
+        self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
         def answer() -> Any:
             tasks = [InferenceTask(_named_spec(task.model_spec), task.method_name) for task in request.tasks]
             examples = inference.serialized_examples(request.input)
@@ -89,7 +92,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         return _answered(context, answer)
 
-    def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetModelMetadata(  # noqa: N802
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         def answer() -> Any:
             spec = _spec(request)
             if not request.metadata_field:
@@ -107,7 +112,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
         return _answered(context, answer)
 
-    def _predict(self, request: Any, context: Any) -> tuple[Any, float]:
+    def _predict(self, request: Any, context: grpc.ServicerContext) -> tuple[Any, float]:
         spec, inputs = _spec(request), tensors.TensorInputs(request.inputs)
         answer, seconds = _timed(
             lambda: self._core.predict(spec, lambda _: inputs, request.output_filter, _deadline(context))
@@ -117,8 +122,32 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.outputs[alias].CopyFrom(tensors.to_proto(array, self._as_content))
         return response, seconds
 
+    def _examples_answered(
+        self,
+        api: str,
+        request: Any,
+        context: grpc.ServicerContext,
+        run: Callable[[ModelSpec, Sequence[bytes], float | None], ResultT],
+        response: Any,
+        fill: Callable[[Any, ResultT], None],
+    ) -> Any:
+        """Runs the request's tf.Examples and fills `response` with what that gives."""
+
+        def answer() -> tuple[Any, float]:
+            spec, examples = _spec(request), inference.serialized_examples(request.input)
+            result, seconds = _timed(lambda: run(spec, examples, _deadline(context)))
+            response.model_spec.CopyFrom(_message(result.spec))
+            fill(response.result, result)
+            return response, seconds
+
+        return self._counted(api, request.model_spec.name, context, answer)
+
     def _counted(
-        self, api: str, model_name: str, context: Any, answer: Callable[[], tuple[Any, float]]
+        self,
+        api: str,
+        model_name: str,
+        context: grpc.ServicerContext,
+        answer: Callable[[], tuple[Any, float]],
     ) -> Any:
         """Answers, and counts the request whatever comes of it."""
         began, code = time.perf_counter(), Code.OK
@@ -143,7 +172,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._core = core
         self._metrics = metrics
 
-    def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def GetModelStatus(  # noqa: N802
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         def answer() -> Any:
             response = get_model_status_pb2.GetModelStatusResponse()
             for status in self._core.status(_spec(request)):
@@ -154,7 +185,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
         return _answered(context, answer)
 
-    def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
+    def HandleReloadConfigRequest(  # noqa: N802
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
         def answer() -> Any:
             if request.config.WhichOneof("config") != "model_config_list":
                 raise invalid(
@@ -210,20 +243,20 @@ def _fill_regressions(result: regression_pb2.RegressionResult, answer: Regressio
         result.regressions.add(value=value)
 
 
-def _deadline(context: Any) -> float | None:
+def _deadline(context: grpc.ServicerContext) -> float | None:
     """The caller's deadline on this machine's clock."""
     left = context.time_remaining()
     # Without a deadline gRPC counts down from the end of its clock.
     return None if left is None or left > LONGEST_DEADLINE else time.monotonic() + left
 
 
-def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
     """What the call gives, and the seconds it took."""
     began = time.perf_counter()
     return call(), time.perf_counter() - began
 
 
-def _answered(context: Any, answer: Callable[[], Any]) -> Any:
+def _answered(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
     try:
         return answer()
     except Exception as error:  # noqa: BLE001 - every failure is an answer
@@ -238,6 +271,6 @@ def _failure(error: Exception) -> ServingError:
     return ServingError(Code.INTERNAL, "Internal error")
 
 
-def _abort(context: Any, error: ServingError) -> NoReturn:
+def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
     context.abort(STATUS_CODES[error.code], error.grpc_details)
     raise AssertionError("abort always raises")

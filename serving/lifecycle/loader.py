@@ -9,7 +9,8 @@ from tensorflow.core.protobuf import config_pb2
 
 from serving.batching import parameters as batching_parameters
 from serving.batching.parameters import BatchingParameters
-from serving.batching.session import BatchingSession, BatchScheduler
+from serving.batching.scheduler import BatchScheduler
+from serving.batching.session import BatchingSession
 from serving.errors import Code, ServingError
 from serving.model import session as saved_model
 from serving.model import warmup

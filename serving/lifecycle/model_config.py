@@ -6,7 +6,6 @@ tensorflow_serving/model_servers/server_core.cc.
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,13 +16,11 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, Model
 
 from serving.errors import Code, ServingError, invalid
 from serving.settings import file_system
+from serving.specs import version_number
 
 TENSORFLOW_PLATFORM = "tensorflow"
 # What ModelServerConfig.WhichOneof("config") says of a list of models.
 MODEL_LIST = "model_config_list"
-# What absl::SimpleAtoi takes for a number: a sign, and the digits after leading zeros, 19 at most for int64.
-_VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
-_INT64 = range(-(2**63), 2**63)
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ def _platform(model: ModelConfig) -> str:
                 "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
                 "ModelServerConfig::model_platform."
             )
-        return model.model_platform
+        return str(model.model_platform)
     if model.model_platform:
         raise invalid(
             "Illegal setting both ModelServerConfig::model_type (deprecated) and "
@@ -175,15 +172,6 @@ def _policy(message: Any) -> VersionPolicy:
     if kind == "latest":
         return VersionPolicy(kind, num_versions=max(message.latest.num_versions, 1))
     return VersionPolicy(kind)
-
-
-def version_number(name: str) -> int | None:
-    """The version that a folder's name stands for: `7` and `007` both 7; None for `7.tmp`, `_7`, `7e2`."""
-    match = _VERSION.fullmatch(name)
-    if match is None:
-        return None
-    number = int(match[1] + match[2])
-    return number if number in _INT64 else None
 
 
 class Look(NamedTuple):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from tensorflow.core.framework import types_pb2
@@ -105,7 +106,8 @@ def regressions(outputs: np.ndarray, examples: int) -> list[float]:
         raise invalid(f"Input batch size did not match output batch size: {examples} vs. {outputs.shape[0]}")
     if outputs.dtype != np.float32:
         raise invalid(f"Expected output Tensor of DT_FLOAT. Got: {_type_name(outputs)}")
-    return outputs.ravel().tolist()
+    values: list[float] = outputs.ravel().tolist()
+    return values
 
 
 def _only_input(signature: SignatureDef, kind: str) -> str:
@@ -113,7 +115,7 @@ def _only_input(signature: SignatureDef, kind: str) -> str:
         raise invalid("Expected one input Tensor.")
     if INPUTS not in signature.inputs:
         raise invalid(f"No {kind} inputs found in SignatureDef: {_one_line(signature)}")
-    return signature.inputs[INPUTS].name
+    return str(signature.inputs[INPUTS].name)
 
 
 def _check_matrix(array: np.ndarray, examples: int, alias: str, dtype: np.dtype, enum: int) -> None:
@@ -125,7 +127,7 @@ def _check_matrix(array: np.ndarray, examples: int, alias: str, dtype: np.dtype,
         raise invalid(f"Expected {alias} output batch size of {examples}. Got: {array.shape[0]}")
 
 
-def _rows(array: np.ndarray | None) -> Sequence[list]:
+def _rows(array: np.ndarray | None) -> list[list[Any]]:
     return [] if array is None else array.tolist()
 
 
@@ -134,7 +136,7 @@ def _shape(array: np.ndarray) -> str:
 
 
 def _type_name(array: np.ndarray) -> str:
-    return types_pb2.DataType.Name(dtypes.as_dtype(array.dtype).as_datatype_enum)
+    return str(types_pb2.DataType.Name(dtypes.as_dtype(array.dtype).as_datatype_enum))
 
 
 def _one_line(signature: SignatureDef) -> str:

@@ -239,12 +239,12 @@ def _init_operation(meta_graph: meta_graph_pb2.MetaGraphDef) -> str:
     """Name of the operation to run once after the variables are there; empty when there is none."""
     signature = meta_graph.signature_def.get(INIT_OP)
     if signature is not None and INIT_OP in signature.outputs:
-        return signature.outputs[INIT_OP].name.partition(":")[0]
+        return str(signature.outputs[INIT_OP].name).partition(":")[0]
     for collection in INIT_COLLECTIONS:
         if collection in meta_graph.collection_def:
             nodes = meta_graph.collection_def[collection].node_list.value
             if len(nodes) == 1:
-                return nodes[0].partition(":")[0]
+                return str(nodes[0]).partition(":")[0]
     return ""
 
 

@@ -60,6 +60,7 @@ def give_back() -> None:
 def _c_function(name: str) -> Callable[..., int] | None:
     """A function of the C library (ctypes lets other threads run meanwhile); None where it has none."""
     try:
-        return getattr(ctypes.CDLL(None), name)
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
         return None
+    return function

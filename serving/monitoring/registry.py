@@ -112,9 +112,14 @@ class Gauge(Metric[float]):
     kind = "gauge"
 
     def __init__(
-        self, name: str, labels: Sequence[str], read: Callable[[], Mapping[Labels, float]], **options: Any
+        self,
+        name: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[Labels, float]],
+        *,
+        shown_unused: bool = True,
     ) -> None:
-        super().__init__(name, labels, **options)
+        super().__init__(name, labels, shown_unused=shown_unused)
         self._read = read
 
     def lines(self) -> list[str]:
@@ -138,14 +143,22 @@ class Histogram(Metric[Distribution]):
     Prometheus' own libraries count it below): a batch of 8 is found under le="16".
 
     Args:
-      name, labels, options: as in `Metric`.
+      name, labels, shown_unused, most_label_sets: as in `Metric`.
       bounds: ascending finite upper bounds; one more bucket takes what lies above them.
     """
 
     kind = "histogram"
 
-    def __init__(self, name: str, labels: Sequence[str], bounds: Sequence[float], **options: Any) -> None:
-        super().__init__(name, labels, **options)
+    def __init__(
+        self,
+        name: str,
+        labels: Sequence[str],
+        bounds: Sequence[float],
+        *,
+        shown_unused: bool = True,
+        most_label_sets: int | None = None,
+    ) -> None:
+        super().__init__(name, labels, shown_unused=shown_unused, most_label_sets=most_label_sets)
         self.bounds = tuple(bounds)
 
     def observe(self, labels: Labels, value: float) -> None:
@@ -198,7 +211,7 @@ def escaped(value: str) -> str:
     return value.encode("utf-8", "replace").decode("utf-8")
 
 
-def page(metrics: Iterable[Metric]) -> str:
+def page(metrics: Iterable[Metric[Any]]) -> str:
     """The whole page: metrics in the order of their names, a line feed after each line."""
     lines: list[str] = []
     for metric in sorted(metrics, key=lambda metric: metric.name):

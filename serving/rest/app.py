@@ -14,19 +14,24 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 from serving.errors import Code, ServingError
 from serving.rest import body as rest_body
 from serving.rest import pages as rest_pages
 from serving.rest import routes as rest_paths
 from serving.rest.access_log import AccessLog
-from serving.rest.body import ClientGone, Receive
+from serving.rest.asgi import HttpScope, Receive, Send
+from serving.rest.body import ClientGone
 from serving.rest.options import RestOptions
 from serving.rest.pages import Answer, DemoFiles, error_answer, json_answer
 from serving.rest.routes import RestCalls, Route
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+if TYPE_CHECKING:
+    from serving.core import Core
+    from serving.monitoring.metrics import ServerMetrics
+
+T = TypeVar("T")
 
 ENTRYPOINT = "REST"
 PROBE_THREADS = 2
@@ -41,15 +46,15 @@ class RestApp:
     """Answers HTTP requests from a core.
 
     Args:
-      core: a `serving.core.Core`.
-      metrics: a `serving.monitoring.metrics.ServerMetrics`.
+      core: answers them.
+      metrics: counts them.
       options: the server's settings.
 
     Raises:
       OSError: the access log cannot be opened.
     """
 
-    def __init__(self, core: Any, metrics: Any, options: RestOptions) -> None:
+    def __init__(self, core: Core, metrics: ServerMetrics, options: RestOptions) -> None:
         self._core = core
         self._metrics = metrics
         self._options = options
@@ -66,7 +71,7 @@ class RestApp:
         if self._access_log is not None:
             self._access_log.close()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
         """One request (ASGI 3); never raises for what a client can do."""
         exchange = Exchange(scope, receive)
         try:
@@ -126,7 +131,7 @@ class RestApp:
         if exchange.method == "POST":
             body, pool = await self._body(exchange), self._inference
         gzipped = rest_body.is_gzip(exchange.headers)
-        outcome = await self._run(pool, self._calls.answer, route, body, gzipped)
+        outcome = await self._run(pool, partial(self._calls.answer, route, body, gzipped))
         exchange.core_seconds = outcome.core_seconds
         return json_answer(outcome.body)
 
@@ -142,21 +147,20 @@ class RestApp:
             if exchange.path == b"/livez":
                 return rest_pages.live()
             if exchange.path == b"/readyz":
-                return await self._run(self._information, rest_pages.ready, self._core)
+                return await self._run(self._information, partial(rest_pages.ready, self._core))
             if exchange.path == b"/models":
                 self._check_token(exchange)
-                return await self._run(self._information, rest_pages.models, self._core)
-            page = self._pages.get(exchange.path)
-            return page or rest_pages.not_found()
+                return await self._run(self._information, partial(rest_pages.models, self._core))
+            return self._pages.get(exchange.path) or rest_pages.not_found()
         retry = rest_paths.retry_of(exchange.target) if exchange.method == "POST" else None
         if retry is None:
             return rest_pages.not_found()
         self._check_token(exchange)
-        await self._run(self._information, self._core.retry, *retry)
+        await self._run(self._information, partial(self._core.retry, *retry))
         return json_answer(b"{}\n")
 
-    async def _run(self, pool: ThreadPoolExecutor, call: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, partial(call, *arguments))
+    async def _run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
 
     def _check_token(self, exchange: Exchange) -> None:
         if not self._options.api_token:
@@ -209,14 +213,15 @@ class Exchange:
       core_seconds: what the core took of the time.
     """
 
-    def __init__(self, scope: dict[str, Any], receive: Receive) -> None:
+    def __init__(self, scope: HttpScope, receive: Receive) -> None:
         self.receive = receive
-        self.method: str = scope["method"]
-        self.path: bytes = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
+        self.method = scope["method"]
+        self.path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
         query = scope.get("query_string", b"")
         self.target = self.path + b"?" + query if query else self.path
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.client = str(scope["client"][0]) if scope.get("client") else ""
+        self.headers = dict(scope["headers"])
+        client = scope.get("client")
+        self.client = client[0] if client else ""
         self.began = self.whole = time.monotonic()
         self.bytes_in = 0
         self.core_seconds = 0.0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from serving.errors import Code, ServingError, invalid
-
-Receive = Callable[[], Awaitable[Any]]
+from serving.rest.asgi import Receive
 
 GZIP_ONLY = 16 + zlib.MAX_WBITS
 PIECE = 1024 * 1024

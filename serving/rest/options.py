@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from serving.security import SslConfig
 
 MIB = 1024 * 1024
 
@@ -43,4 +46,4 @@ class RestOptions:
     max_header_bytes: int = 64 * 1024
     access_log: str = ""
     demo_folder: Path | None = None
-    ssl_config: Any = None
+    ssl_config: SslConfig | None = None

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import mimetypes
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from serving.codec.predict import error_body
 from serving.codec.status import body, status_entries
 from serving.errors import HTTP_STATUS, Code, ServingError
 from serving.specs import State
+
+if TYPE_CHECKING:
+    from serving.core import Core
 
 JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"
@@ -78,7 +81,7 @@ def live() -> Answer:
     return json_answer(body({"live": True}))
 
 
-def ready(core: Any) -> Answer:
+def ready(core: Core) -> Answer:
     """GET /readyz: 200 when every configured model can answer, else 503 with those that cannot."""
     waiting = {
         name: [f"{status.version}: {status.state.name}" for status in statuses]
@@ -92,7 +95,7 @@ def ready(core: Any) -> Answer:
     )
 
 
-def models(core: Any) -> Answer:
+def models(core: Core) -> Answer:
     """GET /models: every configured model, its versions with their states, its labels."""
     entries = [
         {

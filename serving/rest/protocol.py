@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import httptools
+from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from serving.codec.predict import error_body
 from serving.rest.options import RestOptions
@@ -36,8 +38,16 @@ class GuardedProtocol(HttpToolsProtocol):
     flow: FlowControl
     cycle: RequestResponseCycle | None  # type: ignore[assignment]
 
-    def __init__(self, *arguments: Any, options: RestOptions, **settings: Any) -> None:
-        super().__init__(*arguments, **settings)
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        options: RestOptions,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
         self._header_seconds = options.header_timeout_in_ms / 1e3
         self._pause_seconds = options.body_timeout_in_ms / 1e3
         self._max_header_bytes = options.max_header_bytes

@@ -6,7 +6,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from serving.codec import examples as json_examples
 from serving.codec import predict as json_codec
@@ -15,6 +15,12 @@ from serving.codec.predict import Request
 from serving.errors import invalid
 from serving.rest import body as rest_body
 from serving.specs import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
+
+    from serving.core import Core
 
 WHICH = rb"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 PREFIX = re.compile(rb"/v1/.*", re.IGNORECASE)
@@ -116,12 +122,12 @@ class RestCalls:
     """Answers routes from a core; blocking, for many threads.
 
     Args:
-      core: a `serving.core.Core`.
+      core: answers.
       timeout_seconds: for one run of a model.
       max_decompressed_bytes: of a gzip body once unpacked.
     """
 
-    def __init__(self, core: Any, timeout_seconds: float, max_decompressed_bytes: int) -> None:
+    def __init__(self, core: Core, timeout_seconds: float, max_decompressed_bytes: int) -> None:
         self._core = core
         self._timeout_seconds = timeout_seconds
         self._max_decompressed_bytes = max_decompressed_bytes
@@ -137,8 +143,7 @@ class RestCalls:
             return Outcome(json_status.status_body(statuses), seconds)
         if route.action == "metadata":
             metadata, seconds = _timed(lambda: self._core.metadata(route.spec))
-            found = metadata.spec
-            return Outcome(json_status.metadata_body(found.name, found.version, metadata.signatures), seconds)
+            return Outcome(json_status.metadata_body(metadata.spec, metadata.signatures), seconds)
         if gzipped:
             body = rest_body.gunzip(body, self._max_decompressed_bytes)
         request = json_codec.read_request(body)
@@ -152,7 +157,7 @@ class RestCalls:
     def _predict(self, route: Route, request: Request) -> Outcome:
         decoding = 0.0
 
-        def decode(signature: Any) -> dict[str, Any]:
+        def decode(signature: SignatureDef) -> dict[str, np.ndarray]:
             nonlocal decoding
             arrays, decoding = _timed(lambda: json_codec.decode(request, signature.inputs))
             return arrays

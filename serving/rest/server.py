@@ -58,7 +58,7 @@ class RestServer:
           ServingError: UNAVAILABLE: it cannot be bound.
         """
         self._socket = listening_socket(self._host, self._port)
-        port = self._socket.getsockname()[1]
+        port: int = self._socket.getsockname()[1]
         self._thread.start()
         self._server.answering.wait()
         if self._stopped.is_set():

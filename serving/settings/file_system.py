@@ -62,7 +62,7 @@ def exists(path: str) -> bool:
     import tensorflow as tf
 
     try:
-        return tf.io.gfile.exists(path)
+        return bool(tf.io.gfile.exists(path))
     except tf.errors.OpError:
         return False
 
@@ -80,8 +80,9 @@ def read(path: str) -> bytes:
 
     try:
         with tf.io.gfile.GFile(path, "rb") as file:
-            return file.read()
+            content: bytes = file.read()
     except tf.errors.NotFoundError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
     except tf.errors.OpError as error:
         raise OSError(error.message.removeprefix(f"{path}; ")) from error
+    return content

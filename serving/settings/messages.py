@@ -125,7 +125,8 @@ def parse_text(text: bytes | str, into: MessageT) -> MessageT:
     """
     into.Clear()
     try:
-        return text_format.Parse(text if isinstance(text, str) else text.decode("utf-8"), into)
+        text_format.Parse(text if isinstance(text, str) else text.decode("utf-8"), into)
+        return into
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         column = error.start - error.object.rfind(b"\n", 0, error.start)

@@ -131,6 +131,14 @@ def test_folders_that_are_no_exports(root, tmp_path):
         export_folder.open_export(tmp_path)
 
 
+def test_the_newest_version_is_the_one_that_the_server_would_load(tmp_path):
+    for name in ("9", "0010", "10", "11.tmp", "١٢", "v13"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").write_bytes(b"\x0a\xff")
+    with pytest.raises(UserError, match=f"{tmp_path}/10/saved_model.pb: no SavedModel"):
+        export_folder.open_export(tmp_path)
+
+
 def test_what_is_read_of_an_export(root):
     export = export_folder.open_export(root / "kinds")
     assert (export.version, export.features) == (3, {"x": Feature("float32", 1)})

@@ -15,15 +15,9 @@ from serving.clients import addresses
 from serving.clients.addresses import Address
 from serving.command import UserError
 from serving.specs import ModelSpec, State, VersionStatus
-from tests.support.fake_serving import PNG, fake_serving
+from tests.support.fake_serving import PNG
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def fake():
-    with fake_serving() as server:
-        yield server
 
 
 @pytest.fixture

@@ -15,16 +15,14 @@ import pytest
 
 from serving import client, command, security
 from serving.clients import console as client_report
-from tests.support.fake_serving import fake_serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def fake(monkeypatch):
+def fake(fake, monkeypatch):
     monkeypatch.delenv(security.TOKEN_VARIABLE, raising=False)
-    with fake_serving() as server:
-        yield server
+    return fake
 
 
 @pytest.fixture

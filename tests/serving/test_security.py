@@ -27,21 +27,9 @@ def base(tmp_path_factory):
 
 
 @pytest.fixture
-def server(base):
+def server(base, start_server):
     """A function that starts a server with flags; ended after the test."""
-    servers = []
-
-    def start(**flags):
-        made = create_server(
-            host="127.0.0.1", pick_ports=True, model_name="half", model_base_path=str(base), **flags
-        )
-        servers.append(made)
-        made.start()
-        return made
-
-    yield start
-    for made in servers:
-        made.stop(0)
+    return lambda **flags: start_server(model_name="half", model_base_path=str(base), **flags)
 
 
 def parts(path):

@@ -160,20 +160,9 @@ def test_a_config_that_does_not_parse_ends_the_start(launched, tmp_path):
 
 
 @pytest.fixture
-def server(base):
+def server(base, start_server):
     """A function that starts a server inside this process."""
-    servers = []
-
-    def start(**flags):
-        flags = {"model_name": "kinds", "model_base_path": str(base)} | flags
-        made = create_server(host="127.0.0.1", pick_ports=True, **flags)
-        servers.append(made)
-        made.start()
-        return made
-
-    yield start
-    for made in servers:
-        made.stop(0)
+    return lambda **flags: start_server(**{"model_name": "kinds", "model_base_path": str(base)} | flags)
 
 
 def test_inside_a_program(base):

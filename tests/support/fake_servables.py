@@ -1,11 +1,9 @@
 """Servables and loaders of no weight, whose loading waits and fails when a test says so."""
 
-import contextlib
 import threading
 import time
 
 from serving.errors import Code, ServingError
-from serving.lifecycle.manager import Manager
 from serving.specs import ServableId, State
 
 SECONDS = 20  # far more than anything here takes; a test that needs it hangs
@@ -96,24 +94,6 @@ class Events(list):
 
     def of(self, version):
         return [name for number, name in self if number == version]
-
-
-@contextlib.contextmanager
-def managers(loader, events, clock):
-    """A function that makes a manager; all are stopped at the end, with every thread and servable gone."""
-    made = []
-
-    def manager(**settings):
-        made.append(Manager(loader, on_event=events, clock=clock, **settings))
-        return made[-1]
-
-    yield manager
-    for gate in loader.gates.values():
-        gate.set()
-    for each in made:
-        each.stop(SECONDS)
-    assert serving_threads() == []
-    assert loader.open == []
 
 
 def want(manager, *versions, name="m"):

@@ -42,15 +42,6 @@ def check_equal(array, expected, kind):
     np.testing.assert_array_equal(array, wanted)
 
 
-def code_of(call):
-    """OK, or the code of the one kind of error that a call may raise."""
-    try:
-        call()
-    except ServingError as error:
-        return error.code
-    return Code.OK
-
-
 def half_plus_two_signature():
     signature = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
     signature.inputs["x"].dtype = 1

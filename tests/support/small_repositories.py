@@ -1,35 +1,12 @@
 """Repositories over real folders, whose servables weigh nothing."""
 
-import contextlib
 import threading
 
-import pytest
-
 from serving.errors import ServingError
-from serving.lifecycle.repository import ModelServerConfig, Repository
-from serving.lifecycle.settings import RepositorySettings
+from serving.lifecycle.repository import ModelServerConfig
 from serving.settings.messages import parse_text
 from serving.specs import ModelSpec
-from tests.support.fake_servables import SECONDS, at_rest, serving_threads, states, wait_for
-
-
-@contextlib.contextmanager
-def repositories(loader):
-    """A function that makes a repository; all are stopped at the end, with every thread and servable gone."""
-    made = []
-
-    def repository(config, **settings):
-        settings = {"file_system_poll_wait_seconds": 0, "max_num_load_retries": 0, **settings}
-        made.append(Repository(loader, RepositorySettings(config, **settings)))
-        return made[-1]
-
-    yield repository
-    for gate in loader.gates.values():
-        gate.set()
-    for each in made:
-        each.stop(SECONDS)
-    assert serving_threads() == []
-    assert loader.open == []
+from tests.support.fake_servables import SECONDS, at_rest, states, wait_for
 
 
 def add(base, *versions):
@@ -48,12 +25,6 @@ def config(base, *names, more=""):
 
 def label(name, version):
     return f"version_labels {{ key: '{name}' value: {version} }}"
-
-
-def error_of(function, *arguments):
-    with pytest.raises(ServingError) as caught:
-        function(*arguments)
-    return caught.value.code, caught.value.message
 
 
 def chosen(repository, *spec, **fields):

@@ -16,12 +16,6 @@ from tests.support.fake_serving import fake_serving
 
 
 @pytest.fixture
-def fake():
-    with fake_serving() as server:
-        yield server
-
-
-@pytest.fixture
 def client(fake):
     with connect(fake.address, model="pets", timeout=30.0) as one:
         yield one

@@ -8,19 +8,18 @@ import pytest
 
 from serving import client
 from serving.clients import pictures as overlay_files
-from tests.support.fake_serving import PNG, fake_serving
+from tests.support.fake_serving import PNG
 
 
 @pytest.fixture
-def run(capsys):
+def run(fake, capsys):
     """Runs the command against a fake server; returns exit status, stdout and stderr."""
-    with fake_serving() as fake:
 
-        def one(*words):
-            status = client.main(["--server", fake.address, *map(str, words)])
-            return status, *capsys.readouterr()
+    def one(*words):
+        status = client.main(["--server", fake.address, *map(str, words)])
+        return status, *capsys.readouterr()
 
-        yield one
+    return one
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from serving.codec import examples as json_examples
 from serving.codec import predict as json_codec
 from serving.codec import status as json_status
 from serving.errors import Code, ServingError
-from serving.specs import State, VersionStatus
+from serving.specs import ModelSpec, State, VersionStatus
 from tests.support.rest_fakes import half_plus_two_signature
 
 
@@ -118,7 +118,7 @@ def test_status_body():
 def test_metadata_body():
     init = meta_graph_pb2.SignatureDef()
     signatures = {"serving_default": half_plus_two_signature(), "__saved_model_init_op": init}
-    found = json.loads(json_status.metadata_body("m", 123, signatures))
+    found = json.loads(json_status.metadata_body(ModelSpec("m", 123), signatures))
     assert found["model_spec"] == {"name": "m", "signature_name": "", "version": "123"}
     assert found["metadata"]["signature_def"]["signature_def"] == {
         "__saved_model_init_op": {"inputs": {}, "outputs": {}, "method_name": "", "defaults": {}},

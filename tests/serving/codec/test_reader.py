@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from serving.codec import reader as json_reader
 from serving.errors import Code, ServingError
-from tests.support.rest_fakes import code_of
+from tests.support.serving_errors import code_of
 
 
 def refusal(body):

@@ -1,6 +1,5 @@
 """The gRPC server itself: health, reflection, the token, ports, sockets, and how it stops."""
 
-import contextlib
 import threading
 
 import numpy as np
@@ -13,30 +12,7 @@ from serving.errors import ServingError
 from serving.grpc import server as grpc_server
 from serving.grpc.server import GrpcServer
 from serving.monitoring.metrics import ServerMetrics
-from tests.support import saved_models
-from tests.support.grpc_running import Client, failure, predict_request, running, two
-from tests.support.one_version import OneVersion
-
-VERSION = 7
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory):
-    found = OneVersion("kinds", saved_models.kinds(tmp_path_factory.mktemp("kinds"), version=VERSION))
-    yield found
-    found.loaded.close()
-
-
-@pytest.fixture
-def started(versions):
-    """A function that starts a server with options and gives its client, its metrics and itself."""
-    with contextlib.ExitStack() as stack:
-        yield lambda **options: stack.enter_context(running(versions, **options))
-
-
-@pytest.fixture
-def client(started):
-    return started()[0]
+from tests.support.grpc_running import Client, failure, predict_request, two
 
 
 def test_health_only_when_asked_for(started):

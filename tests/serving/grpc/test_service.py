@@ -1,6 +1,5 @@
 """The gRPC side, asked by TF Serving's own stubs over loopback."""
 
-import contextlib
 import time
 
 import numpy as np
@@ -16,31 +15,10 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from tests.support import saved_models
-from tests.support.grpc_running import failure, predict_request, running, two
-from tests.support.one_version import OneVersion
+from tests.support.grpc_running import failure, predict_request, two
 from tests.support.saved_models import example
 
 VERSION = 7
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory):
-    found = OneVersion("kinds", saved_models.kinds(tmp_path_factory.mktemp("kinds"), version=VERSION))
-    yield found
-    found.loaded.close()
-
-
-@pytest.fixture
-def started(versions):
-    """A function that starts a server with options and gives its client, its metrics and itself."""
-    with contextlib.ExitStack() as stack:
-        yield lambda **options: stack.enter_context(running(versions, **options))
-
-
-@pytest.fixture
-def client(started):
-    return started()[0]
 
 
 def test_predict_answers_in_typed_lists_with_a_filled_spec(client):

@@ -7,27 +7,10 @@ import logging
 import pytest
 
 from serving.errors import Code
-from serving.monitoring import memory as process_memory
 from serving.specs import ModelSpec
-from tests.support.fake_servables import FakeLoader, states, wait_for
-from tests.support.small_repositories import Call, add, chosen, config, error_of, label, repositories, rest
-
-
-@pytest.fixture(autouse=True)
-def _no_collection(monkeypatch):
-    """There is nothing to collect."""
-    monkeypatch.setattr(process_memory, "give_back", lambda: None)
-
-
-@pytest.fixture
-def loader():
-    return FakeLoader()
-
-
-@pytest.fixture
-def make(loader):
-    with repositories(loader) as make_repository:
-        yield make_repository
+from tests.support.fake_servables import states, wait_for
+from tests.support.serving_errors import error_of
+from tests.support.small_repositories import Call, add, chosen, config, label, rest
 
 
 def not_available(version):
@@ -41,9 +24,9 @@ def not_available(version):
 ALL = "model_version_policy { all {} } "
 
 
-def test_labels(make, tmp_path):
+def test_labels(make_repository, tmp_path):
     add(tmp_path / "m", 1, 2)
-    repository = make(config(tmp_path, "m", more=ALL))
+    repository = make_repository(config(tmp_path, "m", more=ALL))
     repository.start()
     rest(repository)
     repository.reload(config(tmp_path, "m", more=ALL + label("stable", 1) + label("old", 1)))
@@ -63,9 +46,9 @@ def test_labels(make, tmp_path):
     assert repository.labels("x") == {}
 
 
-def test_a_label_of_a_version_that_went(make, tmp_path):
+def test_a_label_of_a_version_that_went(make_repository, tmp_path):
     add(tmp_path / "m", 1)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     repository.reload(config(tmp_path, "m", more=label("stable", 1)))
     add(tmp_path / "m", 2)
@@ -76,18 +59,18 @@ def test_a_label_of_a_version_that_went(make, tmp_path):
     )
 
 
-def test_labels_at_the_start_need_the_flag(make, tmp_path):
+def test_labels_at_the_start_need_the_flag(make_repository, tmp_path):
     add(tmp_path / "m", 1)
     labelled = config(tmp_path, "m", more=label("stable", 1))
-    assert error_of(make(labelled).start) == not_available(1)
-    repository = make(labelled, allow_version_labels_for_unavailable_models=True)
+    assert error_of(make_repository(labelled).start) == not_available(1)
+    repository = make_repository(labelled, allow_version_labels_for_unavailable_models=True)
     repository.start()
     assert chosen(repository, "m", label="stable") == 1
 
 
-def test_the_flag_does_not_let_labels_move_to_what_is_not_there(make, tmp_path):
+def test_the_flag_does_not_let_labels_move_to_what_is_not_there(make_repository, tmp_path):
     add(tmp_path / "m", 1)
-    repository = make(config(tmp_path, "m"), allow_version_labels_for_unavailable_models=True)
+    repository = make_repository(config(tmp_path, "m"), allow_version_labels_for_unavailable_models=True)
     repository.start()
     repository.reload(config(tmp_path, "m", more=label("stable", 1) + label("next", 7)))
     assert repository.labels("m") == {"stable": 1, "next": 7}
@@ -97,13 +80,13 @@ def test_the_flag_does_not_let_labels_move_to_what_is_not_there(make, tmp_path):
 
 
 @pytest.fixture
-def from_file(make, tmp_path):
+def from_file(make_repository, tmp_path):
     """A repository whose configuration file the test has it read, and the file."""
     file = tmp_path / "models.config"
     add(tmp_path / "m", 1)
     add(tmp_path / "n", 2)
     file.write_text(str(config(tmp_path, "m")), encoding="utf-8")
-    repository = make(config(tmp_path, "m"), model_config_file=str(file))
+    repository = make_repository(config(tmp_path, "m"), model_config_file=str(file))
     repository.start()
     return repository, file
 
@@ -158,13 +141,13 @@ def test_a_file_that_says_the_same_changes_nothing(from_file, caplog):
     assert caplog.messages == []
 
 
-def test_a_bad_path_in_the_file_blocks_no_later_reading(make, tmp_path):
+def test_a_bad_path_in_the_file_blocks_no_later_reading(make_repository, tmp_path):
     """TF Serving's poller hangs there, and so does every reload after it."""
     file = tmp_path / "models.config"
     add(tmp_path / "m", 1)
     add(tmp_path / "n", 2)
     settings = {"file_system_poll_wait_seconds": 0.01, "model_config_file_poll_wait_seconds": 0.01}
-    repository = make(config(tmp_path, "m"), model_config_file=str(file), **settings)
+    repository = make_repository(config(tmp_path, "m"), model_config_file=str(file), **settings)
     file.write_text(str(config(tmp_path, "m", "wrong")), encoding="utf-8")
     repository.start()
     wait_for(repository._manager, lambda: repository.models() == ["m", "wrong"])
@@ -173,13 +156,13 @@ def test_a_bad_path_in_the_file_blocks_no_later_reading(make, tmp_path):
     assert repository.models() == ["m", "n"]
 
 
-def test_a_wrong_path_at_the_start_is_mended_in_the_file(make, tmp_path):
+def test_a_wrong_path_at_the_start_is_mended_in_the_file(make_repository, tmp_path):
     file = tmp_path / "models.config"
     add(tmp_path / "right", 1)
     settings = {"file_system_poll_wait_seconds": 0.01, "model_config_file_poll_wait_seconds": 0.01}
     wrong = config(tmp_path, "wrong")
     file.write_text(str(wrong), encoding="utf-8")
-    repository = make(wrong, model_config_file=str(file), **settings)
+    repository = make_repository(wrong, model_config_file=str(file), **settings)
     starting = Call(repository.start)
     starting.join(0.05)
     assert starting.is_alive()
@@ -188,9 +171,9 @@ def test_a_wrong_path_at_the_start_is_mended_in_the_file(make, tmp_path):
     assert chosen(repository, "right") == 1
 
 
-def test_what_is_said_of_a_bad_path_is_said_once_and_then_forgotten(make, tmp_path, caplog):
+def test_what_is_said_of_a_bad_path_is_said_once_and_then_forgotten(make_repository, tmp_path, caplog):
     add(tmp_path / "m", 1, "01")
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     repository.reload(config(tmp_path, "m"))
     for _ in range(3):

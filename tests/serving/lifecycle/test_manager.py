@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import threading
 
-import pytest
-
 from serving.errors import Code, ServingError
-from serving.monitoring import memory as process_memory
 from serving.specs import State, VersionStatus
 from tests.support.fake_servables import (
     SECONDS,
-    Events,
-    FakeClock,
-    FakeLoader,
-    managers,
     serving_threads,
     settled,
     states,
@@ -23,35 +16,8 @@ from tests.support.fake_servables import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_collection(monkeypatch):
-    """A full collection takes as long as a hundred of these tests' steps, and there is nothing to collect."""
-    monkeypatch.setattr(process_memory, "give_back", lambda: None)
-
-
-@pytest.fixture
-def loader():
-    return FakeLoader()
-
-
-@pytest.fixture
-def events():
-    return Events()
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def make(loader, events, clock):
-    with managers(loader, events, clock) as make_manager:
-        yield make_manager
-
-
-def test_a_version_goes_through_its_states(make, events, loader):
-    manager = make()
+def test_a_version_goes_through_its_states(make_manager, events, loader):
+    manager = make_manager()
     want(manager, 1)
     assert settled(manager) == {1: "AVAILABLE"}
     want(manager)
@@ -61,16 +27,16 @@ def test_a_version_goes_through_its_states(make, events, loader):
     assert loader.loads == [(1, "/base/1")]
 
 
-def test_highest_first_one_at_a_time(make, loader):
-    manager = make()
+def test_highest_first_one_at_a_time(make_manager, loader):
+    manager = make_manager()
     want(manager, 1, 3, 2)
     assert settled(manager) == {3: "AVAILABLE", 2: "AVAILABLE", 1: "AVAILABLE"}
     assert [version for version, _ in loader.loads] == [3, 2, 1]
     assert loader.most == 1
 
 
-def test_a_version_that_comes_later_overtakes(make, loader):
-    gate, manager = loader.gate(2), make()
+def test_a_version_that_comes_later_overtakes(make_manager, loader):
+    gate, manager = loader.gate(2), make_manager()
     want(manager, 1, 2)
     wait_for(manager, lambda: loader.loads == [(2, "/base/2")])
     want(manager, 1, 2, 9)
@@ -79,8 +45,8 @@ def test_a_version_that_comes_later_overtakes(make, loader):
     assert [version for version, _ in loader.loads] == [2, 9, 1]
 
 
-def test_models_take_turns(make, loader):
-    gate, manager = loader.gate(9), make()
+def test_models_take_turns(make_manager, loader):
+    gate, manager = loader.gate(9), make_manager()
     want(manager, 9, name="first")
     wait_for(manager, lambda: bool(loader.loads))
     want(manager, 3, 4, name="a")
@@ -91,8 +57,8 @@ def test_models_take_turns(make, loader):
     assert [version for version, _ in loader.loads] == [9, 4, 2, 3, 1]
 
 
-def test_the_old_version_serves_until_the_new_one_can(make, loader, events):
-    manager = make()
+def test_the_old_version_serves_until_the_new_one_can(make_manager, loader, events):
+    manager = make_manager()
     want(manager, 1)
     settled(manager)
     gate = loader.gate(2)
@@ -105,8 +71,8 @@ def test_the_old_version_serves_until_the_new_one_can(make, loader, events):
     assert events[3:] == [(2, "START"), (2, "LOADING"), (2, "AVAILABLE"), (1, "UNLOADING"), (1, "END")]
 
 
-def test_a_version_not_wanted_any_more_while_it_loads(make, loader, events):
-    gate, manager = loader.gate(1), make()
+def test_a_version_not_wanted_any_more_while_it_loads(make_manager, loader, events):
+    gate, manager = loader.gate(1), make_manager()
     want(manager, 1)
     wait_for(manager, lambda: bool(loader.loads))
     want(manager)
@@ -116,8 +82,8 @@ def test_a_version_not_wanted_any_more_while_it_loads(make, loader, events):
     assert events.of(1) == ["START", "LOADING", "AVAILABLE", "UNLOADING", "END"]
 
 
-def test_a_version_that_never_got_its_turn(make, loader, events):
-    gate, manager = loader.gate(2), make()
+def test_a_version_that_never_got_its_turn(make_manager, loader, events):
+    gate, manager = loader.gate(2), make_manager()
     want(manager, 1, 2)
     wait_for(manager, lambda: bool(loader.loads))
     want(manager, 2)
@@ -126,8 +92,8 @@ def test_a_version_that_never_got_its_turn(make, loader, events):
     assert events.of(1) == ["START", "END"]
 
 
-def test_unloading_waits_for_requests(make, loader):
-    manager = make()
+def test_unloading_waits_for_requests(make_manager, loader):
+    manager = make_manager()
     want(manager, 1)
     settled(manager)
     held, again = manager.acquire("m"), manager.acquire("m", 1)
@@ -145,8 +111,8 @@ def test_unloading_waits_for_requests(make, loader):
     assert again.servable is None
 
 
-def test_wanted_again_while_unloading(make, loader, events):
-    manager = make()
+def test_wanted_again_while_unloading(make_manager, loader, events):
+    manager = make_manager()
     want(manager, 1)
     settled(manager)
     held = manager.acquire("m")
@@ -159,8 +125,8 @@ def test_wanted_again_while_unloading(make, loader, events):
     assert events.of(1) == [*once, "UNLOADING", "END", *once]
 
 
-def test_latest_is_the_highest_available_one(make, loader):
-    manager = make(max_num_load_retries=0)
+def test_latest_is_the_highest_available_one(make_manager, loader):
+    manager = make_manager(max_num_load_retries=0)
     assert manager.acquire("m") is None
     loader.fail(10)
     want(manager, -1, 2, 9, 10)
@@ -172,9 +138,9 @@ def test_latest_is_the_highest_available_one(make, loader):
     assert manager.acquire("other") is None
 
 
-def test_threads_load_side_by_side(make, loader):
+def test_threads_load_side_by_side(make_manager, loader):
     gates = [loader.gate(version) for version in (1, 2, 3)]
-    manager = make(num_load_threads=2)
+    manager = make_manager(num_load_threads=2)
     want(manager, 1, 2, 3)
     wait_for(manager, lambda: len(loader.loads) == 2)
     manager.limit_load_threads(3)
@@ -187,8 +153,8 @@ def test_threads_load_side_by_side(make, loader):
     wait_for(manager, lambda: serving_threads() == ["serving-load"])
 
 
-def test_versions_that_ended_are_bounded(make):
-    manager = make()
+def test_versions_that_ended_are_bounded(make_manager):
+    manager = make_manager()
     for version in range(120):
         want(manager, version)
         wait_for(manager, lambda version=version: manager.has_available("m", version))
@@ -196,8 +162,8 @@ def test_versions_that_ended_are_bounded(make):
     assert list(settled(manager)) == list(range(119, 18, -1))
 
 
-def test_waiting_ends_with_the_manager(make):
-    manager = make()
+def test_waiting_ends_with_the_manager(make_manager):
+    manager = make_manager()
     caught = []
 
     def wait():
@@ -215,8 +181,8 @@ def test_waiting_ends_with_the_manager(make):
     assert manager.statuses("m") == []
 
 
-def test_stopping_does_not_wait_for_ever_for_a_request(make, loader, caplog):
-    manager = make()
+def test_stopping_does_not_wait_for_ever_for_a_request(make_manager, loader, caplog):
+    manager = make_manager()
     want(manager, 1, 2)
     settled(manager)
     held = manager.acquire("m", 1)
@@ -229,8 +195,8 @@ def test_stopping_does_not_wait_for_ever_for_a_request(make, loader, caplog):
     wait_for(manager, lambda: serving_threads() == [])
 
 
-def test_requests_of_many_threads_during_fifty_switches(make):
-    manager = make(num_load_threads=2, num_unload_threads=2)
+def test_requests_of_many_threads_during_fifty_switches(make_manager):
+    manager = make_manager(num_load_threads=2, num_unload_threads=2)
     want(manager, 0)
     settled(manager)
     over, answers, failures = threading.Event(), set(), []

@@ -10,13 +10,8 @@ import tensorflow as tf
 
 from serving.errors import Code, ServingError
 from serving.lifecycle.manager import Manager
-from serving.monitoring import memory as process_memory
 from serving.specs import State, VersionStatus
 from tests.support.fake_servables import (
-    Events,
-    FakeClock,
-    FakeLoader,
-    managers,
     settled,
     states,
     wait_for,
@@ -24,35 +19,8 @@ from tests.support.fake_servables import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_collection(monkeypatch):
-    """A full collection takes as long as a hundred of these tests' steps, and there is nothing to collect."""
-    monkeypatch.setattr(process_memory, "give_back", lambda: None)
-
-
-@pytest.fixture
-def loader():
-    return FakeLoader()
-
-
-@pytest.fixture
-def events():
-    return Events()
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def make(loader, events, clock):
-    with managers(loader, events, clock) as make_manager:
-        yield make_manager
-
-
-def test_a_failing_version_leaves_the_old_one(make, loader):
-    manager = make(max_num_load_retries=0)
+def test_a_failing_version_leaves_the_old_one(make_manager, loader):
+    manager = make_manager(max_num_load_retries=0)
     want(manager, 1)
     settled(manager)
     loader.fail(2)
@@ -69,8 +37,8 @@ def test_a_failing_version_leaves_the_old_one(make, loader):
     assert settled(manager) == {2: "AVAILABLE", 1: "END"}
 
 
-def test_of_several_unwanted_versions_the_highest_stays(make, loader):
-    manager = make(max_num_load_retries=0)
+def test_of_several_unwanted_versions_the_highest_stays(make_manager, loader):
+    manager = make_manager(max_num_load_retries=0)
     want(manager, 1, 2, 3)
     settled(manager)
     loader.fail(4)
@@ -78,8 +46,8 @@ def test_of_several_unwanted_versions_the_highest_stays(make, loader):
     assert settled(manager) == {4: "END", 3: "AVAILABLE", 2: "END", 1: "END"}
 
 
-def test_tries_and_their_intervals(make, loader, clock, events):
-    manager = make(max_num_load_retries=2, load_retry_interval_seconds=60)
+def test_tries_and_their_intervals(make_manager, loader, clock, events):
+    manager = make_manager(max_num_load_retries=2, load_retry_interval_seconds=60)
     loader.fail(1, "not yet")
 
     def tried(times):
@@ -103,16 +71,16 @@ def test_tries_and_their_intervals(make, loader, clock, events):
     assert events == [(1, "START"), (1, "LOADING"), (1, "END")]
 
 
-def test_a_version_between_two_tries_holds_up_nobody(make, loader):
-    manager = make(load_retry_interval_seconds=3600)
+def test_a_version_between_two_tries_holds_up_nobody(make_manager, loader):
+    manager = make_manager(load_retry_interval_seconds=3600)
     loader.fail(2)
     want(manager, 1, 2)
     wait_for(manager, lambda: manager.has_available("m", 1))
     assert states(manager) == {2: "LOADING", 1: "AVAILABLE"}
 
 
-def test_a_version_not_wanted_any_more_is_not_tried_again(make, loader, clock):
-    manager = make(load_retry_interval_seconds=60)
+def test_a_version_not_wanted_any_more_is_not_tried_again(make_manager, loader, clock):
+    manager = make_manager(load_retry_interval_seconds=60)
     loader.fail(1, "gone")
     want(manager, 1)
     wait_for(manager, lambda: len(loader.loads) == 1 and not manager._models["m"][1].loading)
@@ -124,8 +92,8 @@ def test_a_version_not_wanted_any_more_is_not_tried_again(make, loader, clock):
     assert len(loader.loads) == 1
 
 
-def test_retry(make, loader):
-    manager = make(max_num_load_retries=0)
+def test_retry(make_manager, loader):
+    manager = make_manager(max_num_load_retries=0)
     loader.fail(1, "bad disk")
     want(manager, 1)
     assert settled(manager) == {1: "END"}
@@ -137,8 +105,8 @@ def test_retry(make, loader):
     assert settled(manager) == {1: "AVAILABLE"}
 
 
-def test_retry_of_what_cannot_be_retried(make, loader):
-    manager = make(max_num_load_retries=0)
+def test_retry_of_what_cannot_be_retried(make_manager, loader):
+    manager = make_manager(max_num_load_retries=0)
     loader.fail(1)
     want(manager, 1, 2)
     settled(manager)
@@ -172,8 +140,8 @@ def test_retry_of_what_cannot_be_retried(make, loader):
         (SystemExit(3), Code.UNKNOWN, "SystemExit: 3"),
     ],
 )
-def test_whatever_loading_raises(make, loader, raised, code, message):
-    manager = make(max_num_load_retries=0)
+def test_whatever_loading_raises(make_manager, loader, raised, code, message):
+    manager = make_manager(max_num_load_retries=0)
     loader.errors[1] = raised
     want(manager, 1)
     settled(manager)
@@ -201,8 +169,8 @@ def test_a_failed_load_holds_no_memory(clock):
     manager.stop()
 
 
-def test_closing_that_fails_ends_the_version_all_the_same(make, loader, caplog):
-    manager = make()
+def test_closing_that_fails_ends_the_version_all_the_same(make_manager, loader, caplog):
+    manager = make_manager()
     want(manager, 1)
     settled(manager)
     loader.made[0].close()  # so that the manager's own call raises
@@ -211,8 +179,8 @@ def test_closing_that_fails_ends_the_version_all_the_same(make, loader, caplog):
     assert "{name: m version: 1} is closed twice" in caplog.text
 
 
-def test_a_folder_that_moved(make, loader, caplog):
-    manager = make(max_num_load_retries=0)
+def test_a_folder_that_moved(make_manager, loader, caplog):
+    manager = make_manager(max_num_load_retries=0)
     loader.fail(2)
     want(manager, 1, 2)
     settled(manager)

@@ -10,33 +10,16 @@ import pytest
 from serving.errors import Code
 from serving.lifecycle.model_config import single_model
 from serving.lifecycle.repository import ModelServerConfig
-from serving.monitoring import memory as process_memory
 from serving.settings.messages import parse_text
 from serving.specs import ModelSpec, State, VersionStatus
-from tests.support.fake_servables import FakeLoader, serving_threads, states, wait_for
-from tests.support.small_repositories import Call, add, chosen, config, error_of, repositories, rest
+from tests.support.fake_servables import serving_threads, states, wait_for
+from tests.support.serving_errors import error_of
+from tests.support.small_repositories import Call, add, chosen, config, rest
 
 
-@pytest.fixture(autouse=True)
-def _no_collection(monkeypatch):
-    """There is nothing to collect."""
-    monkeypatch.setattr(process_memory, "give_back", lambda: None)
-
-
-@pytest.fixture
-def loader():
-    return FakeLoader()
-
-
-@pytest.fixture
-def make(loader):
-    with repositories(loader) as make_repository:
-        yield make_repository
-
-
-def test_start(make, tmp_path, loader):
+def test_start(make_repository, tmp_path, loader):
     add(tmp_path / "m", 1, 2)
-    repository = make(single_model("m", f"{tmp_path}/m"))
+    repository = make_repository(single_model("m", f"{tmp_path}/m"))
     assert not repository.ready()
     repository.start()
     assert repository.ready()
@@ -46,12 +29,12 @@ def test_start(make, tmp_path, loader):
     assert loader.loads == [(2, f"{tmp_path}/m/2")]
 
 
-def test_start_loads_models_side_by_side(make, tmp_path, loader, monkeypatch):
+def test_start_loads_models_side_by_side(make_repository, tmp_path, loader, monkeypatch):
     monkeypatch.setattr("serving.settings.flags.cpus", lambda: 1)
     gates = [loader.gate(version) for version in range(1, 6)]
     for version in range(1, 6):
         add(tmp_path / f"m{version}", version)
-    repository = make(config(tmp_path, *(f"m{version}" for version in range(1, 6))))
+    repository = make_repository(config(tmp_path, *(f"m{version}" for version in range(1, 6))))
     starting = Call(repository.start)
     wait_for(repository._manager, lambda: loader.most == 4)
     for gate in gates[:4]:
@@ -65,11 +48,11 @@ def test_start_loads_models_side_by_side(make, tmp_path, loader, monkeypatch):
     wait_for(repository._manager, lambda: serving_threads().count("serving-load") == 1)
 
 
-def test_start_fails_when_a_model_does(make, tmp_path, loader):
+def test_start_fails_when_a_model_does(make_repository, tmp_path, loader):
     add(tmp_path / "m", 1)
     add(tmp_path / "n", 2)
     loader.fail(1)
-    repository = make(config(tmp_path, "m", "n"))
+    repository = make_repository(config(tmp_path, "m", "n"))
     assert error_of(repository.start) == (
         Code.UNKNOWN,
         "1 servable(s) did not become available: "
@@ -78,17 +61,17 @@ def test_start_fails_when_a_model_does(make, tmp_path, loader):
     assert serving_threads() == []
 
 
-def test_start_needs_but_one_version(make, tmp_path, loader):
+def test_start_needs_but_one_version(make_repository, tmp_path, loader):
     add(tmp_path / "m", 1, 2)
     gate = loader.gate(2)
-    repository = make(config(tmp_path, "m", more="model_version_policy { all {} }"))
+    repository = make_repository(config(tmp_path, "m", more="model_version_policy { all {} }"))
     repository.start()
     assert states(repository._manager) == {2: "LOADING", 1: "AVAILABLE"}
     gate.set()
 
 
-def test_start_waits_for_a_base_path_and_its_first_version(make, tmp_path):
-    repository = make(single_model("m", f"{tmp_path}/m"), file_system_poll_wait_seconds=0.01)
+def test_start_waits_for_a_base_path_and_its_first_version(make_repository, tmp_path):
+    repository = make_repository(single_model("m", f"{tmp_path}/m"), file_system_poll_wait_seconds=0.01)
     starting = Call(repository.start)
     (tmp_path / "m").mkdir()
     starting.join(0.1)
@@ -99,18 +82,18 @@ def test_start_waits_for_a_base_path_and_its_first_version(make, tmp_path):
     assert repository.ready()
 
 
-def test_stop_ends_the_wait(make, tmp_path):
-    repository = make(single_model("m", f"{tmp_path}/m"), file_system_poll_wait_seconds=0.01)
+def test_stop_ends_the_wait(make_repository, tmp_path):
+    repository = make_repository(single_model("m", f"{tmp_path}/m"), file_system_poll_wait_seconds=0.01)
     starting = Call(repository.start)
     repository.stop()
     assert starting.over().code == Code.CANCELLED
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_looking_once_does_not_wait_for_what_cannot_come(make, tmp_path, there):
+def test_looking_once_does_not_wait_for_what_cannot_come(make_repository, tmp_path, there):
     if there:
         (tmp_path / "m").mkdir()
-    code, message = error_of(make(single_model("m", f"{tmp_path}/m")).start)
+    code, message = error_of(make_repository(single_model("m", f"{tmp_path}/m")).start)
     assert code == Code.UNKNOWN
     reason = (
         "No versions of servable m found"
@@ -123,8 +106,8 @@ def test_looking_once_does_not_wait_for_what_cannot_come(make, tmp_path, there):
 
 
 @pytest.mark.parametrize("text", ["", "model_config_list {}"])
-def test_no_models(make, tmp_path, text):
-    repository = make(parse_text(text, ModelServerConfig()))
+def test_no_models(make_repository, tmp_path, text):
+    repository = make_repository(parse_text(text, ModelServerConfig()))
     repository.start()
     assert repository.ready()
     assert repository.models() == []
@@ -133,10 +116,10 @@ def test_no_models(make, tmp_path, text):
     assert chosen(repository, "m") == 1
 
 
-def test_choosing(make, tmp_path, loader):
+def test_choosing(make_repository, tmp_path, loader):
     add(tmp_path / "m", 1, 2, 3)
     loader.fail(3)
-    repository = make(config(tmp_path, "m", more="model_version_policy { all {} }"))
+    repository = make_repository(config(tmp_path, "m", more="model_version_policy { all {} }"))
     loader.gates[3] = threading.Event()
     repository.start()
     loader.gates[3].set()
@@ -156,9 +139,9 @@ def test_choosing(make, tmp_path, loader):
         assert error_of(repository.servable(spec).__enter__) == (code, message)
 
 
-def test_statuses(make, tmp_path, loader):
+def test_statuses(make_repository, tmp_path, loader):
     add(tmp_path / "m", 1, 2)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     add(tmp_path / "m", 10)
     rest(repository)
@@ -170,9 +153,9 @@ def test_statuses(make, tmp_path, loader):
     assert error_of(repository.statuses, "x") == (not_found, "Could not find any versions of model x")
 
 
-def test_a_version_removed_while_it_is_used(make, tmp_path):
+def test_a_version_removed_while_it_is_used(make_repository, tmp_path):
     add(tmp_path / "m", 1)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     with repository.servable(ModelSpec("m")) as servable:
         shutil.rmtree(tmp_path / "m" / "1")
@@ -183,9 +166,9 @@ def test_a_version_removed_while_it_is_used(make, tmp_path):
     assert rest(repository) == {1: "END"}
 
 
-def test_a_base_path_that_vanishes_unloads_nothing(make, tmp_path, caplog):
+def test_a_base_path_that_vanishes_unloads_nothing(make_repository, tmp_path, caplog):
     add(tmp_path / "m", 1)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     (tmp_path / "m").rename(tmp_path / "away")
     for _ in range(3):
@@ -198,9 +181,9 @@ def test_a_base_path_that_vanishes_unloads_nothing(make, tmp_path, caplog):
     assert error_of(repository.servable(ModelSpec("m")).__enter__)[0] == Code.NOT_FOUND
 
 
-def test_one_bad_path_does_not_keep_others_from_being_looked_at(make, tmp_path):
+def test_one_bad_path_does_not_keep_others_from_being_looked_at(make_repository, tmp_path):
     add(tmp_path / "n", 1)
-    repository = make(config(tmp_path, "m", "n"), file_system_poll_wait_seconds=0.01)
+    repository = make_repository(config(tmp_path, "m", "n"), file_system_poll_wait_seconds=0.01)
     starting = Call(repository.start)
     wait_for(repository._manager, lambda: states(repository._manager, "n") == {1: "AVAILABLE"})
     add(tmp_path / "n", 2)

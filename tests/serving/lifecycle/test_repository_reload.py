@@ -6,35 +6,18 @@ import pytest
 
 from serving.errors import Code
 from serving.lifecycle.repository import ModelServerConfig
-from serving.monitoring import memory as process_memory
 from serving.settings.messages import parse_text
 from serving.specs import ModelSpec
-from tests.support.fake_servables import FakeLoader, states, wait_for
-from tests.support.small_repositories import Call, add, chosen, config, error_of, label, repositories, rest
+from tests.support.fake_servables import states, wait_for
+from tests.support.serving_errors import error_of
+from tests.support.small_repositories import Call, add, chosen, config, label, rest
 
 
-@pytest.fixture(autouse=True)
-def _no_collection(monkeypatch):
-    """There is nothing to collect."""
-    monkeypatch.setattr(process_memory, "give_back", lambda: None)
-
-
-@pytest.fixture
-def loader():
-    return FakeLoader()
-
-
-@pytest.fixture
-def make(loader):
-    with repositories(loader) as make_repository:
-        yield make_repository
-
-
-def test_reload_replaces(make, tmp_path, loader):
+def test_reload_replaces(make_repository, tmp_path, loader):
     add(tmp_path / "a", 1)
     add(tmp_path / "b", 2)
     add(tmp_path / "c", 3)
-    repository = make(config(tmp_path, "a", "b"))
+    repository = make_repository(config(tmp_path, "a", "b"))
     repository.start()
     repository.reload(config(tmp_path, "c", "b"))
     assert repository.models() == ["b", "c"]
@@ -47,9 +30,9 @@ def test_reload_replaces(make, tmp_path, loader):
     assert chosen(repository, "a") == 1
 
 
-def test_reload_does_not_wait_for_a_changed_policy(make, tmp_path, loader):
+def test_reload_does_not_wait_for_a_changed_policy(make_repository, tmp_path, loader):
     add(tmp_path / "m", 1, 2)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     gate = loader.gate(1)
     repository.reload(config(tmp_path, "m", more="model_version_policy { all {} }"))
@@ -60,10 +43,10 @@ def test_reload_does_not_wait_for_a_changed_policy(make, tmp_path, loader):
     assert rest(repository) == {2: "END", 1: "AVAILABLE"}
 
 
-def test_reload_of_a_model_that_fails(make, tmp_path, loader):
+def test_reload_of_a_model_that_fails(make_repository, tmp_path, loader):
     add(tmp_path / "m", 1)
     add(tmp_path / "n", 5)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     loader.fail(5)
     assert error_of(repository.reload, config(tmp_path, "m", "n")) == (
@@ -82,9 +65,9 @@ def test_reload_of_a_model_that_fails(make, tmp_path, loader):
 
 
 @pytest.mark.parametrize("text", ["", "custom_model_config {}"])
-def test_reload_takes_only_lists(make, tmp_path, text):
+def test_reload_takes_only_lists(make_repository, tmp_path, text):
     add(tmp_path / "m", 1)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     assert error_of(repository.reload, parse_text(text, ModelServerConfig())) == (
         Code.INVALID_ARGUMENT,
@@ -93,9 +76,9 @@ def test_reload_takes_only_lists(make, tmp_path, text):
     )
 
 
-def test_a_reload_that_is_refused_changes_nothing(make, tmp_path):
+def test_a_reload_that_is_refused_changes_nothing(make_repository, tmp_path):
     add(tmp_path / "m", 1)
-    repository = make(config(tmp_path, "m"))
+    repository = make_repository(config(tmp_path, "m"))
     repository.start()
     assert error_of(repository.reload, config(tmp_path, "n", "n"))[0] == Code.INVALID_ARGUMENT
     assert (
@@ -105,9 +88,9 @@ def test_a_reload_that_is_refused_changes_nothing(make, tmp_path):
     assert rest(repository) == {1: "AVAILABLE"}
 
 
-def test_a_reload_waits_for_a_bad_path_but_blocks_no_other(make, tmp_path):
+def test_a_reload_waits_for_a_bad_path_but_blocks_no_other(make_repository, tmp_path):
     add(tmp_path / "m", 1)
-    repository = make(config(tmp_path, "m"), file_system_poll_wait_seconds=0.01)
+    repository = make_repository(config(tmp_path, "m"), file_system_poll_wait_seconds=0.01)
     repository.start()
     waiting = Call(repository.reload, config(tmp_path, "m", "late", "wrong"))
     wait_for(repository._manager, lambda: repository.models() == ["late", "m", "wrong"])

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import Code, ServingError
-from serving.lifecycle.model_config import ModelSettings, VersionPolicy, look, version_number
+from serving.lifecycle.model_config import ModelSettings, VersionPolicy, look
 from serving.settings import file_system
+from serving.specs import version_number
 
 
 def folders(base, *names):

@@ -4,35 +4,15 @@ import numpy as np
 import pytest
 
 from serving.core import Core, InferenceTask
-from serving.errors import Code, ServingError
+from serving.errors import Code
 from serving.model import inference
 from serving.model.inference import CLASSIFY_METHOD, REGRESS_METHOD
 from serving.specs import ModelSpec
-from tests.support import saved_models
-from tests.support.one_version import OneVersion
 from tests.support.saved_models import example
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory):
-    found = OneVersion("kinds", saved_models.kinds(tmp_path_factory.mktemp("kinds"), version=7))
-    yield found
-    found.loaded.close()
-
-
-@pytest.fixture(scope="module")
-def servable(versions):
-    return versions.loaded
-
+from tests.support.serving_errors import error_of
 
 A = np.array([[1, 2]], np.float32)
 B = np.array([[10, 20]], np.int32)
-
-
-def failure(call):
-    with pytest.raises(ServingError) as caught:
-        call()
-    return caught.value.code, caught.value.message
 
 
 EXAMPLES = [example(x=0.25), example(x=1.0)]
@@ -60,7 +40,7 @@ def test_regress(servable):
     ],
 )
 def test_wrong_classify_and_regress_calls(servable, call, message):
-    assert failure(lambda: call(servable)) == (Code.INVALID_ARGUMENT, message)
+    assert error_of(lambda: call(servable)) == (Code.INVALID_ARGUMENT, message)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +58,7 @@ def test_wrong_classify_and_regress_calls(servable, call, message):
     ],
 )
 def test_errors_that_show_the_signature(servable, call, start):
-    code, message = failure(lambda: call(servable))
+    code, message = error_of(lambda: call(servable))
     assert code == Code.INVALID_ARGUMENT
     assert message.startswith(start)
     assert "\n" not in message
@@ -102,7 +82,7 @@ SCORES = np.array([[0.5, 0.25]], np.float32)
     ],
 )
 def test_classify_answers_of_a_wrong_shape(outputs, message):
-    assert failure(lambda: inference.classifications(outputs, 1)) == (Code.INVALID_ARGUMENT, message)
+    assert error_of(lambda: inference.classifications(outputs, 1)) == (Code.INVALID_ARGUMENT, message)
 
 
 def test_classes_alone_and_scores_alone():
@@ -122,7 +102,7 @@ def test_classes_alone_and_scores_alone():
     ],
 )
 def test_regress_answers_of_a_wrong_shape(array, message):
-    assert failure(lambda: inference.regressions(array, 2)) == (Code.INVALID_ARGUMENT, message)
+    assert error_of(lambda: inference.regressions(array, 2)) == (Code.INVALID_ARGUMENT, message)
 
 
 def test_regress_takes_a_column():
@@ -185,7 +165,7 @@ def test_multi_inference_runs_once_and_keeps_the_order(core, versions):
     ],
 )
 def test_wrong_multi_inference_calls(core, tasks, code, message):
-    assert failure(lambda: core.multi_inference(tasks, EXAMPLES)) == (code, message)
+    assert error_of(lambda: core.multi_inference(tasks, EXAMPLES)) == (code, message)
 
 
 def test_answers_name_the_version_and_the_signature(core):

@@ -11,22 +11,8 @@ from serving.model import session as saved_model
 from serving.model.servable import Servable
 from serving.model.tensors import TensorInputs, to_proto
 from serving.specs import ServableId
-from tests.support import saved_models
-from tests.support.one_version import OneVersion
 from tests.support.saved_models import example
-
-
-@pytest.fixture(scope="module")
-def versions(tmp_path_factory):
-    found = OneVersion("kinds", saved_models.kinds(tmp_path_factory.mktemp("kinds"), version=7))
-    yield found
-    found.loaded.close()
-
-
-@pytest.fixture(scope="module")
-def servable(versions):
-    return versions.loaded
-
+from tests.support.serving_errors import error_of
 
 A = np.array([[1, 2]], np.float32)
 B = np.array([[10, 20]], np.int32)
@@ -34,12 +20,6 @@ B = np.array([[10, 20]], np.int32)
 
 def predict(servable, signature="", output_filter=(), deadline=None, **inputs):
     return servable.predict(signature, lambda _: inputs, output_filter, deadline)
-
-
-def failure(call):
-    with pytest.raises(ServingError) as caught:
-        call()
-    return caught.value.code, caught.value.message
 
 
 def test_all_outputs_by_alias(servable):
@@ -52,7 +32,7 @@ def test_only_the_outputs_asked_for(servable):
 
 
 def test_an_unknown_signature(servable):
-    assert failure(lambda: predict(servable, "absent", x=A)) == (
+    assert error_of(lambda: predict(servable, "absent", x=A)) == (
         Code.FAILED_PRECONDITION,
         'Serving signature key "absent" not found.',
     )
@@ -79,11 +59,11 @@ def test_an_unknown_signature(servable):
     ],
 )
 def test_a_wrong_number_of_inputs(servable, inputs, message):
-    assert failure(lambda: predict(servable, **inputs)) == (Code.INVALID_ARGUMENT, message)
+    assert error_of(lambda: predict(servable, **inputs)) == (Code.INVALID_ARGUMENT, message)
 
 
 def test_a_wrong_name(servable):
-    code, message = failure(lambda: predict(servable, a=A, c=B))
+    code, message = error_of(lambda: predict(servable, a=A, c=B))
     assert code == Code.INVALID_ARGUMENT
     feed = servable.signatures["serving_default"].inputs["b"].name
     assert message == (
@@ -96,14 +76,14 @@ def test_a_tensor_that_does_not_parse(servable):
     broken = to_proto(A)
     broken.tensor_content = b"abc"
     inputs = TensorInputs({"a": broken, "b": to_proto(B)})
-    assert failure(lambda: servable.predict("", lambda _: inputs)) == (
+    assert error_of(lambda: servable.predict("", lambda _: inputs)) == (
         Code.INVALID_ARGUMENT,
         "tensor parsing error: a",
     )
 
 
 def test_a_wrong_type(servable):
-    assert failure(lambda: predict(servable, "scalar", x=np.array(b"a", object))) == (
+    assert error_of(lambda: predict(servable, "scalar", x=np.array(b"a", object))) == (
         Code.INVALID_ARGUMENT,
         "Expects arg[0] to be float but string is provided",
     )
@@ -120,14 +100,14 @@ def test_a_wrong_type(servable):
     ],
 )
 def test_a_wrong_output_filter(servable, output_filter, message):
-    assert failure(lambda: predict(servable, output_filter=output_filter, a=A, b=B)) == (
+    assert error_of(lambda: predict(servable, output_filter=output_filter, a=A, b=B)) == (
         Code.INVALID_ARGUMENT,
         message,
     )
 
 
 def test_inputs_are_looked_at_before_the_output_filter(servable):
-    assert "input size" in failure(lambda: predict(servable, output_filter=["none"], a=A))[1]
+    assert "input size" in error_of(lambda: predict(servable, output_filter=["none"], a=A))[1]
 
 
 def test_predict_works_on_classify_signatures_unless_the_check_is_on(servable, versions):
@@ -136,7 +116,7 @@ def test_predict_works_on_classify_signatures_unless_the_check_is_on(servable, v
     strict = Servable(
         servable.id, "", {"odd": _with_method(servable, "mine")}, servable._runner, check_method_name=True
     )
-    code, message = failure(lambda: predict(strict, "odd", a=A, b=B))
+    code, message = error_of(lambda: predict(strict, "odd", a=A, b=B))
     assert code == Code.INVALID_ARGUMENT
     assert message.endswith("Was: mine")
 
@@ -166,12 +146,12 @@ def test_defaults_fill_what_a_request_leaves_out(tmp_path):
     x = np.array([1, 2], np.float32)
     assert predict(servable, x=x)["y"].tolist() == [3, 6]
     assert predict(servable, x=x, factor=np.float32(5))["y"].tolist() == [5, 10]
-    assert failure(lambda: predict(servable, factor=np.float32(5)))[1] == (
+    assert error_of(lambda: predict(servable, factor=np.float32(5)))[1] == (
         f"Signature input alias: x(feed name: {signature.inputs['x'].name}) not found in request and no "
         "default value provided. Inputs expected to be in the request {x}, or default input alias set: "
         "{factor}"
     )
-    assert failure(lambda: predict(servable, x=x, other=x))[1] == (
+    assert error_of(lambda: predict(servable, x=x, other=x))[1] == (
         "Inputs contains invalid name. Used request inputs: {x}, request input: {other,x}"
     )
     servable.close()
@@ -179,7 +159,7 @@ def test_defaults_fill_what_a_request_leaves_out(tmp_path):
 
 def test_a_deadline_reaches_the_session(servable):
     late = time.monotonic() - 1
-    assert failure(lambda: predict(servable, deadline=late, a=A, b=B))[0] == Code.DEADLINE_EXCEEDED
+    assert error_of(lambda: predict(servable, deadline=late, a=A, b=B))[0] == Code.DEADLINE_EXCEEDED
 
 
 def test_errors_of_tensorflow_keep_their_code():

@@ -10,12 +10,13 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import input_pb2, prediction_log_pb2
 
-from serving.errors import Code, ServingError
+from serving.errors import Code
 from serving.model import session as saved_model
 from serving.model import warmup
 from serving.model.servable import Servable
 from serving.specs import ServableId
 from tests.support.saved_models import example, half_plus, kinds
+from tests.support.serving_errors import error_of
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +109,6 @@ def multi_inference_log(*values):
     return log
 
 
-def failure(servable, **settings):
-    with pytest.raises(ServingError) as caught:
-        warmup.run(servable, **settings)
-    return caught.value.code, caught.value.message
-
-
 def test_every_kind(servable, caplog):
     caplog.set_level(logging.INFO)
     write(servable, [predict_log(3), classify_log(0.25), regress_log(0.5, 2.0), multi_inference_log(0.25)])
@@ -161,7 +156,7 @@ def test_no_file(servable, caplog):
 def test_what_is_reported(servable):
     done = []
     write(servable, [predict_log(), predict_log(), predict_log(signature="none")])
-    failure(servable, on_done=lambda *what: done.append(what))
+    error_of(warmup.run, servable, on_done=lambda *what: done.append(what))
     write(servable, [predict_log()])
     warmup.run(servable, on_done=lambda *what: done.append(what))
     paths, codes, seconds, records = zip(*done, strict=True)
@@ -188,7 +183,7 @@ def test_an_empty_file_and_a_record_of_no_kind(servable):
 def test_a_request_that_fails(servable):
     write(servable, [predict_log(), predict_log(signature="none")])
     path = f"{servable.path}/{warmup.WARMUP_FILE}"
-    assert failure(servable) == (
+    assert error_of(warmup.run, servable) == (
         Code.FAILED_PRECONDITION,
         f'Serving signature key "none" not found. (warmup record 2 from {path})',
     )
@@ -198,7 +193,7 @@ def test_a_graph_that_fails(servable):
     log = predict_log(signature="fails")
     log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto([-1.0]))
     write(servable, [log])
-    code, message = failure(servable)
+    code, message = error_of(warmup.run, servable)
     assert code == Code.INVALID_ARGUMENT
     assert "x must be positive" in message
 
@@ -208,7 +203,7 @@ def test_kinds_that_cannot_be_sent(servable, kind, number):
     log = prediction_log_pb2.PredictionLog()
     getattr(log, kind).SetInParent()
     write(servable, [log])
-    code, message = failure(servable)
+    code, message = error_of(warmup.run, servable)
     assert code == Code.UNIMPLEMENTED
     assert message.startswith(f"Unsupported log_type for warmup: {number}")
 
@@ -216,7 +211,10 @@ def test_kinds_that_cannot_be_sent(servable, kind, number):
 def test_a_record_that_is_no_message(servable):
     write(servable, [predict_log(), b"\xff\xff"])
     path = f"{servable.path}/{warmup.WARMUP_FILE}"
-    assert failure(servable) == (Code.INVALID_ARGUMENT, f"Failed to parse warmup record: 2 from {path}")
+    assert error_of(warmup.run, servable) == (
+        Code.INVALID_ARGUMENT,
+        f"Failed to parse warmup record: 2 from {path}",
+    )
 
 
 @pytest.mark.parametrize("content", [b"these are not records, but a line of text\n", b"\x00" * 64])
@@ -225,7 +223,7 @@ def test_a_file_that_is_no_record_file(servable, content):
     path = f"{servable.path}/{warmup.WARMUP_FILE}"
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(content)
-    code, message = failure(servable)
+    code, message = error_of(warmup.run, servable)
     assert code == Code.DATA_LOSS
     assert message.endswith(f". Please verify your warmup data is in TFRecord format: {path}")
 
@@ -237,7 +235,7 @@ def test_a_file_cut_short(servable):
         content = file.read()
     with tf.io.gfile.GFile(path, "wb") as file:
         file.write(content[:-5])
-    assert failure(servable)[0] == Code.DATA_LOSS
+    assert error_of(warmup.run, servable)[0] == Code.DATA_LOSS
     assert len(servable.calls) == 1
 
 
@@ -247,7 +245,7 @@ def test_a_thousand_records_and_one_more(servable):
     assert warmup.run(servable) == 1000
     write(servable, [b""] * 1001)
     path = f"{servable.path}/{warmup.WARMUP_FILE}"
-    assert failure(servable) == (
+    assert error_of(warmup.run, servable) == (
         Code.INVALID_ARGUMENT,
         f"Number of warmup records exceeds the maximum (1000) at {path}",
     )

@@ -4,24 +4,10 @@ import pytest
 
 from serving.errors import HTTP_STATUS, Code, ServingError
 from serving.specs import ModelSpec
-from tests.support.rest_fakes import Browser
 
 PREDICT = "/v1/models/half:predict"
 ROWS = {"instances": [1, 2, 5]}
 TOKEN = "open sesame"
-
-
-@pytest.fixture
-def browser():
-    opened = []
-
-    def start(**options):
-        opened.append(Browser(**options))
-        return opened[-1]
-
-    yield start
-    for each in opened:
-        each.close()
 
 
 # --- /v1/

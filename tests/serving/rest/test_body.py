@@ -11,23 +11,9 @@ import pytest
 from serving.errors import ServingError
 from serving.rest import body as rest_body
 from serving.rest.body import BodyTooLarge, gunzip
-from tests.support.rest_fakes import Browser
 
 PREDICT = "/v1/models/half:predict"
 ROWS = {"instances": [1, 2, 5]}
-
-
-@pytest.fixture
-def browser():
-    opened = []
-
-    def start(**options):
-        opened.append(Browser(**options))
-        return opened[-1]
-
-    yield start
-    for each in opened:
-        each.close()
 
 
 def test_gzip(browser):

@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as arrays
 from serving.codec import examples as json_examples
 from serving.codec import predict as json_codec
 from serving.errors import Code
-from tests.support.rest_fakes import Browser, check_equal, code_of, decode, infos
+from tests.support.rest_fakes import Browser, check_equal, decode, infos
+from tests.support.serving_errors import code_of
 
 PREDICT = "/v1/models/half:predict"
 FLOAT, DOUBLE, INT32, INT64, BOOL, UINT64 = 1, 2, 3, 9, 10, 23

@@ -2,26 +2,10 @@
 
 import json
 
-import pytest
-
 from serving.specs import State
-from tests.support.rest_fakes import Browser
 
 PREDICT = "/v1/models/half:predict"
 TOKEN = "open sesame"
-
-
-@pytest.fixture
-def browser():
-    opened = []
-
-    def start(**options):
-        opened.append(Browser(**options))
-        return opened[-1]
-
-    yield start
-    for each in opened:
-        each.close()
 
 
 def test_prometheus(browser):
