@@ -95,7 +95,7 @@ def default_folder(workdir: Path, ensemble: bool, crops: int) -> Path:
 
 
 def _show(summary: dict[str, Any]) -> None:
-    from alexnet_tf.evaluation.report import describe_members, describe_protocol, in_percent
+    from alexnet_tf.evaluation.report import describe_error, describe_members, describe_protocol
 
     print(f"run          {', '.join(summary['workdirs'])}")
     print(f"data         {summary['description']}")
@@ -106,7 +106,7 @@ def _show(summary: dict[str, Any]) -> None:
     for line in describe_members(summary):
         print(line)
     for k in (1, 5):
-        print(f"top-{k} error  {in_percent(summary, k)}")
+        print(f"top-{k} error  {describe_error(summary, k)}")
     print(f"report       {summary['out']}")
 
 

@@ -11,7 +11,7 @@ from pipelines import command, progress
 from pipelines.errors import UserError
 
 if TYPE_CHECKING:
-    from alexnet_tf.evaluation.naming import Named
+    from alexnet_tf.evaluation.naming import TopClasses
 
 # Crops that go through the network at once.
 BATCH = 32
@@ -47,15 +47,15 @@ def _predict(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str
         from alexnet_tf.evaluation import naming
 
     if args.workdir is not None:
-        namer = naming.load_run(args.workdir, args.top, args.crops)
+        classifier = naming.load_run(args.workdir, args.top, args.crops)
     else:
         with progress.phase("loading the export"):
-            namer = naming.load_export(args.export, args.top, args.crops)
+            classifier = naming.load_export(args.export, args.top, args.crops)
     pictures = []
-    answers = naming.name_files(namer, args.images, max(1, BATCH // args.crops))
+    answers = naming.classify_files(classifier, args.images, max(1, BATCH // args.crops))
     for path, answer in progress.counted("naming pictures", answers, len(args.images)):
         progress.clear()
-        if isinstance(answer, naming.Named):
+        if isinstance(answer, naming.TopClasses):
             pictures.append({"file": _printable(path), **answer._asdict()})
             _show(path, answer)
         else:
@@ -64,7 +64,7 @@ def _predict(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str
     return {"pictures": pictures, "failed": failed}
 
 
-def _show(path: str, answer: Named) -> None:
+def _show(path: str, answer: TopClasses) -> None:
     """Prints one picture's names with bars, no wider than the terminal."""
     width = shutil.get_terminal_size().columns
     names = [_printable(name) for name in answer.classes]

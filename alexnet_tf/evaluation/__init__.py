@@ -1,1 +1,1 @@
-"""How well a network does: counting errors, and the reports about them."""
+"""Evaluation of networks: errors, confusions, reports, and the classification of single pictures."""

@@ -1,4 +1,4 @@
-"""Measures one run, or several averaged, on a validation split, and has the report written."""
+"""Evaluation of one run, or of several averaged, on a validation split, with its report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import tensorflow as tf
 
 from alexnet_tf.checkpoint import load_network
 from alexnet_tf.evaluation import metrics, validation
+from alexnet_tf.evaluation.accumulator import Accumulator
 from alexnet_tf.evaluation.report import Report
-from alexnet_tf.evaluation.tally import Tally
 from alexnet_tf.run_record import Run
 from pipelines import dataset, progress
 from pipelines.config import DataConfig
@@ -57,7 +57,7 @@ def evaluate(
     try:
         source, left_out = validation.open_pictures(runs, config)
         with ExitStack() as stack:
-            counts = {crops: _Counts(out, len(runs), source, stack) for crops, out in outs.items()}
+            counts = {crops: _ProtocolResults(out, len(runs), source, stack) for crops, out in outs.items()}
             steps = _run_over(runs, source, config, counts, batch_size, checkpoint)
             common = {
                 "workdirs": [str(run.workdir) for run in runs],
@@ -74,14 +74,14 @@ def evaluate(
             with progress.phase("writing the report"):
                 for crops, own in counts.items():
                     summaries[crops] = {**common, "crops": crops, **own.figures(runs, steps)}
-                    own.report.finish(summaries[crops], own.tally, source, config)
+                    own.report.finish(summaries[crops], own.totals, source, config)
     except tf.errors.OpError as error:
         raise UserError(records.describe(error, config)) from None
     return summaries
 
 
-class _Counts:
-    """What is counted and written for one number of crops.
+class _ProtocolResults:
+    """The totals and the report of one protocol, that is of one number of crops.
 
     Args:
       out: folder of the report.
@@ -91,32 +91,32 @@ class _Counts:
     """
 
     def __init__(self, out: Path, runs: int, source: Source, stack: ExitStack) -> None:
-        self.out, self.tally = out, Tally(source.class_names)
-        # What each says alone is counted beside the average, in the same pass.
-        self.alone = [Tally(source.class_names, keep=0) for _ in range(runs)] if runs > 1 else []
+        self.out, self.totals = out, Accumulator(source.class_names)
+        # Each run alone is counted beside the average, in the same pass.
+        self.alone = [Accumulator(source.class_names, keep=0) for _ in range(runs)] if runs > 1 else []
         out.mkdir(parents=True, exist_ok=True)
         self.report = stack.enter_context(Report(out, source.class_names))
 
     def add(self, runs: list[Run], parts: list[metrics.Predictions]) -> int:
-        """Counts a batch as each run sees it; returns how many pictures it holds."""
+        """Adds a batch of each run's predictions; returns how many pictures it holds."""
         for run, member, part in zip(runs, self.alone, parts, strict=False):
             _add_alone(run, member, part)
-        answers = self.tally.add(metrics.average_predictions(parts))
-        self.report.add(answers)
-        return len(answers)
+        predictions = self.totals.add(metrics.average_predictions(parts))
+        self.report.add(predictions)
+        return len(predictions)
 
     def figures(self, runs: list[Run], steps: list[int]) -> dict[str, Any]:
         """This protocol's part of summary.json."""
-        members = [member.evaluation for member in self.alone or [self.tally]]
+        members = [member.evaluation for member in self.alone or [self.totals]]
         return {
-            **_figures(self.tally.evaluation),
+            **_figures(self.totals.evaluation),
             **_members(runs, steps, members),
             "out": str(self.out),
         }
 
 
 def _figures(result: metrics.Evaluation) -> dict[str, Any]:
-    """An evaluation with the numbers of wrong answers beside their shares."""
+    """An evaluation with the numbers of wrong predictions beside their shares."""
     wrong = {
         f"top{k}_wrong": None if error is None else round(error * result.count)
         for k, error in ((1, result.top1_error), (5, result.top5_error))
@@ -125,7 +125,7 @@ def _figures(result: metrics.Evaluation) -> dict[str, Any]:
 
 
 def _members(runs: list[Run], steps: list[int], results: list[metrics.Evaluation]) -> dict[str, Any]:
-    """What each run does by itself, and the mean of that, as the tables of section 6 have it."""
+    """The errors of each run alone, and their mean, as the tables of section 6 give them."""
     rows = [
         {"workdir": str(run.workdir), "step": step, **_figures(result)}
         for run, step, result in zip(runs, steps, results, strict=True)
@@ -141,11 +141,11 @@ def _run_over(
     runs: list[Run],
     source: Source,
     config: DataConfig,
-    counts: Mapping[int, _Counts],
+    counts: Mapping[int, _ProtocolResults],
     batch_size: int,
     checkpoint: str,
 ) -> list[int]:
-    """Lets every network see every batch, side by side, so that no score has to be kept.
+    """Runs all networks over the batches side by side, so that no score has to be kept.
 
     Returns:
       The step that each run's weights are of.
@@ -183,9 +183,9 @@ def _run_over(
     return steps
 
 
-def _add_alone(run: Run, tally: Tally, predictions: metrics.Predictions) -> None:
+def _add_alone(run: Run, totals: Accumulator, predictions: metrics.Predictions) -> None:
     """Counts a batch of one run among several; an error says which."""
     try:
-        tally.add(predictions)
+        totals.add(predictions)
     except UserError as error:
         raise UserError(f"{run.workdir}: {error}") from None

@@ -26,7 +26,7 @@ ToPixels = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a network does on a set of examples, each counted once.
+    """Loss and errors of a network on a set of examples, each counted once.
 
     Attributes:
       count: examples.
@@ -43,7 +43,7 @@ class Evaluation:
 
 
 class Predictions(NamedTuple):
-    """A batch's examples without its filling.
+    """The log-probabilities of a batch's examples, without those that only fill it up.
 
     Attributes:
       keys: their names in the data set, as bytes.
@@ -86,7 +86,7 @@ def cross_entropy(log_probabilities: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def average_predictions(parts: Sequence[Predictions]) -> Predictions:
-    """The same examples as several networks see them: their probabilities averaged arithmetically.
+    """Averages several networks' probabilities of the same examples arithmetically.
 
     Raises:
       ValueError: the parts hold different examples, or the same in another order.
@@ -104,7 +104,7 @@ def masked_sum(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 class Evaluator:
-    """A network ready to be measured, compiled once and used for as many passes as wanted.
+    """A network with compiled functions that evaluate it, for any number of passes.
 
     Args:
       network: pixels float32 [N, side, side, 3] -> logits float32 [N, classes].
@@ -133,7 +133,7 @@ class Evaluator:
         self._compiled_sums = tf.function(self._total_sums, autograph=False, reduce_retracing=True)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """Runs over batches of `pipelines.dataset.build(training=False)` once.
+        """Loss and errors over batches of `pipelines.dataset.build(training=False)`.
 
         Args:
           batches: as the strategy distributes them, where it has several replicas.
@@ -160,7 +160,7 @@ class Evaluator:
             yield by_crops[self._crops]
 
     def predict_by_crops(self, batches: Iterable[Batch]) -> Iterator[dict[int, Predictions]]:
-        """As `predict`, by the number of crops: of ten crops also what the centre alone says, under 1."""
+        """As `predict`, by the number of crops: with ten crops also the centre crop alone, under 1."""
         for batch in batches:
             real = batch["mask"].numpy() > 0
             keys, labels = [bytes(key) for key in batch["key"].numpy()[real]], batch["label"].numpy()[real]
@@ -206,5 +206,5 @@ class Evaluator:
 def evaluate_network(
     network: keras.Model, batches: Iterable[Batch], to_pixels: ToPixels, *, crops: int = 1
 ) -> Evaluation:
-    """Measures a network once; see `Evaluator`, which compiles once for many passes."""
+    """Loss and errors of a network, for a single pass; see `Evaluator`, which compiles once for many."""
     return Evaluator(network, to_pixels, crops=crops).evaluate(batches)

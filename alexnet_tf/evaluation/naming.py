@@ -1,4 +1,4 @@
-"""Names for encoded pictures, from a run's checkpoint or from an exported SavedModel."""
+"""Classification of encoded pictures by a run's checkpoint or by an exported SavedModel."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ SIGNATURES = {1: "serving_default", 10: "ten_crop"}
 EXPORTED_NAMES = 5
 
 
-class Named(NamedTuple):
+class TopClasses(NamedTuple):
     """A picture's most probable classes, best first, with their probabilities."""
 
     classes: list[str]
     scores: list[float]
 
 
-# Names a batch of encoded pictures; raises tf.errors.OpError when one of them cannot be decoded.
-Namer = Callable[[Sequence[bytes]], list[Named]]
+# Classifies a batch of encoded pictures; raises tf.errors.OpError when one of them cannot be decoded.
+Classifier = Callable[[Sequence[bytes]], list[TopClasses]]
 
 
-def name_files(namer: Namer, paths: Sequence[str], batch: int) -> Iterator[tuple[str, Named | str]]:
-    """Yields (path, its names, or why there are none) in the order given; files are read batch by batch."""
+def classify_files(
+    classifier: Classifier, paths: Sequence[str], batch: int
+) -> Iterator[tuple[str, TopClasses | str]]:
+    """Yields each path with its classes, or the reason why it has none; reads files batch by batch."""
     for start in range(0, len(paths), batch):
         some = paths[start : start + batch]
         contents = [_read(path) for path in some]
-        answers = iter(_name_readable(namer, [c for c in contents if isinstance(c, bytes)]))
+        classes = iter(_classify_each(classifier, [c for c in contents if isinstance(c, bytes)]))
         yield from (
-            (p, next(answers) if isinstance(c, bytes) else c) for p, c in zip(some, contents, strict=True)
+            (p, next(classes) if isinstance(c, bytes) else c) for p, c in zip(some, contents, strict=True)
         )
 
 
 def _read(path: str) -> bytes | str:
-    """The file's bytes, or in words why it has none."""
+    """The file's bytes, or the reason in words why it cannot be read."""
     try:
         return Path(path).read_bytes()
     except IsADirectoryError:
@@ -52,23 +54,28 @@ def _read(path: str) -> bytes | str:
         return error.strerror or str(error)
 
 
-def _name_readable(namer: Namer, contents: list[bytes]) -> list[Named | str]:
-    """Names pictures; where one of them spoils the batch, its halves by themselves."""
+def _classify_each(classifier: Classifier, contents: list[bytes]) -> list[TopClasses | str]:
+    """Classifies pictures as one batch; halves a batch that fails until the picture at fault stands alone."""
     if not contents:
         return []
     try:
-        return list(namer(contents))
+        return list(classifier(contents))
     except tf.errors.InvalidArgumentError as error:
         if len(contents) == 1:
-            why = scan.reason(contents[0])
-            # An export may be older than this program, and read fewer formats.
-            return [f"refused ({' '.join(error.message.split())})" if why == scan.READABLE else why]
-        half = len(contents) // 2
-        return _name_readable(namer, contents[:half]) + _name_readable(namer, contents[half:])
+            return [_reason(contents[0], error)]
+    half = len(contents) // 2
+    return _classify_each(classifier, contents[:half]) + _classify_each(classifier, contents[half:])
 
 
-def load_run(workdir: str, top: int, crops: int) -> Namer:
-    """A namer from a run's best checkpoint.
+def _reason(content: bytes, error: tf.errors.OpError) -> str:
+    """Why a picture has no classes, in words."""
+    why = scan.reason(content)
+    # An export may be older than this program, and read fewer formats.
+    return f"refused ({' '.join(error.message.split())})" if why == scan.READABLE else why
+
+
+def load_run(workdir: str, top: int, crops: int) -> Classifier:
+    """A classifier from a run's best checkpoint.
 
     Raises:
       UserError: it is no run folder, or has no checkpoint.
@@ -84,18 +91,18 @@ def load_run(workdir: str, top: int, crops: int) -> Namer:
         lambda image_bytes: function(image_bytes, config), input_signature=[tf.TensorSpec([], tf.string)]
     )
 
-    def name(contents: Sequence[bytes]) -> list[Named]:
+    def classify(contents: Sequence[bytes]) -> list[TopClasses]:
         images = tf.stack([crop(content) for content in contents])
         probabilities = np.exp(evaluator.log_probabilities(images))
         scores, classes = tf.math.top_k(probabilities, min(top, len(run.class_names)))
         rows = zip(classes.numpy().tolist(), scores.numpy().tolist(), strict=True)
-        return [Named([run.readable_names[index] for index in best], values) for best, values in rows]
+        return [TopClasses([run.readable_names[index] for index in best], values) for best, values in rows]
 
-    return name
+    return classify
 
 
-def load_export(folder: str, top: int, crops: int) -> Namer:
-    """A namer from a SavedModel, by the signatures that a server answers with.
+def load_export(folder: str, top: int, crops: int) -> Classifier:
+    """A classifier from a SavedModel, by the signatures that a server calls.
 
     Raises:
       UserError: there is no such export, or it names fewer classes than `top`.
@@ -117,12 +124,14 @@ def load_export(folder: str, top: int, crops: int) -> Namer:
         )
 
     # `loaded` owns the variables: the default keeps it as long as the function lives.
-    def name(contents: Sequence[bytes], owner: Any = loaded) -> list[Named]:
+    def classify(contents: Sequence[bytes], owner: Any = loaded) -> list[TopClasses]:
         outputs = signature(image_bytes=tf.constant(list(contents)))
         rows = zip(outputs["classes"].numpy()[:, :top], outputs["scores"].numpy()[:, :top], strict=True)
-        return [Named([str(n, "utf-8", "replace") for n in names], scores.tolist()) for names, scores in rows]
+        return [
+            TopClasses([str(n, "utf-8", "replace") for n in names], scores.tolist()) for names, scores in rows
+        ]
 
-    return name
+    return classify
 
 
 def find_version(folder: Path) -> Path:

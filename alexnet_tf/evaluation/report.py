@@ -1,4 +1,4 @@
-"""The evaluation's report: tables that a spreadsheet reads, and two pictures."""
+"""The files of an evaluation: written as tables and two pictures, and read again for other reports."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from alexnet_tf.evaluation.accumulator import Accumulator, ClassResult, Prediction
 from alexnet_tf.evaluation.metrics import TOP
-from alexnet_tf.evaluation.tally import Answer, ClassResult, Tally
 from alexnet_tf.figures import text
 from alexnet_tf.run_record import Run
 from pipelines.config import DataConfig
@@ -27,7 +27,7 @@ CONFUSION_FILE, MISTAKES_FILE = "confusion.png", "mistakes.png"
 
 
 class Report:
-    """Writes a report; predictions.csv grows batch by batch and takes its name when it is whole.
+    """Writes the files of an evaluation; predictions.csv grows batch by batch and gets its name at the end.
 
     Args:
       folder: where the files go; those of an earlier report are replaced.
@@ -55,30 +55,32 @@ class Report:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def add(self, answers: Iterable[Answer]) -> None:
+    def add(self, predictions: Iterable[Prediction]) -> None:
         """Writes a row a picture: key, true name, the best names with their probabilities."""
-        for answer in answers:
-            pairs = zip(answer.classes, answer.scores, strict=True)
+        for prediction in predictions:
+            pairs = zip(prediction.classes, prediction.scores, strict=True)
             best = [text for index, score in pairs for text in (self.class_names[index], f"{score:.6g}")]
-            self._writer.writerow([answer.key, self.class_names[answer.label], *best])
+            self._writer.writerow([prediction.key, self.class_names[prediction.label], *best])
 
-    def finish(self, summary: dict[str, Any], tally: Tally, source: Source, config: DataConfig) -> None:
+    def finish(
+        self, summary: dict[str, Any], totals: Accumulator, source: Source, config: DataConfig
+    ) -> None:
         """Writes everything but the predictions.
 
         Args:
           summary: what summary.json shall hold.
-          tally: the counts.
+          totals: the counts.
           source: where the pictures of the mistakes come from.
           config: how those pictures are cropped for show.
         """
         from alexnet_tf.figures import confusion
 
         # Tables name classes as the data do, pictures as people do.
-        self._write_classes(tally.classes())
-        title = f"top-1 error {in_percent(summary, 1)}, {describe_protocol(summary)}"
+        self._write_classes(totals.classes())
+        title = f"top-1 error {describe_error(summary, 1)}, {describe_protocol(summary)}"
         with replacing(self.folder / CONFUSION_FILE) as path:
-            confusion.draw(path, tally.confusion, source.readable_names, title)
-        self._draw_mistakes(summary, tally, source, config)
+            confusion.draw(path, totals.confusion, source.readable_names, title)
+        self._draw_mistakes(summary, totals, source, config)
         with replacing(self.folder / SUMMARY_FILE) as path:
             path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
@@ -97,11 +99,11 @@ class Report:
                 writer.writerow(f"{value:.6g}" if isinstance(value, float) else value for value in row)
 
     def _draw_mistakes(
-        self, summary: dict[str, Any], tally: Tally, source: Source, config: DataConfig
+        self, summary: dict[str, Any], totals: Accumulator, source: Source, config: DataConfig
     ) -> None:
         from alexnet_tf.figures import mistakes
 
-        worst = tally.worst
+        worst = totals.worst
         if not worst:
             (self.folder / MISTAKES_FILE).unlink(missing_ok=True)
             return
@@ -111,7 +113,7 @@ class Report:
             for place, example in zip(places, source.pick("val", places), strict=True)
         }
         pictures = [
-            mistakes.Picture(
+            mistakes.MisclassifiedPicture(
                 images[mistake.position],
                 source.readable_names[mistake.label],
                 source.readable_names[mistake.predicted],
@@ -126,7 +128,7 @@ class Report:
 
 
 def describe_protocol(summary: dict[str, Any]) -> str:
-    """How the figures came about, in words."""
+    """The evaluation protocol in words: crops, checkpoint, steps, number of runs."""
     crops = "centre crop" if summary["crops"] == 1 else "ten crops averaged"
     runs = "" if summary["runs"] == 1 else f", {summary['runs']} runs averaged"
     steps = [str(step) for step in summary["steps"] if step is not None]
@@ -135,7 +137,7 @@ def describe_protocol(summary: dict[str, Any]) -> str:
 
 
 def describe_members(summary: dict[str, Any]) -> list[str]:
-    """What each of several runs does alone, and their mean, a line each; none for a single run."""
+    """The errors of each of several runs alone, and their mean, a line each; none for a single run."""
     members = summary["members"]
     if len(members) == 1:
         return []
@@ -151,7 +153,7 @@ def describe_members(summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def in_percent(summary: dict[str, Any], k: int) -> str:
+def describe_error(summary: dict[str, Any], k: int) -> str:
     """The top-k error of a summary with its counts, such as `4.50 % (27 of 600)`."""
     error = summary[f"top{k}_error"]
     if error is None:
@@ -159,8 +161,8 @@ def in_percent(summary: dict[str, Any], k: int) -> str:
     return f"{text.percent(error, 2)} ({summary[f'top{k}_wrong']} of {summary['count']})"
 
 
-class ClassErrors(NamedTuple):
-    """One class of an evaluation; errors are shares of its pictures, NaN where there are none.
+class SavedClassErrors(NamedTuple):
+    """One row of per_class.csv; errors are shares of the class's pictures, NaN where there are none.
 
     `identifier` is what the data call the class; `name` and `confused_with` are words, and two classes
     may have the same.
@@ -175,8 +177,8 @@ class ClassErrors(NamedTuple):
     confused_count: int
 
 
-class Mistake(NamedTuple):
-    """A picture taken for another class, and its place in the validation split's order."""
+class SavedMistake(NamedTuple):
+    """A wrong row of predictions.csv, with readable names and its place in the validation split's order."""
 
     probability: float
     position: int
@@ -185,8 +187,8 @@ class Mistake(NamedTuple):
     predicted_name: str
 
 
-class Evaluation(NamedTuple):
-    """One folder of `evaluate`.
+class SavedEvaluation(NamedTuple):
+    """An evaluation read from the folder that `evaluate` wrote.
 
     Attributes:
       folder: where it lies.
@@ -198,18 +200,18 @@ class Evaluation(NamedTuple):
 
     folder: Path
     summary: dict[str, Any]
-    classes: tuple[ClassErrors, ...]
+    classes: tuple[SavedClassErrors, ...]
     pairs: dict[tuple[str, str], int]
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[SavedMistake, ...]
 
     @property
     def protocol(self) -> str:
-        """How the figures came about, in words."""
+        """The evaluation protocol in words."""
         return describe_protocol(self.summary)
 
 
-def evaluations(run: Run, most_mistakes: int) -> list[Evaluation]:
-    """What `evaluate` has written in the run folder, a single crop before ten, one run before several."""
+def evaluations(run: Run, most_mistakes: int) -> list[SavedEvaluation]:
+    """The evaluations in a run folder, a single crop before ten, one run before several."""
     found = []
     for path in run.workdir.glob(f"evaluation*/{SUMMARY_FILE}"):
         try:
@@ -219,12 +221,12 @@ def evaluations(run: Run, most_mistakes: int) -> list[Evaluation]:
     return sorted(found, key=lambda one: (one.summary["runs"], one.summary["crops"], one.folder.name))
 
 
-def _read(run: Run, path: Path, most_mistakes: int) -> Evaluation:
+def _read(run: Run, path: Path, most_mistakes: int) -> SavedEvaluation:
     summary = json.loads(path.read_text(encoding="utf-8"))
     describe_protocol(summary)  # raises for what is no summary
     words = dict(zip(run.class_names, run.readable_names, strict=True))
     classes = tuple(
-        ClassErrors(
+        SavedClassErrors(
             row["class"],
             words.get(row["class"], row["class"]),
             int(row["count"]),
@@ -242,9 +244,9 @@ def _read(run: Run, path: Path, most_mistakes: int) -> Evaluation:
         pairs[pair] += 1
         if pair[0] != pair[1]:
             names = (words.get(identifier, identifier) for identifier in pair)
-            mistakes.append(Mistake(float(row["score1"]), position, row["key"], *names))
+            mistakes.append(SavedMistake(float(row["score1"]), position, row["key"], *names))
     mistakes.sort(key=lambda mistake: (-mistake.probability, mistake.position))
-    return Evaluation(path.parent, summary, classes, dict(pairs), tuple(mistakes[:most_mistakes]))
+    return SavedEvaluation(path.parent, summary, classes, dict(pairs), tuple(mistakes[:most_mistakes]))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The pictures on which runs are measured: the same for all of them, and none that trained one of them."""
+"""The pictures that runs are evaluated on: the same for all runs, and none that trained one of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_runs(runs: list[Run], spec: str | None) -> None:
 
 
 def open_pictures(runs: list[Run], config: DataConfig) -> tuple[Source, int]:
-    """Opens the pictures that every run is measured on, without those that cannot be read.
+    """Opens the pictures that every run is evaluated on, without those that cannot be read.
 
     Returns:
       The source, and how many pictures of its validation split were left out.
@@ -63,7 +63,7 @@ def open_pictures(runs: list[Run], config: DataConfig) -> tuple[Source, int]:
 
 
 def _check_held_out(runs: list[Run], source: Source, config: DataConfig) -> None:
-    """Refuses to measure a run on pictures that it was trained on because it held out others."""
+    """Raises UserError if a run was trained on pictures of the split because it held out others."""
 
     def keys(of: Source) -> set[bytes]:
         return set(of.dataset("val").map(lambda example: example["key"]).as_numpy_iterator())

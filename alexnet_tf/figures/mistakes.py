@@ -21,7 +21,7 @@ LONGEST_KEY = 34
 TRUE_COLOUR, WRONG_COLOUR, KEY_COLOUR = "#1a6e2e", "#b3261e", "#555555"
 
 
-class Picture(NamedTuple):
+class MisclassifiedPicture(NamedTuple):
     """One mistake: the crop that the network saw, uint8 [side, side, 3], and what it made of it."""
 
     image: np.ndarray
@@ -31,7 +31,7 @@ class Picture(NamedTuple):
     key: str
 
 
-def draw(path: str | os.PathLike[str], pictures: Sequence[Picture], title: str) -> None:
+def draw(path: str | os.PathLike[str], pictures: Sequence[MisclassifiedPicture], title: str) -> None:
     """Writes a PNG with each picture, its true name, what it was taken for and how surely.
 
     Args:
@@ -57,7 +57,7 @@ def draw(path: str | os.PathLike[str], pictures: Sequence[Picture], title: str) 
         confusion.save(figure, path, dpi=DPI)
 
 
-def _write_caption(axes: Axes, picture: Picture, left: float, top: float) -> None:
+def _write_caption(axes: Axes, picture: MisclassifiedPicture, left: float, top: float) -> None:
     predicted = text.shorten(picture.predicted_name, LONGEST_NAME - 7)
     lines = (
         (text.shorten(picture.true_name, LONGEST_NAME), TRUE_COLOUR, 8.5),

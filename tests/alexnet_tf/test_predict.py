@@ -150,11 +150,11 @@ def test_batches_are_no_larger_than_asked(tmp_path):
         (tmp_path / f"{number}").write_bytes(b"%d" % number)
     sizes = []
 
-    def namer(contents):
+    def classifier(contents):
         sizes.append(len(contents))
-        return [naming.Named([content.decode()], [1.0]) for content in contents]
+        return [naming.TopClasses([content.decode()], [1.0]) for content in contents]
 
-    found = list(naming.name_files(namer, paths, 3))
+    found = list(naming.classify_files(classifier, paths, 3))
     assert sizes == [3, 3, 1]
     assert [answer.classes for _, answer in found] == [[str(number)] for number in range(7)]
 
@@ -238,5 +238,5 @@ def test_a_picture_that_only_an_older_export_refuses(pictures):
     def older(contents):
         raise tf.errors.InvalidArgumentError(None, None, "Number of channels\n\t does not match")
 
-    ((_, answer),) = naming.name_files(older, pictures[:1], 1)
+    ((_, answer),) = naming.classify_files(older, pictures[:1], 1)
     assert answer == "refused (Number of channels does not match)"

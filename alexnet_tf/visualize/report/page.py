@@ -22,7 +22,7 @@ from pipelines.files import write_text
 if TYPE_CHECKING:
     import keras
 
-    from alexnet_tf.evaluation.report import Evaluation
+    from alexnet_tf.evaluation.report import SavedEvaluation
     from alexnet_tf.run_record import Run
     from alexnet_tf.visualize.pictures import Pictures
 
@@ -48,7 +48,7 @@ class Gathered(NamedTuple):
     network: keras.Model
     warning: str
     metrics: Sequence[Mapping[str, float]]
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[SavedEvaluation]
     shown: Pictures | str
 
 
@@ -169,7 +169,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _headline(metrics: Metrics, found: Sequence[Evaluation]) -> list[tuple[str, str]]:
+def _headline(metrics: Metrics, found: Sequence[SavedEvaluation]) -> list[tuple[str, str]]:
     """The errors that a reader looks for first, of at most two evaluations."""
     figures = []
     for one in [one for one in found if one.summary["runs"] == 1][:2]:

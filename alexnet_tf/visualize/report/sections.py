@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_tf.evaluation.report import ClassErrors, Evaluation
+from alexnet_tf.evaluation.report import SavedClassErrors, SavedEvaluation
 from alexnet_tf.figures import text
 from alexnet_tf.figures.kernels import tile, tower_labels, unit_kernels
 from alexnet_tf.recipe import departures, settings
@@ -60,7 +60,7 @@ def _chosen_precision(measured: Any) -> list[tuple[str, str]]:
     return [("precision", f"auto; bfloat16 was measured {measured.get('bfloat16_speedup')} times as fast")]
 
 
-def errors(run: Run, evaluations: Sequence[Evaluation]) -> Content:
+def errors(run: Run, evaluations: Sequence[SavedEvaluation]) -> Content:
     """The errors of each evaluation, and the classes with the largest ones."""
     if not evaluations:
         return _not_evaluated(run)
@@ -86,14 +86,14 @@ def errors(run: Run, evaluations: Sequence[Evaluation]) -> Content:
     )
 
 
-def _bar_widths(rows: Sequence[ClassErrors]) -> list[float]:
+def _bar_widths(rows: Sequence[SavedClassErrors]) -> list[float]:
     """For each class the length of its bar, in per cent of that of the largest error."""
     errors = [row.top1_error if math.isfinite(row.top1_error) else 0.0 for row in rows]
     largest = max(errors, default=0.0)
     return [100 * error / largest if largest else 0.0 for error in errors]
 
 
-def confusion(run: Run, evaluations: Sequence[Evaluation]) -> Content:
+def confusion(run: Run, evaluations: Sequence[SavedEvaluation]) -> Content:
     """Which classes are taken for which: all of them, or of many the pairs most often confused."""
     if not evaluations:
         return _not_evaluated(run)
@@ -118,10 +118,10 @@ def confusion(run: Run, evaluations: Sequence[Evaluation]) -> Content:
     return Content("pairs.html", {"pairs": pairs, "caption": caption})
 
 
-def _matrix(one: Evaluation) -> Content:
+def _matrix(one: SavedEvaluation) -> Content:
     """The confusion matrix in per cent of the true class, darker the larger."""
 
-    def cell(true: ClassErrors, predicted: ClassErrors) -> dict[str, Any] | None:
+    def cell(true: SavedClassErrors, predicted: SavedClassErrors) -> dict[str, Any] | None:
         count = one.pairs.get((true.identifier, predicted.identifier), 0)
         if not count:
             return None
@@ -170,7 +170,7 @@ def _tiled(stack: np.ndarray) -> np.ndarray:
     return np.concatenate([colours, 255 - room], axis=-1)
 
 
-def mistakes(run: Run, evaluations: Sequence[Evaluation]) -> Content:
+def mistakes(run: Run, evaluations: Sequence[SavedEvaluation]) -> Content:
     """The mistakes that the network was surest of, with the pictures where they can be had."""
     of_own_data = (one for one in evaluations if one.summary["data"] == run.data.spec)
     own = next(of_own_data, evaluations[0] if evaluations else None)
@@ -186,7 +186,7 @@ def mistakes(run: Run, evaluations: Sequence[Evaluation]) -> Content:
     return Content("mistakes.html", {"mistakes": own.mistakes, "pictures": pictures, "caption": caption})
 
 
-def _pictures_of(run: Run, own: Evaluation) -> list[Picture]:
+def _pictures_of(run: Run, own: SavedEvaluation) -> list[Picture]:
     """The crops of the mistakes; none where the data are gone or others."""
     from alexnet_tf.visualize import pictures
 

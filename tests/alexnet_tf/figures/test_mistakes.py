@@ -37,7 +37,9 @@ def test_the_confusion_picture_is_dark_where_the_counts_are(tmp_path, classes):
 def test_the_sheet_of_mistakes_shows_the_pictures_in_order(tmp_path):
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255), (0, 0, 0)]
     pictures = [
-        mistakes.Picture(np.full((8, 8, 3), colour, np.uint8), "true", "predicted", 0.5, f"{i}.jpg")
+        mistakes.MisclassifiedPicture(
+            np.full((8, 8, 3), colour, np.uint8), "true", "predicted", 0.5, f"{i}.jpg"
+        )
         for i, colour in enumerate(colours)
     ]
     mistakes.draw(tmp_path / "sheet.png", pictures, "mistakes")

@@ -1,4 +1,4 @@
-"""What a report on a validation split needs, gathered batch by batch without keeping the scores."""
+"""Errors, confusion matrix and worst mistakes of a split, accumulated batch by batch without the scores."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipelines.errors import UserError
 from pipelines.sources.source import decode_key
 
 
-class Answer(NamedTuple):
-    """What was said about one picture: class indices and their probabilities, best first."""
+class Prediction(NamedTuple):
+    """The best classes of one picture as indices, with their probabilities, best first."""
 
     key: str
     label: int
@@ -24,8 +24,8 @@ class Answer(NamedTuple):
     scores: list[float]
 
 
-class Mistake(NamedTuple):
-    """A picture taken for another class; mistakes sort by how sure the network was."""
+class Misclassification(NamedTuple):
+    """A picture taken for another class, and the probability that the network gave to that class."""
 
     probability: float
     position: int  # in the fixed order of the split
@@ -45,8 +45,8 @@ class ClassResult(NamedTuple):
     confused_count: int
 
 
-class Tally:
-    """Errors, confusions and the worst mistakes.
+class Accumulator:
+    """Sums over the predictions of a split, from which its errors, confusions and worst mistakes follow.
 
     Args:
       class_names: a label is an index into them.
@@ -62,10 +62,10 @@ class Tally:
         self.confusion = np.zeros((classes, classes), np.int32)
         self._top5_right = np.zeros(classes, np.int64)
         self._loss, self._count = 0.0, 0
-        self._worst: list[tuple[float, int, Mistake]] = []
+        self._worst: list[tuple[float, int, Misclassification]] = []
 
-    def add(self, predictions: Predictions) -> list[Answer]:
-        """Counts a batch and returns its answers.
+    def add(self, predictions: Predictions) -> list[Prediction]:
+        """Adds a batch and returns its predictions.
 
         Raises:
           UserError: a score is not a number.
@@ -85,7 +85,7 @@ class Tally:
         self._loss += float(metrics.cross_entropy(scores, labels).numpy().sum(dtype=np.float64))
         for row in np.flatnonzero(classes[:, 0] != labels):
             self._remember(
-                Mistake(
+                Misclassification(
                     float(probabilities[row, 0]),
                     self._count + int(row),
                     keys[row],
@@ -95,7 +95,7 @@ class Tally:
             )
         self._count += len(keys)
         return [
-            Answer(*row)
+            Prediction(*row)
             for row in zip(keys, labels.tolist(), classes.tolist(), probabilities.tolist(), strict=True)
         ]
 
@@ -116,7 +116,7 @@ class Tally:
         )
 
     @property
-    def worst(self) -> list[Mistake]:
+    def worst(self) -> list[Misclassification]:
         """The most confident mistakes, the surest first; of equals the earlier."""
         return [mistake for _, _, mistake in sorted(self._worst, reverse=True)]
 
@@ -140,7 +140,7 @@ class Tally:
     def _has_top5(self) -> bool:
         return len(self.class_names) > TOP
 
-    def _remember(self, mistake: Mistake) -> None:
+    def _remember(self, mistake: Misclassification) -> None:
         entry = (mistake.probability, -mistake.position, mistake)
         if len(self._worst) < self._keep:
             heapq.heappush(self._worst, entry)

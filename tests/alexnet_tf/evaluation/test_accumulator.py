@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from alexnet_tf.evaluation.accumulator import Accumulator
 from alexnet_tf.evaluation.metrics import Predictions
-from alexnet_tf.evaluation.tally import Tally
 
 CLASSES = ("ant", "bee", "cow", "dog", "elk", "fox", "gnu")
 
@@ -21,19 +21,19 @@ def predicted(rows: list[tuple[int, int, float]], classes: int) -> Predictions:
     )
 
 
-def test_tally_remembers_the_surest_mistakes():
-    tally = Tally(CLASSES, keep=3)
-    tally.add(predicted([(0, 1, 0.6), (1, 1, 0.99), (2, 3, 0.9), (3, 4, 0.3)], 7))
-    tally.add(predicted([(5, 6, 0.9), (6, 0, 0.5), (4, 4, 0.8)], 7))
-    assert [(m.position, m.label, m.predicted) for m in tally.worst] == [(2, 2, 3), (4, 5, 6), (0, 0, 1)]
-    assert [m.probability for m in tally.worst] == pytest.approx([0.9, 0.9, 0.6])
-    assert tally.evaluation.top1_error == pytest.approx(5 / 7)
+def test_an_accumulator_remembers_the_surest_mistakes():
+    totals = Accumulator(CLASSES, keep=3)
+    totals.add(predicted([(0, 1, 0.6), (1, 1, 0.99), (2, 3, 0.9), (3, 4, 0.3)], 7))
+    totals.add(predicted([(5, 6, 0.9), (6, 0, 0.5), (4, 4, 0.8)], 7))
+    assert [(m.position, m.label, m.predicted) for m in totals.worst] == [(2, 2, 3), (4, 5, 6), (0, 0, 1)]
+    assert [m.probability for m in totals.worst] == pytest.approx([0.9, 0.9, 0.6])
+    assert totals.evaluation.top1_error == pytest.approx(5 / 7)
 
 
 def test_a_class_without_examples_has_no_error():
-    tally = Tally(CLASSES)
-    tally.add(predicted([(0, 1, 0.6), (0, 1, 0.6), (0, 0, 0.9), (0, 2, 0.4)], 7))
-    first, second, *_ = tally.classes()
+    totals = Accumulator(CLASSES)
+    totals.add(predicted([(0, 1, 0.6), (0, 1, 0.6), (0, 0, 0.9), (0, 2, 0.4)], 7))
+    first, second, *_ = totals.classes()
     assert (first.examples, first.top1_error) == (4, 0.75)
     assert (first.confused_with, first.confused_count) == ("bee", 2)
     assert (second.examples, second.top1_error, second.top5_error, second.confused_with) == (
