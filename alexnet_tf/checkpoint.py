@@ -1,4 +1,4 @@
-"""What a run needs to go on as if it had never stopped, in one file that is whole or absent.
+"""Checkpoints: everything that a run needs to resume exactly, in one file that is whole or absent.
 
 A checkpoint is an .npz: the network's weights, the optimizer's velocities and rates, the dropout
 generators' states, and a JSON text with the step and the schedule's state. The position of the input
@@ -146,7 +146,7 @@ def _weights(network: keras.Model) -> Iterator[tuple[str, Any]]:
 
 
 def _copied(named: Iterable[tuple[str, Any]], into: Arrays) -> Arrays:
-    """The values of variables in arrays of our own, those of `into` where it has them."""
+    """Copies the values of variables into arrays, into those of `into` where it has them."""
     for name, variable in named:
         # TensorFlow gives a view of the very memory that the next step writes; Keras would copy it twice.
         tensor = variable.value
@@ -161,7 +161,7 @@ def _copied(named: Iterable[tuple[str, Any]], into: Arrays) -> Arrays:
 def _state_variables(
     network: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> Iterator[tuple[str, Any]]:
-    """Names and variables besides the weights: dropout's generators, then the optimizer's own."""
+    """Names and variables other than the weights: dropout's seed generators, then the optimizer's."""
     own = {id(v) for v in network.weights}
     for variable in network.variables:
         if id(variable) not in own:
@@ -173,7 +173,7 @@ def _state_variables(
 def training_arrays(
     network: keras.Model, optimizer: keras.optimizers.Optimizer, into: Arrays | None = None
 ) -> Arrays:
-    """A copy of everything of a run that is an array.
+    """A copy of every array of a run: weights, the optimizer's variables, seed generators.
 
     Args:
       network, optimizer: of the run.
@@ -185,7 +185,7 @@ def training_arrays(
 
 
 def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
-    """Gives a network its weights.
+    """Loads a network's weights from a checkpoint's arrays.
 
     Raises:
       UserError: the arrays belong to another network.
@@ -196,7 +196,7 @@ def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
 def restore_training(
     network: keras.Model, optimizer: keras.optimizers.Optimizer, arrays: Arrays, where: str
 ) -> None:
-    """Gives a network and its optimizer everything that `training_arrays` took.
+    """Loads a network and its optimizer from a checkpoint's arrays; the inverse of `training_arrays`.
 
     Raises:
       UserError: the arrays belong to another network.
@@ -219,7 +219,7 @@ def _assign(named: list[tuple[str, Any]], arrays: Arrays, where: str) -> None:
 
 
 class Trained(NamedTuple):
-    """A run's network, and how many updates its weights have seen."""
+    """A run's network, and the number of updates of its weights."""
 
     network: keras.Model
     step: int
@@ -230,8 +230,8 @@ def load_network(run: Run, which: str = "best") -> Trained:
 
     Weights and step come from one reading of one file: a training may save others at any moment.
 
-    Whatever it was trained in: where bfloat16 is emulated it would take ten times as long, and what a
-    network answers should not hang on the machine.
+    float32 whatever it was trained in: where bfloat16 is emulated it would take ten times as long, and a
+    network's predictions should not depend on the machine.
 
     Args:
       run: the run folder.
@@ -289,7 +289,7 @@ def join_halves(arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def split_halves(arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> Arrays:
-    """Gives halves to a network that has them; the inverse of `join_halves`.
+    """Splits fc6 and fc7 into halves for a network that has them so; the inverse of `join_halves`.
 
     Args:
       arrays: of the network on one device, by their names in a checkpoint.

@@ -90,7 +90,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def default_folder(workdir: Path, ensemble: bool, crops: int) -> Path:
-    """Where a report goes when nobody says: one- and ten-crop reports do not overwrite each other."""
+    """The report's default folder, another for one crop than for ten."""
     return workdir / ("evaluation" + "-ensemble" * ensemble + "-ten-crop" * (crops == 10))
 
 

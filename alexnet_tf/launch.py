@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from alexnet_tf.distribute.local_workers import KILL_SECONDS, TERM_SECONDS, Workers, cause
+from alexnet_tf.distribute.local_workers import KILL_SECONDS, TERM_SECONDS, Workers, first_failure
 from pipelines import command
 from pipelines.command import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from pipelines.errors import UserError
@@ -24,7 +24,7 @@ DEVICES = "multi-worker"
 
 
 class WorkerFailed(UserError):
-    """A worker ended with `exit_status`; it has said why itself."""
+    """A worker ended with `exit_status`; its own output says why."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
@@ -110,7 +110,11 @@ def launch(
 
 
 def _checked(workers: int, restarts: int, arguments: Sequence[str]) -> list[str]:
-    """The workers' command line."""
+    """The workers' command line, checked.
+
+    Raises:
+      UserError: a number out of range, or another `--devices`.
+    """
     if workers < 1:
         raise UserError(f"--workers must be 1 or more; received {workers}")
     if restarts < 0:
@@ -126,11 +130,11 @@ def _checked(workers: int, restarts: int, arguments: Sequence[str]) -> list[str]
 
 
 def _run_once(workers: Workers) -> tuple[tuple[int, int] | None, bool]:
-    """Who failed with which status in one start, and whether it was asked to stop."""
+    """Runs all workers once: the first that failed with its exit status, and whether a signal came."""
     with workers:
         old = {n: signal.signal(n, workers.pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
-            return cause(workers.wait()), bool(workers.interrupted)
+            return first_failure(workers.wait()), bool(workers.interrupted)
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -144,7 +148,7 @@ def _describe(status: int) -> str:
 
 
 class _Output:
-    """What the workers print, in one stream; the chief's figures when they are asked for."""
+    """Prints the workers' lines as one stream, and keeps the chief's figures under `--json`."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json

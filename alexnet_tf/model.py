@@ -126,7 +126,7 @@ class Builder:
         return self.relu(f"relu{number}", t) if relu_last else t
 
     def normalize(self, number: str, t: Maps) -> Maps:
-        """Response normalisation across channels (rows 4, 5), then within each map where used (row 3)."""
+        """Response normalisation across channels (rows 4, 5), then within each map (row 3), if used."""
         norm, spatial = self.arch.channel_norm, self.arch.spatial_norm
         if norm is not None:
             settings: dict[str, Any] = {
@@ -218,7 +218,7 @@ class Builder:
         return self.each(layers.MaxPooling2D, name, t, size, 2, padding)
 
     def each(self, kind: type[keras.Layer], name: str, t: Maps, *args: Any, **settings: Any) -> Maps:
-        """One layer of a kind for each tower."""
+        """A layer of the given kind for each tower."""
         pairs = zip(self.arch.towers, t, strict=True)
         return [self.layer(kind, *args, name=name, tower=tower, **settings)(x) for tower, x in pairs]
 
@@ -259,7 +259,7 @@ def conv1_kernels(network: keras.Model) -> np.ndarray:
 
 
 def multiply_adds(network: keras.Model) -> dict[str, int]:
-    """Multiply-adds for one picture, a layer with weights an entry."""
+    """Multiply-adds of the forward pass for one picture, for each layer with a kernel."""
     counts: dict[str, int] = {}
     for layer in network.layers:
         kernel = getattr(layer, "kernel", None)

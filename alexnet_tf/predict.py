@@ -1,4 +1,4 @@
-"""`python -m alexnet_tf.predict`: names for pictures, from a run or from an export."""
+"""`python -m alexnet_tf.predict`: the most probable classes of pictures, by a run or by an export."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDEST_BAR = 40
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and names the pictures; returns the exit status."""
+    """Parses the command line and classifies the pictures; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_tf.predict", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", metavar="W", help="a run folder")
@@ -85,7 +85,7 @@ def bar(share: float, longest: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text as stdout can take it: file names may hold bytes that are no characters."""
+    """Text that stdout can encode: file names may hold bytes that are no characters."""
     encoding = sys.stdout.encoding or "utf-8"
     return (
         text.encode("utf-8", "surrogateescape")

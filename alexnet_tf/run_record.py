@@ -1,4 +1,4 @@
-"""The run folder: everything that says what a run was, written before step one.
+"""The run folder: what a run is and what it measured, in files written before the first step and after.
 
 recipe.json        the resolved recipe and the data set
 environment.json   versions, machine, command
@@ -44,10 +44,15 @@ if TYPE_CHECKING:
 RECIPE_FILE, ENVIRONMENT_FILE = "recipe.json", "environment.json"
 CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"
 STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metrics.csv"
-# What runs did whose recipe.json says nothing of these fields, which are younger.
-BEFORE = {"edge_crops": True, "colour_rescale": False, "mean_follows_crop": False, "partial_batch": False}
+# What runs did whose recipe.json is older than these fields.
+OLD_RUN_DEFAULTS = {
+    "edge_crops": True,
+    "colour_rescale": False,
+    "mean_follows_crop": False,
+    "partial_batch": False,
+}
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "alexnet-tf")
-MOST = 1000  # more seeds than anybody trains: a lone large number was meant as a seed, not as how many
+MOST_SEEDS = 1000  # more seeds than anybody trains: a lone large number was meant as a seed, not as how many
 _MEMBER = re.compile(r"seed-(0|[1-9]\d*)")
 
 
@@ -116,7 +121,7 @@ class Run:
             raise UserError(f"{workdir}: {reason}; give the --workdir of a training run")
         record = _read_json(path)
         try:
-            recipe = Recipe(**{**BEFORE, **record["recipe"]})
+            recipe = Recipe(**{**OLD_RUN_DEFAULTS, **record["recipe"]})
             if recipe.precision == "auto":
                 raise ValueError("`precision` must be what the run computes in; received auto")
             names, readable = (_read_lines(workdir / name) for name in (CLASSES_FILE, LABELS_FILE))
@@ -160,7 +165,7 @@ class Run:
         return run
 
     def check_same(self, recipe: Recipe, spec: str) -> None:
-        """Raises UserError when a run of this folder is asked to go on with other settings."""
+        """Raises UserError when the settings to go on with differ from those of this run."""
         ours, theirs = dataclasses.asdict(self.recipe), dataclasses.asdict(recipe)
         free = CADENCE | (void_settings.fields(self.recipe) & void_settings.fields(recipe))
         differences = [
@@ -278,8 +283,8 @@ def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:
         )
     numbers = tuple(int(word) for word in words)
     if len(numbers) == 1:
-        if not 1 <= numbers[0] <= MOST:
-            raise UserError(f"--seeds: how many must lie between 1 and {MOST}; received {text!r}")
+        if not 1 <= numbers[0] <= MOST_SEEDS:
+            raise UserError(f"--seeds: how many must lie between 1 and {MOST_SEEDS}; received {text!r}")
         if first < 0:
             raise UserError(f"--seeds: counts from `seed` on, which must be 0 or more; received {first}")
         return tuple(range(first, first + numbers[0]))
@@ -295,7 +300,7 @@ def folder(workdir: str | os.PathLike[str], seed: int) -> Path:
 
 
 def prepare(workdir: str | os.PathLike[str], seeds: Iterable[int]) -> list[Path]:
-    """Makes the members' folders, all before the first is trained: what is missing can be seen.
+    """Makes the members' folders, all before the first is trained, so that missing members show.
 
     Returns:
       The folders in the order of `seeds`.

@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """The command line's parser."""
     parser = argparse.ArgumentParser(
         prog="python -m alexnet_tf.train",
         description=__doc__,
@@ -116,7 +116,7 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
 def _train_together(
     args: argparse.Namespace, runs: dict[Path, recipe.Recipe], service: Sequence[str]
 ) -> dict[str, Any]:
-    """Trains as one of several workers, once all of them are there."""
+    """Trains as one of several workers, once all of them are connected."""
     from alexnet_tf.distribute import cluster, peers
 
     found = cluster.from_environment()

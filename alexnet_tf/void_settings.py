@@ -1,4 +1,4 @@
-"""Settings that other settings make void: who sets one is told so. No TensorFlow import."""
+"""Errors for settings that do nothing beside the others; no TensorFlow import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipelines.errors import UserError
 
 
 class _Rule(NamedTuple):
-    """When a field does nothing.
+    """When a field has no effect, and what to say then.
 
     Attributes:
       field: its name.
@@ -72,15 +72,15 @@ RULES = (
 
 
 def fields(recipe: RecipeFields) -> set[str]:
-    """The fields of a recipe that do nothing in it."""
+    """Names of the fields of a recipe that have no effect in it."""
     return {rule.field for rule in _broken(recipe)}
 
 
 def check(before: RecipeFields, after: RecipeFields, settings: Mapping[str, str]) -> None:
-    """Makes sure that everything a user has set counts.
+    """Makes sure that every setting of a user has an effect.
 
     Args:
-      before: the recipe that was asked for.
+      before: the named recipe.
       after: the same with the user's settings.
       settings: fields and values as the user wrote them.
 

@@ -1,4 +1,4 @@
-"""What the input pipeline needs to know, as one frozen dataclass; no TensorFlow import.
+"""The settings of the input pipeline; no TensorFlow import.
 
 Section numbers refer to Krizhevsky, Sutskever and Hinton, "ImageNet Classification with Deep
 Convolutional Neural Networks" (NIPS 2012); file names to the 2012 source
@@ -111,7 +111,7 @@ class PictureSettings:
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-    """Which pictures."""
+    """The data set."""
 
     spec: str = setting(
         "synthetic", "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`"
@@ -121,7 +121,7 @@ class _Source:
 # The fields of the last base come first.
 @dataclasses.dataclass(frozen=True)
 class DataConfig(PictureSettings, _Source):
-    """Which pictures (`spec`), and how they are split, prepared and augmented (see `PictureSettings`).
+    """The data set (`spec`), and how its pictures are split, prepared and augmented (see `PictureSettings`).
 
     Raises:
       DataError: a value is not legal, or contradicts another.
@@ -146,13 +146,13 @@ class DataConfig(PictureSettings, _Source):
 
     @property
     def crop_places(self) -> int:
-        """How many offsets a random crop may have along each side."""
+        """The number of offsets that a random crop may have along each side."""
         room = self.resize + 2 * self.pad - self.crop
         return room + 1 if self.edge_crops else max(1, room)
 
     @property
     def mean_moves(self) -> bool:
-        """Whether what is subtracted from a crop depends on where the crop was taken."""
+        """Whether the mean that is subtracted from a crop depends on the crop's place."""
         return self.mean == "image" and self.mean_follows_crop
 
     @property

@@ -1,4 +1,4 @@
-"""Which processes train together: read from `TF_CONFIG` or from SLURM's variables. No TensorFlow import."""
+"""The cluster that a process belongs to, read from `TF_CONFIG` or SLURM's variables; no TensorFlow import."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Cluster:
 
     @property
     def count(self) -> int:
-        """How many processes train together."""
+        """The number of processes that train together."""
         return len(self.workers)
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes what only one may write: worker 0."""
+        """Whether this process is worker 0, which writes what only one may write."""
         return self.index == 0
 
     @property
@@ -47,7 +47,7 @@ class Cluster:
         return self.workers[self.index]
 
     def tf_config(self) -> str:
-        """The same as the JSON text that TensorFlow reads from `TF_CONFIG`."""
+        """The cluster as the JSON text that TensorFlow reads from `TF_CONFIG`."""
         return json.dumps(
             {"cluster": {"worker": list(self.workers)}, "task": {"type": "worker", "index": self.index}}
         )
@@ -168,7 +168,7 @@ def _base_port(environ: Mapping[str, str]) -> int:
 
 
 def _from_slurm(environ: Mapping[str, str], port: int) -> Cluster:
-    """Tasks are numbered node by node, which is srun's own order (`--distribution=block`)."""
+    """The cluster by SLURM's variables; tasks are numbered node by node (srun's `--distribution=block`)."""
 
     def first(*names: str) -> tuple[str, str]:
         for name in names:
@@ -208,7 +208,7 @@ def _from_slurm(environ: Mapping[str, str], port: int) -> Cluster:
 
 
 def expand_tasks_per_node(text: str) -> list[int]:
-    """`2(x3),1` -> [2, 2, 2, 1].
+    """Expands SLURM's task counts: `2(x3),1` -> [2, 2, 2, 1].
 
     Raises:
       ValueError: for another form.
@@ -223,7 +223,9 @@ def expand_tasks_per_node(text: str) -> list[int]:
 
 
 def expand_host_list(text: str) -> list[str]:
-    """`node[01-03,7],gpu5` -> node01, node02, node03, node7, gpu5; of several brackets the last runs fastest.
+    """Expands SLURM's host lists: `node[01-03,7],gpu5` -> node01, node02, node03, node7, gpu5.
+
+    Of several brackets the last runs fastest.
 
     Raises:
       ValueError: for another form.

@@ -1,8 +1,8 @@
 """The connections between the workers of one training, as coroutines; `peers` runs them.
 
 Each pair of workers has two connections, one opened by either side. They carry one JSON object a line:
-from the side that opened it a greeting, answered by a greeting, then a pulse every `PULSE_SECONDS` and a
-farewell. Whatever else connects is shown out.
+a handshake of two hello messages, then from the side that opened the connection a heartbeat every
+`PULSE_SECONDS` and a message that it leaves. Whatever else connects is disconnected.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ MOST_NAMED = 3  # differing settings that one message names
 PULSE_SECONDS = 2.0
 SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for dead
 SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed here
-GREETING_SECONDS = 5.0
+HANDSHAKE_SECONDS = 5.0
 RETRY_SECONDS = 0.3
-LONGEST_LINE = 1 << 20  # bytes; a greeting names all workers
+LONGEST_LINE = 1 << 20  # bytes; a hello message names all workers
 EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
 CURE = "start all workers again: the run goes on from its last checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
-class Greeting:
-    """Who speaks to whom, and with which settings.
+class Hello:
+    """The hello message: its sender and receiver, and the settings that must agree.
 
     Attributes:
-      sender: index of the worker that speaks.
-      receiver: index of the worker that it believes to speak to.
+      sender: index of the worker that sends it.
+      receiver: index of the worker that it is meant for.
       workers: all workers' addresses.
       settings: what must be equal on all of them.
     """
@@ -46,13 +46,13 @@ class Greeting:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, cluster: Cluster, receiver: int, settings: Mapping[str, Any]) -> Greeting:
-        """What this process says to worker `receiver`; `settings` as JSON gives them back."""
+    def of(cls, cluster: Cluster, receiver: int, settings: Mapping[str, Any]) -> Hello:
+        """This process' message to worker `receiver`; `settings` become what JSON makes of them."""
         return cls(cluster.index, receiver, cluster.workers, json.loads(json.dumps(dict(settings))))
 
     @classmethod
-    def read(cls, message: Any) -> Greeting | None:
-        """The greeting that a received JSON value holds; None where it holds none."""
+    def read(cls, message: Any) -> Hello | None:
+        """The hello message that a received JSON value holds; None where it holds none."""
         if not isinstance(message, dict) or message.get("protocol") != PROTOCOL:
             return None
         sender, receiver = message.get("sender"), message.get("receiver")
@@ -64,11 +64,11 @@ class Greeting:
         return cls(sender, receiver, tuple(workers), settings)
 
     def message(self) -> dict[str, Any]:
-        """As a JSON object, for `read`."""
+        """The message as a JSON object, for `read`."""
         return {"protocol": PROTOCOL, **dataclasses.asdict(self)}
 
-    def check(self, theirs: Greeting) -> None:
-        """Compares with the greeting of another worker.
+    def check(self, theirs: Hello) -> None:
+        """Compares with the hello message of another worker.
 
         Raises:
           UserError: when it was started with other workers or other settings; names the first ones.
@@ -91,7 +91,7 @@ class Greeting:
 
 
 def line(message: Mapping[str, Any]) -> bytes:
-    """A message as it is sent: one line of JSON."""
+    """Encodes a message as one line of JSON."""
     return json.dumps(message).encode() + b"\n"
 
 
@@ -105,7 +105,7 @@ async def receive(reader: asyncio.StreamReader, timeout: float | None) -> dict[s
 
 
 def describe(error: BaseException) -> str:
-    """Why a worker could not be reached."""
+    """The reason why a worker could not be reached, in words."""
     if isinstance(error, ConnectionRefusedError):
         return "nothing listens there"
     if isinstance(error, socket.gaierror):
@@ -121,22 +121,22 @@ class PeerLost(UserError):
 
 @dataclasses.dataclass
 class Peer:
-    """What is known of one other worker."""
+    """The connections to one other worker and its state."""
 
     index: int
     address: str
     outgoing: asyncio.StreamWriter | None = None
     incoming: asyncio.StreamWriter | None = None
     arrived: bool = False  # it has reached this worker and knows it
-    heard: float = 0.0  # when it last said something, by the loop's clock
+    last_heard: float = 0.0  # when its last message came, by the loop's clock
     left: str = ""  # "done", "interrupted", "failed"; empty while it is here
     trouble: str = "no connection"
 
     def __str__(self) -> str:
         return f"worker {self.index} ({self.address})"
 
-    def hang_up(self) -> None:
-        """Closes both connections at once."""
+    def abort(self) -> None:
+        """Closes both connections at once, without sending what is buffered."""
         for writer in (self.outgoing, self.incoming):
             if writer is not None:
                 writer.transport.abort()
@@ -166,46 +166,46 @@ class Links:
         self._all_left = asyncio.Event()
 
     async def gather(self, timeout: float) -> None:
-        """Returns when every worker has been reached and has reached this one.
+        """Waits until every worker has been reached and has reached this one.
 
         Raises:
           PeerLost: after `timeout` seconds, or when a worker stops.
           UserError: when one runs with other settings.
         """
-        self._together: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        doorman = asyncio.create_task(self._accept())
+        self._met: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        acceptor = asyncio.create_task(self._accept())
         self._start(self._pulse())
         for peer in self._peers.values():
             self._start(self._reach(peer))
-        self._count()
+        self._check_met()
         try:
-            await asyncio.wait_for(self._together, timeout)
+            await asyncio.wait_for(self._met, timeout)
         except asyncio.TimeoutError:
-            raise PeerLost(self._absent(timeout)) from None
+            raise PeerLost(self._describe_missing(timeout)) from None
         except PeerLost:
             raise
         except UserError as error:
-            self.say({"left": "failed", "why": str(error)})
+            self.broadcast({"left": "failed", "why": str(error)})
             raise
         finally:
-            doorman.cancel()
-            await asyncio.gather(doorman, return_exceptions=True)
+            acceptor.cancel()
+            await asyncio.gather(acceptor, return_exceptions=True)
             self._listener.close()
 
-    def say(self, message: Mapping[str, Any]) -> None:
-        """Sends one object to every worker that can hear it."""
+    def broadcast(self, message: Mapping[str, Any]) -> None:
+        """Sends one message to every worker that is connected."""
         for peer in self._peers.values():
             if peer.outgoing is not None and not peer.outgoing.is_closing():
                 peer.outgoing.write(line(message))
 
-    async def farewells(self) -> None:
-        """Returns when every worker has taken its leave or was lost."""
+    async def all_departed(self) -> None:
+        """Waits until every worker has left or was lost."""
         await self._all_left.wait()
 
-    def parted(self) -> Peer | None:
-        """A worker that has stopped before its end, or says nothing: what a failure here may come from."""
+    def suspect(self) -> Peer | None:
+        """A worker that was interrupted or is silent, the likely cause of a failure here; None if none is."""
         for peer in self._peers.values():
-            silent = not peer.left and _now() - peer.heard > SUSPECT_SECONDS
+            silent = not peer.left and _now() - peer.last_heard > SUSPECT_SECONDS
             if silent or peer.left == "interrupted":
                 return peer
         return None
@@ -226,14 +226,14 @@ class Links:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _count(self) -> None:
-        """All have met once each is connected both ways; nobody needs the listening port from then on."""
-        if not self._together.done() and all(p.outgoing and p.arrived for p in self._peers.values()):
-            self._together.set_result(None)
+    def _check_met(self) -> None:
+        """Ends `gather` once each worker is connected both ways."""
+        if not self._met.done() and all(p.outgoing and p.arrived for p in self._peers.values()):
+            self._met.set_result(None)
             if not self._peers:
                 self._all_left.set()
 
-    def _absent(self, timeout: float) -> str:
+    def _describe_missing(self, timeout: float) -> str:
         missing = [peer for peer in self._peers.values() if not (peer.outgoing and peer.arrived)]
         reasons = [
             f"{peer}: {f'does not reach {self._cluster.address}' if peer.outgoing else peer.trouble}"
@@ -250,7 +250,7 @@ class Links:
         while True:
             try:
                 connection, _ = await asyncio.get_running_loop().sock_accept(self._listener)
-            except OSError:  # the caller has hung up already, or there are no file descriptors left
+            except OSError:  # the caller has disconnected already, or there are no file descriptors left
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._start(self._serve(connection))
@@ -259,23 +259,23 @@ class Links:
         reader, writer = await asyncio.open_connection(sock=connection, limit=LONGEST_LINE)
         peer = None
         try:
-            greeting = Greeting.read(await receive(reader, GREETING_SECONDS))
-            if greeting is None:
+            hello = Hello.read(await receive(reader, HANDSHAKE_SECONDS))
+            if hello is None:
                 return  # a stranger
-            ours = Greeting.of(self._cluster, greeting.sender, self._settings)
-            misled = greeting.receiver != self._cluster.index
-            found = self._peers.get(greeting.sender)
+            ours = Hello.of(self._cluster, hello.sender, self._settings)
+            misled = hello.receiver != self._cluster.index
+            found = self._peers.get(hello.sender)
             if misled:
                 writer.write(line(ours.message()))  # and the other complains
             if misled or found is None or found.incoming is not None:
                 return  # the last is a second one of the same number, which will try again
             peer, peer.incoming = found, writer
             writer.write(line(ours.message()))
-            ours.check(greeting)
-            if await receive(reader, GREETING_SECONDS) is None:
+            ours.check(hello)
+            if await receive(reader, HANDSHAKE_SECONDS) is None:
                 return  # it did not get the answer
-            peer.arrived, peer.heard = True, _now()
-            self._count()
+            peer.arrived, peer.last_heard = True, _now()
+            self._check_met()
             await self._listen(reader, peer)
         except UserError as error:
             self._fail(error)
@@ -285,28 +285,28 @@ class Links:
                 self._gone(peer)
 
     async def _listen(self, reader: asyncio.StreamReader, peer: Peer) -> None:
-        """Follows what a worker says until it hangs up."""
+        """Handles a worker's messages until it disconnects."""
         while True:
             message = await receive(reader, None)
             if message is None:
                 return
-            peer.heard = _now()
+            peer.last_heard = _now()
             peer.left = message.get("left", peer.left)
             if peer.left == "failed":
-                said = message.get("why", "")
-                self._lose(peer, said if message.get("passed_on") else f"{peer} has stopped: {said}")
-            elif peer.left == "interrupted" and not self._together.done():
+                why = message.get("why", "")
+                self._lose(peer, why if message.get("passed_on") else f"{peer} has stopped: {why}")
+            elif peer.left == "interrupted" and not self._met.done():
                 self._lose(peer, f"{peer} was interrupted; {CURE}")
             self._depart()
 
     def _gone(self, peer: Peer) -> None:
         peer.incoming, peer.arrived = None, False
-        if self._together.done() and not peer.left:
+        if self._met.done() and not peer.left:
             self._lose(peer, f"{peer} has gone; {CURE}")
 
     def _lose(self, peer: Peer, message: str) -> None:
         peer.left = peer.left or "failed"
-        if self._together.done():
+        if self._met.done():
             self._on_loss(message)
         else:
             self._fail(PeerLost(message))
@@ -320,15 +320,15 @@ class Links:
 
     async def _reach(self, peer: Peer) -> None:
         host, port = split_address(peer.address)
-        while not self._together.done():
+        while not self._met.done():
             try:
                 opening = asyncio.open_connection(host, port, limit=LONGEST_LINE)
-                reader, writer = await asyncio.wait_for(opening, GREETING_SECONDS)
+                reader, writer = await asyncio.wait_for(opening, HANDSHAKE_SECONDS)
             except (OSError, asyncio.TimeoutError) as error:
                 peer.trouble = describe(error)
             else:
                 try:
-                    await self._greet(peer, reader, writer)
+                    await self._shake_hands(peer, reader, writer)
                 except UserError as error:
                     self._fail(error)
                 finally:
@@ -336,11 +336,13 @@ class Links:
                     writer.close()
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _greet(self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Introduces this worker; returns when the connection ends."""
-        ours = Greeting.of(self._cluster, peer.index, self._settings)
+    async def _shake_hands(
+        self, peer: Peer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Exchanges hello messages on a connection that this worker opened; returns when it ends."""
+        ours = Hello.of(self._cluster, peer.index, self._settings)
         writer.write(line(ours.message()))
-        answer = Greeting.read(await receive(reader, GREETING_SECONDS))
+        answer = Hello.read(await receive(reader, HANDSHAKE_SECONDS))
         if answer is None:
             peer.trouble = "what answers there is no worker that waits for this one"
             return
@@ -352,30 +354,30 @@ class Links:
             )
         writer.write(line({}))
         peer.outgoing, peer.trouble = writer, "was there and has left"
-        self._count()
+        self._check_met()
         while await receive(reader, None) is not None:  # the end of the connection; nothing else is sent here
             continue
 
     # Both.
 
     async def _pulse(self) -> None:
-        """Shows that this worker lives, and notices who has fallen silent."""
+        """Sends heartbeats, and notices workers that have fallen silent."""
         while True:
             slept = _now()
             await asyncio.sleep(PULSE_SECONDS)
-            self.say({})
+            self.broadcast({})
             now = _now()
             for peer in self._peers.values():
                 if now - slept > 2 * PULSE_SECONDS:
-                    peer.heard = now  # it was this process that stood still
-                elif peer.arrived and now - peer.heard > SILENCE_SECONDS:
-                    if self._together.done() and not peer.left:
+                    peer.last_heard = now  # it was this process that stood still
+                elif peer.arrived and now - peer.last_heard > SILENCE_SECONDS:
+                    if self._met.done() and not peer.left:
                         self._lose(peer, f"{peer} has been silent for {SILENCE_SECONDS:g} s; {CURE}")
-                    peer.hang_up()
+                    peer.abort()
 
     def _fail(self, error: UserError) -> None:
-        if not self._together.done():
-            self._together.set_exception(error)
+        if not self._met.done():
+            self._met.set_exception(error)
 
 
 def _now() -> float:

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: started together, heard through one terminal, ended together.
+"""Worker processes on this machine: started together, shown in one terminal, ended together.
 
 No TensorFlow import. Each worker runs in a session of its own, so that Ctrl-C reaches it once, through the
 launcher; on Linux the kernel sends it SIGTERM when the launcher is gone, however that came.
@@ -34,12 +34,12 @@ GPU_FOLDER = Path("/proc/driver/nvidia/gpus")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 START = (
     "import sys; from alexnet_tf.distribute import local_workers; "
-    "local_workers.follow(int(sys.argv[1]), sys.argv[2])"
+    "local_workers.run_worker(int(sys.argv[1]), sys.argv[2])"
 )
 
 
 class Workers:
-    """The processes of one start; a context manager that leaves none behind.
+    """The worker processes of one start; a context manager that leaves none behind.
 
     Args:
       count: how many.
@@ -143,7 +143,7 @@ class Workers:
         return process
 
     def _relay(self, seconds: float) -> None:
-        """Shows the whole lines that arrive within `seconds`."""
+        """Shows the complete lines that arrive within `seconds`."""
         if not self._selector.get_map():
             time.sleep(seconds)
         for key, _ in self._selector.select(seconds):
@@ -158,7 +158,10 @@ class Workers:
                 self._show(index, is_error, line.decode(errors="replace"))
 
     def _note_ended(self) -> float | None:
-        """When the first failure was, if there was one; who was asked to stop may take its time."""
+        """Notes which workers have ended; returns when the first failed, None if none did.
+
+        After an interrupt no end is a failure: workers may take their time then.
+        """
         for index, process in enumerate(self._processes):
             if index not in self._ended and process.poll() is not None:
                 self._ended[index] = time.monotonic()
@@ -184,15 +187,19 @@ class Workers:
         self._reserved = []
 
 
-def cause(ended: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
-    """The worker, and its status, that made a start fail: the first that did not only miss another one."""
+def first_failure(ended: Sequence[tuple[int, int]]) -> tuple[int, int] | None:
+    """The first worker that failed by itself, not by the loss of another, with its exit status.
+
+    Args:
+      ended: index and exit status of each worker, in the order in which they ended.
+    """
     failed = [(index, status) for index, status in ended if status]
     by_itself = [(index, status) for index, status in failed if status != EXIT_PEER_LOST]
     return next(iter(by_itself + failed), None)
 
 
 def gpu_shares(count: int, environ: Mapping[str, str]) -> list[dict[str, str]]:
-    """Shares out this machine's GPUs: the variables for each worker, none where there is no GPU.
+    """Assigns this machine's GPUs to workers: environment variables for each, none where there is no GPU.
 
     Raises:
       UserError: when there are GPUs, but fewer than workers.
@@ -214,8 +221,8 @@ def gpu_shares(count: int, environ: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": ",".join(names[i * each : (i + 1) * each])} for i in range(count)]
 
 
-def follow(launcher: int, program: str) -> None:
-    """In a worker: runs `program` as `python -m` would, but not for longer than process `launcher` lives."""
+def run_worker(launcher: int, program: str) -> None:
+    """Runs `program` as `python -m` would, in a process that ends when process `launcher` does."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != launcher:
@@ -225,7 +232,7 @@ def follow(launcher: int, program: str) -> None:
 
 
 def _free_port() -> socket.socket:
-    """A socket bound to a free loopback port: nobody else is given it, and a worker may listen on it."""
+    """A socket that reserves a free loopback port, on which a worker may listen nevertheless."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))

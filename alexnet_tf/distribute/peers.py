@@ -1,4 +1,4 @@
-"""The workers of one training find each other, and notice when one of them goes. No TensorFlow import.
+"""Rendezvous of the workers of one training, and detection of lost ones; no TensorFlow import.
 
 They meet on the ports that TensorFlow's servers use afterwards: the listening sockets are closed then, the
 connections stay, and a worker's death is known at once on all others.
@@ -23,14 +23,14 @@ from alexnet_tf.distribute.cluster import Cluster, split_address
 from alexnet_tf.distribute.links import CURE, EXIT_PEER_LOST, Links, PeerLost
 from pipelines.errors import DataError, UserError
 
-MISTAKES = (UserError, DataError)
+USER_ERRORS = (UserError, DataError)
 BLAME_SECONDS = 3.0  # how long a failure here waits to learn that another worker went first
 
 
 def rendezvous(
     cluster: Cluster, settings: Mapping[str, Any], timeout: float = 60.0, grace: float = 15.0
 ) -> Peers:
-    """Waits until every worker has reached this one and was reached by it.
+    """Connects to all other workers; returns when each has reached this one and was reached by it.
 
     Args:
       cluster: all workers and which one this is.
@@ -50,7 +50,7 @@ def rendezvous(
 
 
 class Peers:
-    """The other workers of a cluster, watched from a thread of its own; see `rendezvous`.
+    """The other workers of a cluster, watched in a background thread; see `rendezvous`.
 
     Leaving the `with` block without an exception waits until all workers have come to the same point, so
     that none misses another's server. With an exception it tells the others why, and does not wait.
@@ -80,7 +80,7 @@ class Peers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Takes leave of the others.
+        """Tells the others that this worker leaves, and how.
 
         Raises:
           PeerLost: when one of them went too early; then also in place of the exception that came of it.
@@ -89,19 +89,19 @@ class Peers:
         self._leaving = True
         try:
             if error is None:
-                self._in_thread(lambda: self._links.say({"left": "done"}))
-                self._await_farewells()
+                self._in_thread(lambda: self._links.broadcast({"left": "done"}))
+                self._wait_for_departures()
             elif not isinstance(error, Exception):
-                self._in_thread(lambda: self._links.say({"left": "interrupted"}))
+                self._in_thread(lambda: self._links.broadcast({"left": "interrupted"}))
             else:
-                lost = self._blame(0.0 if isinstance(error, MISTAKES) else BLAME_SECONDS)
+                lost = self._find_loss(0.0 if isinstance(error, USER_ERRORS) else BLAME_SECONDS)
                 # A mistake in the settings is not cured by starting again, anything else may be.
                 why = str(lost or error)
-                if not isinstance(lost or error, MISTAKES):
+                if not isinstance(lost or error, USER_ERRORS):
                     why = f"{type(error).__name__}: {error}; {CURE}"
                 passed_on = isinstance(lost or error, PeerLost)
                 self._in_thread(
-                    lambda: self._links.say({"left": "failed", "why": why, "passed_on": passed_on})
+                    lambda: self._links.broadcast({"left": "failed", "why": why, "passed_on": passed_on})
                 )
                 if lost is not None:
                     raise lost from error
@@ -110,7 +110,7 @@ class Peers:
 
     @contextlib.contextmanager
     def unbroken(self) -> Iterator[None]:
-        """Around what the loss of a worker must not cut short, such as writing a checkpoint."""
+        """A context that the loss of a worker must not cut short, such as the writing of a checkpoint."""
         self._held = True
         try:
             yield
@@ -119,7 +119,7 @@ class Peers:
 
     @contextlib.contextmanager
     def starting(self, seconds: float = 60.0) -> Iterator[None]:
-        """Around the making of TensorFlow's strategy, which waits for ever for a worker that dies just then.
+        """A time limit for the making of TensorFlow's strategy, which waits for dead workers for ever.
 
         It keeps the interpreter's lock while it waits, so that no thread of Python's could notice; after
         `seconds` the process is ended with status 1 and a traceback.
@@ -138,21 +138,21 @@ class Peers:
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop.result()).result()
 
-    def _await_farewells(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._links.farewells(), self._loop.result()).result()
+    def _wait_for_departures(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._links.all_departed(), self._loop.result()).result()
         if self._lost.done():
             raise self._lost.result()
 
-    def _blame(self, seconds: float) -> PeerLost | None:
-        """The loss behind a failure here, if there is one or comes to be known within some seconds."""
+    def _find_loss(self, seconds: float) -> PeerLost | None:
+        """The loss of a worker that explains a failure here, if one is known or becomes known in time."""
         with contextlib.suppress(concurrent.futures.TimeoutError):
             return self._lost.result(seconds)
         if not seconds:
             return None
-        parted = self._in_thread(self._links.parted)
-        if parted is None:
+        suspect = self._in_thread(self._links.suspect)
+        if suspect is None:
             return None
-        return PeerLost(f"{parted} {'was interrupted' if parted.left else 'does not answer'}; {CURE}")
+        return PeerLost(f"{suspect} {'was interrupted' if suspect.left else 'does not answer'}; {CURE}")
 
     def _close(self) -> None:
         self._loop.result().call_soon_threadsafe(self._end.set)
@@ -175,7 +175,7 @@ class Peers:
             asyncio.get_running_loop().call_later(self._grace, self._end_process)
 
     def _end_process(self) -> None:
-        """Ends the process whose main thread has not noticed the loss: it hangs in compiled code."""
+        """Ends the process if its main thread has not noticed the loss: it hangs in compiled code."""
         if self._held:
             asyncio.get_running_loop().call_later(1.0, self._end_process)
         elif not self._leaving:

@@ -1,4 +1,4 @@
-"""What really runs where: one step's operations a device, and every tensor that goes between devices.
+"""Trace of one step: its operations by device, and every tensor sent between devices.
 
 Read from the graphs that the runtime has cut the step into, after placement and optimisation, not from
 what the layers asked for.
@@ -26,7 +26,7 @@ _VENDOR = re.compile(r"^_(Mkl)?(Native)?(Fused)?")
 
 @dataclasses.dataclass(frozen=True)
 class Crossing:
-    """One tensor that goes from one device to another in each step.
+    """A tensor that is sent from one device to another in each step.
 
     Attributes:
       tensor: its name in the graph.
@@ -48,7 +48,7 @@ class Crossing:
 
     @property
     def bytes(self) -> int | None:
-        """Its size in this step."""
+        """Its size in this step in bytes; None where the shape is not known."""
         if self.shape is None:
             return None
         count = 1
@@ -58,7 +58,7 @@ class Crossing:
 
 
 class Trace(NamedTuple):
-    """One step: what crossed, and each device's operations as {(phase, operation): count}.
+    """The tensors sent in one step, and each device's operations as {(phase, operation): count}.
 
     Operations have their plain names (`Conv2D` for `_MklNativeFusedConv2D`). A program compiled by XLA
     counts as one `XLA`.
@@ -69,7 +69,7 @@ class Trace(NamedTuple):
 
 
 def trace(run: Callable[[], Any]) -> Trace:
-    """Runs something for the first time, such as a step of training, and reads off its graphs.
+    """Traces the first run of a tf.function, such as a training step, from the runtime's graphs.
 
     Args:
       run: calls a tf.function that has not run before; what it changes is changed.
@@ -95,14 +95,14 @@ def trace(run: Callable[[], Any]) -> Trace:
 
 
 def _function_graphs() -> list[Any]:
-    """Every traced function that is alive: TensorFlow keeps no list of them."""
+    """The graphs of all traced functions: TensorFlow keeps no list of them."""
     from tensorflow.python.framework.func_graph import FuncGraph
 
     return [thing for thing in gc.get_objects() if issubclass(type(thing), FuncGraph)]
 
 
 class _Part:
-    """One device's share of a step."""
+    """One device's part of a step's graph."""
 
     def __init__(self, graph: Any) -> None:
         self.nodes = {node.name: node for node in graph.node}
@@ -143,7 +143,7 @@ def _crossings(parts: list[_Part], shapes: _Shapes) -> Iterator[Crossing]:
 
 
 def _layer(node: str) -> tuple[str, str]:
-    """(layer, phase) to which an operation belongs, both empty where it belongs to none."""
+    """The (layer, phase) that an operation belongs to; both empty for none."""
     match = _OF_A_LAYER.search(node)
     if match is None or "/ctrl/" in node:  # the latter says only that something has happened
         return "", ""
@@ -151,7 +151,7 @@ def _layer(node: str) -> tuple[str, str]:
 
 
 def _whose(source: str, readers: list[str]) -> tuple[str, str]:
-    """(place, phase) of a crossing: that of the giving layer, or of the reading one where they meet there."""
+    """The (place, phase) of a crossing: the sending layer's, or the reading one's where towers meet there."""
     layer, phase = _layer(source)
     if not layer:
         return "", ""

@@ -1,4 +1,4 @@
-"""One tower on each of two devices, as in 2012, talking only where the 2012 network talks; TensorFlow only.
+"""The network with one tower on each of two devices, as in 2012; TensorFlow only.
 
 The towers meet at conv3, fc6, fc7 and fc8 [P 3.5; S layers-145.cfg]. fc6 and fc7 are split by columns:
 each device holds half of the units, and each unit reads everything. fc8 is one layer on the first
@@ -64,7 +64,7 @@ def build(variant: str = "paper", classes: int = 1000, *, devices: Devices, **se
 
 
 def run_on(device: str, name: str, function: Callable[..., Any], *tensors: tf.Tensor) -> Any:
-    """Calls `function` with its operations on `device`, and later those of its gradient.
+    """Calls `function` with its operations, and later those of its gradient, on `device`.
 
     `with tf.device` alone places the forward pass only: a tape runs the gradient wherever it is asked.
     In a graph the operations are called forward/<name>/... and backward/<name>/...
@@ -89,7 +89,7 @@ def run_on(device: str, name: str, function: Callable[..., Any], *tensors: tf.Te
 
 
 def _placed(kind: type[keras.Layer]) -> type[keras.Layer]:
-    """The kind of layer whose variables and operations, backward as well, stay on one device."""
+    """A subclass of a layer whose variables and operations, backward ones too, stay on one device."""
 
     class Placed(kind):
         def __init__(self, *args: Any, device: str, **kwargs: Any) -> None:
@@ -115,14 +115,14 @@ def _placed(kind: type[keras.Layer]) -> type[keras.Layer]:
 
 
 class _Fork(keras.layers.Layer):
-    """Maps -> the same maps for each of two readers: on its device their gradients are summed."""
+    """Gives the same maps to two readers; their gradients are summed on the maps' device."""
 
     def call(self, inputs: tf.Tensor) -> list[tf.Tensor]:
         return [tf.identity(inputs), tf.identity(inputs)]
 
 
 class _HaloFork(keras.layers.Layer):
-    """Maps -> the maps, and the first or last few of them for the other tower.
+    """Gives the maps, and besides the first or last few of them for the other tower.
 
     Args:
       width: How many.
@@ -151,7 +151,7 @@ class _HaloFork(keras.layers.Layer):
 
 
 class _Columns(keras.initializers.Initializer):
-    """Half of the columns that another initializer draws for the whole of a layer."""
+    """An initializer: half of the columns that another one draws for the whole of a layer."""
 
     def __init__(self, whole: keras.initializers.Initializer, index: int) -> None:
         self.whole, self.index = whole, index

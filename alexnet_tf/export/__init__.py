@@ -1,1 +1,1 @@
-"""A run's network as a SavedModel; `python -m alexnet_tf.export` writes one."""
+"""Export of a run's network as a SavedModel; `python -m alexnet_tf.export` writes one."""

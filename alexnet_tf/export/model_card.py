@@ -1,4 +1,4 @@
-"""The page that travels with an export: what the network is, how well it does, how to ask it."""
+"""The model card of an export: what the network is, its errors, its signatures and how to call them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, step: int, mode
 
 
 def measured(run: Run, step: int) -> list[Measured]:
-    """What is known of a run's errors at a step: its own evaluation, then what `evaluate` has reported."""
+    """A run's errors at a step: from its own evaluation, then from the reports of `evaluate`."""
     found = []
     for row in run.read_metrics():
         if row["step"] == step and math.isfinite(row["val_top1_error"]):
@@ -172,7 +172,7 @@ def _training(recipe: Recipe) -> str:
 
 
 def _convention(run: Run) -> list[str]:
-    """How pictures become pixels and which normalisation the network has: what an importer must know."""
+    """The conventions that whoever imports the network must know: pixels and response normalisation."""
     data, arch = run.data, variants.get(run.recipe.variant)
     norm, spatial = arch.channel_norm, arch.spatial_norm
     mean = "picture" if data.mean == "image" else "colour"

@@ -1,4 +1,4 @@
-"""A run's network as one version of a SavedModel, which appears whole or not at all."""
+"""Writing of a run's network as one version of a SavedModel, which appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLERANCE = 1e-5
 
 
 def forms() -> dict[str, Any]:
-    """The signatures that are written, by name, with what they take and give."""
+    """The signatures that are written, by name, with their inputs and outputs."""
     from alexnet_tf.export.signatures import FORMS
 
     return FORMS
@@ -97,7 +97,7 @@ def _write(folder: Path, run: Run, network: keras.Model, step: int) -> None:
 
 
 def _check(folder: Path, run: Run, network: keras.Model) -> None:
-    """Raises UserError unless the written graph answers as the network in this process does."""
+    """Raises UserError unless the written graph gives the scores of the network in this process."""
     import numpy as np
     import tensorflow as tf
 
@@ -124,7 +124,7 @@ def _check(folder: Path, run: Run, network: keras.Model) -> None:
 
 
 def _free_version(export_dir: Path, version: int | None) -> int:
-    """The number to write: `version`, or the highest in the folder and one more."""
+    """The version number to write: `version`, or the highest in the folder and one more."""
     if version is not None and not 1 <= version <= LARGEST_VERSION:
         raise UserError(f"--version must be 1 to {LARGEST_VERSION}; received {version}")
     taken = _versions(export_dir)

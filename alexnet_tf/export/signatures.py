@@ -1,4 +1,4 @@
-"""What an exported network answers: every signature, with the preparation of pictures inside the graph.
+"""The signatures of an exported network, with the preparation of pictures inside the graph.
 
     serving_default  image_bytes string [N]        classes string [N, 5], scores float32 [N, 5]
     probabilities    image_bytes                   probabilities float32 [N, classes]
@@ -42,7 +42,7 @@ _BYTES = [tf.TensorSpec([None], tf.string, name=IMAGE_BYTES)]
 
 
 class SignatureForm(NamedTuple):
-    """One signature as users see it: its input, its outputs and what it is for."""
+    """A signature in words: its input, its outputs and its purpose."""
 
     takes: str
     gives: str
@@ -65,7 +65,7 @@ FORMS = {
 
 
 class Servable(tf.Module):
-    """A network from encoded pictures to class names, made of TensorFlow's own operations only.
+    """The exported module: from encoded pictures to class names, of TensorFlow's own operations only.
 
     Args:
       network: pixels [N, S, S, 3] -> logits, float32, free of devices and compiled parts.
@@ -173,7 +173,7 @@ class Servable(tf.Module):
 
 
 def _traced(function: Callable[[tf.Tensor], tf.Tensor], takes: tf.TensorSpec) -> Any:
-    """A function's graph. Nothing here is Python's control flow, and looking for it is most of the time."""
+    """A function's graph, without AutoGraph's slow search for Python's control flow: there is none."""
     return tf.function(function, autograph=False).get_concrete_function(takes)
 
 
@@ -183,7 +183,7 @@ def _map(function: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor, gives: tf
 
 
 def _not_empty(batch: tf.Tensor) -> tf.Tensor:
-    """The batch; a plain error for an empty one, on which some CPU kernels fail in odd words."""
+    """The batch, checked: an empty one, on which some CPU kernels fail obscurely, is a clear error."""
     check = tf.debugging.Assert(tf.shape(batch)[0] > 0, ["a request must hold at least one picture"])
     with tf.control_dependencies([check]):
         return tf.identity(batch)

@@ -1,4 +1,4 @@
-"""Requests that a server runs before it calls a version available, so that no user pays for the first call.
+"""Warm-up requests, which a server runs before it serves a version: the first call compiles.
 
 TF Serving reads them from assets.extra/tf_serving_warmup_requests, a TFRecord of PredictionLog messages
 (www.tensorflow.org/tfx/serving/saved_model_warmup).
@@ -39,7 +39,7 @@ def write(path: str | os.PathLike[str], model_name: str, feature: str) -> int:
 
 
 def textured_image(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A picture of slopes, stripes and noise: uint8 [height, width, 3].
+    """A synthetic picture of gradients, stripes and noise: uint8 [height, width, 3].
 
     A flat picture would hide what a textured one shows: a crop a pixel off, another resizing, swapped
     colours.

@@ -1,1 +1,1 @@
-"""The network of 2012: its architectures, its layers, and the graph that they make."""
+"""The network of 2012: its architectures, its layers, and their graph."""

@@ -1,6 +1,6 @@
-"""A network's layers as steps from the pixels on, and the maps of both towers as those of one layer.
+"""A network as a graph of layers, with two towers' layers of one name taken as one.
 
-A layer of two towers is asked for without its suffix (`conv5`: tower a's maps, then tower b's) or with it
+A layer of two towers is named without its suffix (`conv5`: tower a's maps, then tower b's) or with it
 (`conv5_b`). To explain a whole network by one tower's maps is the commonest mistake with AlexNet.
 """
 
@@ -18,7 +18,7 @@ JOINED = "joined"
 
 
 class Step(NamedTuple):
-    """One layer of a network, and what it reads: for each input, whose output and which of them."""
+    """A layer and its inputs, each as the name of a layer and the index of that layer's output."""
 
     inputs: tuple[tuple[str, int], ...]
     layer: keras.Layer
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 def steps(network: keras.Model) -> list[Step]:
-    """The layers in the order of the computation; the first is the input, which reads nothing."""
+    """The layers in the order of the computation; the first is the input layer, without inputs."""
     producers: dict[int, tuple[str, int]] = {}
     found = []
     for layer in network.layers:
@@ -42,7 +42,7 @@ def steps(network: keras.Model) -> list[Step]:
 
 
 def first_layers(network: keras.Model) -> list[keras.Layer]:
-    """The layers with kernels that read the pixels, one a tower: as they are, or through others without."""
+    """The layers with kernels that read the pixels, directly or through layers without; one a tower."""
     found: list[keras.Layer] = []
     without_kernel: set[str] = set()  # layers whose outputs depend on pixels alone
     for step in steps(network):
@@ -56,7 +56,7 @@ def first_layers(network: keras.Model) -> list[keras.Layer]:
 
 
 def layer_names(network: keras.Model, *, maps: bool = False) -> list[str]:
-    """The names under which `parts` finds layers, of both towers and of each.
+    """The names that `parts` takes: of both towers' layers together, and of each.
 
     Args:
       network: with or without towers.
@@ -74,7 +74,7 @@ def layer_names(network: keras.Model, *, maps: bool = False) -> list[str]:
 
 
 def parts(network: keras.Model, name: str, *, maps: bool = False) -> list[keras.Layer]:
-    """The layer called `name`, or tower a's and tower b's of that name.
+    """The layer called `name`, or the two of that name, tower a's first.
 
     Args:
       network: with or without towers.
@@ -96,7 +96,7 @@ def parts(network: keras.Model, name: str, *, maps: bool = False) -> list[keras.
 
 
 def joined(network: keras.Model, name: str) -> keras.Model:
-    """The same network, in which all maps of `name` pass through one tensor.
+    """The same network with the maps of `name`, both towers', joined in one tensor on the way.
 
     The layers are the network's own, so that both have the same weights.
 
@@ -128,7 +128,9 @@ def joined(network: keras.Model, name: str) -> keras.Model:
 
 
 def taps(network: keras.Model, *names: str) -> keras.Model:
-    """A model pixels -> [maps of each named layer, towers joined, ..., logits]; not for gradients of maps.
+    """A model pixels -> [maps of each named layer, towers joined, ..., logits].
+
+    Not for gradients with respect to maps: joined maps lie beside the way to the logits (see `joined`).
 
     Raises:
       UserError: no such layer.

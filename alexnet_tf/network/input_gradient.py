@@ -1,8 +1,9 @@
-"""How the logits hang on the pixels: their gradient, fast where the first convolution is strided.
+"""Gradient of the logits with respect to the pixels, fast for a strided first convolution.
 
-The gradient of an 11 x 11 convolution of stride 4 with respect to its three-channel input is the slowest
-operation of the whole backward pass on CPUs. The same numbers come from blocks of 4 x 4 pixels taken as
-48 channels: a 3 x 3 convolution of stride 1, several times faster.
+The gradient of a strided convolution with respect to its three-channel input, 11 x 11 and stride 4 in the
+paper, is the slowest operation of the whole backward pass on CPUs. The same numbers come from blocks of
+stride x stride pixels taken as channels: there a 3 x 3 convolution of stride 1 on 48 channels, several times
+faster.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ def function(network: keras.Model) -> Function:
 
 
 def of_class(labels: tf.Tensor) -> Weigh:
-    """Weights that pick one logit a picture: int [N], -1 for the picture's best class."""
+    """Weights that select one logit for each picture.
+
+    Args:
+      labels: classes, int [N]; -1 for the picture's best class.
+    """
 
     def weigh(logits: tf.Tensor) -> tf.Tensor:
         best = tf.argmax(logits, axis=1, output_type=labels.dtype)
@@ -64,7 +69,7 @@ def of_class(labels: tf.Tensor) -> Weigh:
 
 
 def _first_convolutions(network: keras.Model) -> tuple[Any, list[keras.layers.Conv2D]]:
-    """What the first layers read, and those layers, one a tower; none where the fast way does not apply."""
+    """The input of the first convolutions, and these, one a tower; none where the fast way does not apply."""
     source = network.input
     readers = _readers(network, source)
     if len(readers) == 1 and isinstance(readers[0], keras.layers.ZeroPadding2D):
@@ -77,7 +82,7 @@ def _first_convolutions(network: keras.Model) -> tuple[Any, list[keras.layers.Co
 
 
 def _readers(network: keras.Model, tensor: Any) -> list[keras.Layer]:
-    """The layers that read a tensor."""
+    """The layers that have a tensor among their inputs."""
     return [
         layer
         for layer in network.layers
@@ -87,7 +92,7 @@ def _readers(network: keras.Model, tensor: Any) -> list[keras.Layer]:
 
 
 def _is_plain(layer: keras.Layer) -> bool:
-    """Whether a layer is a convolution of the kind that blocks make faster."""
+    """Whether a layer is a strided convolution that can be computed on blocks of pixels."""
     return (
         isinstance(layer, keras.layers.Conv2D)
         and layer.strides[0] == layer.strides[1] > 1
@@ -99,7 +104,7 @@ def _is_plain(layer: keras.Layer) -> bool:
 
 
 def _zeros_before(pixels: Any, source: Any) -> tuple[int, int]:
-    """Rows and columns of zeros before a picture's own."""
+    """Rows and columns of zero padding before a picture's own."""
     if source is pixels:
         return 0, 0
     (top, _), (left, _) = source._keras_history.operation.padding
@@ -109,12 +114,12 @@ def _zeros_before(pixels: Any, source: Any) -> tuple[int, int]:
 def _through_convolutions(
     slopes: list[tf.Tensor], layers: list[keras.layers.Conv2D], height: int, width: int
 ) -> tf.Tensor:
-    """The gradient with respect to what the convolutions read, from those with respect to their maps.
+    """The gradient with respect to the convolutions' input, from those with respect to their maps.
 
     Args:
       slopes: [N, h, w, C] a layer.
       layers: convolutions of one kernel size and one stride, without padding.
-      height, width: of what they read.
+      height, width: of their input.
 
     Returns:
       [N, height, width, 3].

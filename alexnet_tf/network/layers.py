@@ -181,7 +181,7 @@ class TwoGroupConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class TowerSplit(keras.layers.Layer):
-    """Joined maps [N, H, W, C] -> two towers' own, each [N, H, W, C / 2]."""
+    """Splits joined maps [N, H, W, C] into two towers' own, each [N, H, W, C / 2]."""
 
     def call(self, inputs: Tensor) -> list[Tensor]:
         # A split's gradient is one concatenation; a slice's is a slow scatter into zeros.

@@ -78,7 +78,7 @@ class _Formula:
 
 
 class _HaloFormula:
-    """A formula over one tower's own maps and, from its neighbour, as many as the windows reach into.
+    """The formula over one tower's maps and those of the other that the windows reach into, the halo.
 
     Only the own maps are normalised. Their windows are whole, so that they, and the gradients of own
     maps and halo, are those of the joined towers.
@@ -121,7 +121,7 @@ class _HaloFormula:
         return x[..., :width] if self.halo_first else x[..., -width:]
 
     def _from_one_to_the_other(self, x: Tensor, back: bool = False) -> Tensor:
-        """Windowed sums of own maps next to the halo at the halo's places, or `back` the other way."""
+        """Windowed sums at the halo's places over the own maps next to it; `back`, the other way round."""
         width = int(x.shape[-1])
         x_first = self.halo_first == back
         nothing = ops.zeros_like(x)
@@ -144,7 +144,7 @@ def _compiled_by_xla(formula: _Formula | _HaloFormula) -> Callable[..., Tensor]:
 
 
 class _ResponseNormalization(keras.layers.Layer):
-    """What both normalisations share: no weights, float32 inside, an optional compiled form.
+    """Base of the normalisations: no weights, float32 inside, an optional compiled form.
 
     `fused` compiles the layer with XLA for training on the TensorFlow backend. A network that is to
     be exported is built without: a compiled function in a SavedModel needs a server built with XLA.
@@ -227,7 +227,7 @@ class LocalResponseNormalization(_ResponseNormalization):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class HaloResponseNormalization(LocalResponseNormalization):
-    """One tower's share of a normalisation across two: [own maps, the other's nearest] -> own maps.
+    """Normalisation across two towers, one tower's share: [own maps, the other's nearest] -> own maps.
 
     The second input is [N, H, W, size // 2], all of the other tower that the windows reach into.
 

@@ -1,4 +1,4 @@
-"""Every network this package builds, as data: each number with its source. No TensorFlow import.
+"""The architectures as data, each number with its source; no TensorFlow import.
 
 [P n] is section n of the paper (Krizhevsky, Sutskever and Hinton, NIPS 2012); [S file] a file of the
 source released by its authors (computerhistory/AlexNet-Source-Code), where configuration 145 is the

@@ -31,7 +31,7 @@ STEP, TILE = 2, 4  # outputs of a tile along one axis, and the inputs that they 
 
 
 def _combinations(matrix: np.ndarray, parts: Sequence[Tensor]) -> list[Tensor]:
-    """The matrix times a column of arrays; a 0 costs nothing, a 1 or -1 no multiplication."""
+    """The product of a matrix and a column of arrays; a 0 costs nothing, a 1 or -1 no multiplication."""
     return [_combination(row, parts) for row in matrix.tolist()]
 
 

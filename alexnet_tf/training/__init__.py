@@ -1,1 +1,1 @@
-"""The training loop, and all that one step of it needs."""
+"""The training loop and its parts."""

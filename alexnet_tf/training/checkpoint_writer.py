@@ -1,4 +1,4 @@
-"""Checkpoints written in a thread of their own, while training goes on."""
+"""Writing of checkpoints in a background thread, while training goes on."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from alexnet_tf.checkpoint import Arrays, Checkpoints
 LOWEST_PRIORITY = 19  # as `nice` counts
 
 
-def _step_back() -> None:
-    """Lets this thread have what processor time the training leaves over, where the system can do that."""
+def _lower_priority() -> None:
+    """Gives this thread the lowest priority where the system has one for each thread."""
     if sys.platform == "linux":  # elsewhere a priority is the whole process'
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 
 class CheckpointWriter:
-    """Hands checkpoints to one background thread, one at a time.
+    """Writes checkpoints in one background thread, one at a time.
 
     A second checkpoint waits until the first is on the disk, so that no more than one copy of the run is
     held. What goes wrong while one is written (a full disk) is raised by the next call.
@@ -42,7 +42,7 @@ class CheckpointWriter:
     ) -> None:
         self.checkpoints, self._unbroken = checkpoints, unbroken
         self.saved_at: int | None = None  # the newest step that is on the disk
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_step_back)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_lower_priority)
         self._pending: Future[None] | None = None
 
     def __enter__(self) -> CheckpointWriter:
@@ -59,7 +59,7 @@ class CheckpointWriter:
             self._executor.shutdown(wait=True)
 
     def save(self, step: int, arrays: Arrays, state: dict[str, Any], *, best: bool = False) -> None:
-        """Writes the checkpoint of `step`, before it the best weights where these are.
+        """Begins to write the checkpoint of `step`, and before it the best weights if these are the best.
 
         Args:
           step: updates taken.
@@ -73,7 +73,7 @@ class CheckpointWriter:
         self._pending = self._executor.submit(self._write, step, arrays, state, best)
 
     def wait(self) -> None:
-        """Returns when everything handed over is on the disk.
+        """Waits until every checkpoint begun is on the disk.
 
         Raises:
           OSError: it could not be written.

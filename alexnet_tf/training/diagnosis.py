@@ -1,4 +1,4 @@
-"""What is wrong with a run: a loss that is no number, a loss that does not move, units that are dead."""
+"""Diagnosis of a run that does not learn: a non-finite loss, a loss that does not fall, dead units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STUCK_BAND = 0.005  # how near to ln(classes), as a share of it, counts as not h
 
 
 class StuckLoss:
-    """Notices that the loss sits at ln(classes): the network answers every picture alike.
+    """Detects a loss that stays at ln(classes): the network gives every picture the same scores.
 
     Args:
       classes: number of classes.
@@ -32,7 +32,7 @@ class StuckLoss:
         self.warned_at: int | None = None
 
     def add(self, step: int, loss: float) -> str | None:
-        """Takes the mean loss of a step; returns advice when there is something to say."""
+        """Adds the mean loss of a step; returns advice for a loss that is stuck, else None."""
         self.losses.append(loss)
         if len(self.losses) < STUCK_WINDOW or (
             self.warned_at is not None and step - self.warned_at < self.every
@@ -69,7 +69,7 @@ class StuckLoss:
 def explain_non_finite(
     step: int, loss: float, network: keras.Model, recipe: Recipe, last_checkpoint: str
 ) -> UserError:
-    """The error for a loss that is no finite number: which step, which quantity, which cure."""
+    """The error for a non-finite loss: names the step, the first non-finite quantity and the cures."""
     broken = [v.path for v in network.trainable_variables if not np.isfinite(np.asarray(v)).all()]
     quantity = f"weights {broken[0]}" if broken else "activations; all weights are finite"
     return UserError(
@@ -80,7 +80,7 @@ def explain_non_finite(
 
 
 def explain_short_run(steps: int, recipe: Recipe) -> str:
-    """What to say of a run that is over before its rate has risen."""
+    """The warning for a run that ends before its warm-up does."""
     return (
         f"{steps} steps end before the rate has risen (warmup_steps={recipe.warmup_steps}): raise epochs "
         f"(now {recipe.epochs:g}) for a set this small, or lower warmup_steps"
@@ -88,7 +88,7 @@ def explain_short_run(steps: int, recipe: Recipe) -> str:
 
 
 class DeadUnits:
-    """Shares of units that no picture of a batch switches on, a layer with a ReLU an entry.
+    """Fraction of dead units per ReLU layer: units that no picture of the batch activates.
 
     A unit of a convolution is a whole feature map.
 
@@ -99,6 +99,8 @@ class DeadUnits:
     def __init__(self, network: keras.Model) -> None:
         relus = [layer for layer in network.layers if re.fullmatch(r"relu\d(_conv)?(_[ab])?", layer.name)]
         self.names = [layer.name for layer in relus]
+        # Units of feature maps [N, H, W, C] are convolutions'.
+        self._kinds = {layer.name: "conv" if len(layer.output.shape) == 4 else "fc" for layer in relus}
         watched = keras.Model(network.inputs, [layer.output for layer in relus])
 
         @tf.function(autograph=False, reduce_retracing=True)
@@ -111,10 +113,16 @@ class DeadUnits:
         self._active = active
 
     def measure(self, pixels: tf.Tensor) -> dict[str, float]:
-        """`dead_conv1` ... `dead_fc7`: shares between 0 and 1, both towers together."""
+        """Measures a batch.
+
+        Args:
+          pixels: float32 [N, S, S, 3].
+
+        Returns:
+          `dead_conv1` ... `dead_fc7`: fractions between 0 and 1, both towers together.
+        """
         by_layer: dict[str, list[np.ndarray]] = {}
         for name, active in zip(self.names, self._active(pixels), strict=True):
-            number = name[4]
-            kind = "conv" if "_conv" in name or number in "12345" else "fc"
+            kind, number = self._kinds[name], name[4]
             by_layer.setdefault(f"dead_{kind}{number}", []).append(~active.numpy())
         return {name: float(np.concatenate(parts).mean()) for name, parts in by_layer.items()}

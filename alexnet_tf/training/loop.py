@@ -1,4 +1,4 @@
-"""The one training loop: steps, evaluations, the record, checkpoints, and stopping in good order."""
+"""The training loop: steps, evaluations, the run's record, checkpoints, and stopping on a signal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from alexnet_tf.training.monitor import Board, TrainingProgress
 from alexnet_tf.training.placement import Placement, Shard
 from alexnet_tf.training.schedule import Rates
 from alexnet_tf.training.state import TrainState
-from alexnet_tf.training.step import Answer
+from alexnet_tf.training.step import StepResult
 from pipelines import dataset, progress, service_client
 from pipelines.errors import UserError
 from pipelines.pictures import preprocess
@@ -57,7 +57,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM, after the run was saved."""
+    """Raised after Ctrl-C or SIGTERM, once the run is saved."""
 
 
 def train(run: Run, source: Source, placement: Placement, *, service: Sequence[str] = ()) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def train(run: Run, source: Source, placement: Placement, *, service: Sequence[s
 
 
 class _Trainer:
-    """One run while it trains."""
+    """The state and the parts of one run while it trains."""
 
     def __init__(self, run: Run, source: Source, placement: Placement, service: Sequence[str]) -> None:
         self.run, self.source, self.placement, self.service = run, source, placement, service
@@ -98,9 +98,9 @@ class _Trainer:
             lambda image: preprocess.to_pixels(image, self.stats, run.data),
             strategy=placement.strategy,
         )
-        self.told_long = False
+        self.warned_of_long_run = False
         self.stuck = diagnosis.StuckLoss(len(run.class_names), self.recipe)
-        self.watched = service_client.Watch(service).call if service else _directly
+        self.watched = service_client.Watch(service).call if service else _call_directly
         # Seconds a step, as this process measured it and as all of them agreed on.
         self.pace = self.agreed_pace = SECONDS_A_CALL
         self.time = pace.Pace(self.total, self.state.schedule.evaluation_interval)
@@ -148,7 +148,7 @@ class _Trainer:
                 )
 
     def _call(self, batches: Any, stop: bool) -> bool:
-        """Takes some steps; returns whether any process has been asked to stop.
+        """Takes some steps; returns whether any process received a request to stop.
 
         Every process must do the same, or they wait for each other for ever: requests to stop and the
         pace, by which the number of steps is chosen, are voted on.
@@ -159,32 +159,32 @@ class _Trainer:
         what = f"step {self.state.step + len(rates)} of {self.total}" + ", which compiles the network" * first
         with progress.phase(what, at_once=first and self.progress.on_terminal):
             started = time.perf_counter()
-            answer = self.watched(
+            result = self.watched(
                 lambda: self._traced(lambda: self.steps(batches, rates, rates[0].conv1 == 0.0, votes))
             )
         # With the wait for the batches, without evaluations.
         seconds = (time.perf_counter() - started) / len(rates)
-        stops, self.agreed_pace = (vote / self.placement.replicas for vote in answer.votes)
+        stops, self.agreed_pace = (vote / self.placement.replicas for vote in result.votes)
         if self.state.step > self.state.first_step:  # the first call compiles: its pace says nothing
             self.pace = seconds
         self.time.stepped(seconds)
-        for sums, rate in zip(answer.sums, rates, strict=True):
+        for sums, rate in zip(result.sums, rates, strict=True):
             self.state.advance(sums, seconds)
             if not math.isfinite(sums.loss / sums.examples):
                 raise self._explain_non_finite(sums.loss / sums.examples)
             self._report(sums.loss / sums.examples, rate.weights)
-        self._tell_long_run()
+        self._warn_of_long_run()
         return stops > 0
 
-    def _tell_long_run(self) -> None:
-        """Says once, as soon as the pace is known, that the run will take long, and what would help."""
-        if self.told_long or not self.time.known:
+    def _warn_of_long_run(self) -> None:
+        """Warns once, as soon as the pace is known, of a run that will take long, with what would help."""
+        if self.warned_of_long_run or not self.time.known:
             return
-        self.told_long = True
+        self.warned_of_long_run = True
         left = self.time.left(self.state.step)
         if left is None or left < pace.LONG or not self.placement.is_chief:
             return
-        # Where the recipe has left it open this was asked already, of all workers.
+        # Where the recipe left it open this was measured already, on all workers.
         asked = None
         with contextlib.suppress(UserError):  # a run goes on without its environment.json
             asked = self.run.environment.get("precision", {}).get("asked")
@@ -198,17 +198,17 @@ class _Trainer:
         steps = self.total - self.state.step
         self.progress.say(pace.explain(left, self.time.seconds_a_step, steps, found))
 
-    def _traced(self, call: Callable[[], Answer]) -> Answer:
-        """Runs a call; of the first one on two towers' devices it draws what crosses between them."""
+    def _traced(self, call: Callable[[], StepResult]) -> StepResult:
+        """Runs a call; for the first one on two towers' devices draws what crosses between them."""
         if self.placement.tower_devices is None or self.state.step > self.state.first_step:
             return call()
-        answers: list[Answer] = []
-        trace = tower_trace.trace(lambda: answers.append(call()))
+        results: list[StepResult] = []
+        trace = tower_trace.trace(lambda: results.append(call()))
         crossings.write(self.run.workdir, self.state.network, trace, self.recipe)
-        return answers[0]
+        return results[0]
 
     def _rates_of_call(self) -> list[Rates]:
-        """The rates of the next steps, up to where the loop has something else to do."""
+        """The rates of the next call's steps: up to the next evaluation, checkpoint or other program."""
         wanted = self.recipe.steps_per_call or int(SECONDS_A_CALL / max(self.agreed_pace, 1e-6))
         rates = [self.state.schedule.rates(self.state.step)]
         for step in range(self.state.step + 1, self.state.step + min(wanted, train_step.MOST_STEPS)):
@@ -298,7 +298,7 @@ class _Trainer:
 
     @functools.cached_property
     def _first_images(self) -> tf.Tensor:
-        """The validation split's first batch, uint8, by which dead units are told."""
+        """The validation split's first batch, uint8, on which dead units are measured."""
         return next(iter(self._validation_batches((0, 1))))["image"]
 
     def _validation_batches(self, shard: Shard) -> tf.data.Dataset:
@@ -353,5 +353,5 @@ class _Trainer:
         }
 
 
-def _directly(call: Callable[[], Answer]) -> Answer:
+def _call_directly(call: Callable[[], StepResult]) -> StepResult:
     return call()

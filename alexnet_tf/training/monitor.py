@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+"""Progress of a run while it trains: a bar on a terminal, plain lines elsewhere, and TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pipelines import progress
 from pipelines.progress import clock_text
 
 WIDE_TERMINAL = 100  # columns
-# Seconds after which a log gets a line; fewer than `progress.SILENCE`, after which a step that is under way
-# is told of without its figures.
+# Seconds after which a log gets a line; fewer than `progress.SILENCE`, after which it gets one without the
+# step's figures.
 LINES_APART = 6.0
 
 
 class TrainingProgress:
     """Shows images/s, loss, top-1 error, rate and time left.
 
-    A log gets a line after the first two steps, every so many from there, and whenever nothing was said
+    A log gets a line after the first two steps, every so many from there, and whenever none was printed
     for some seconds.
 
     Args:
@@ -51,7 +51,7 @@ class TrainingProgress:
     ) -> None:
         self.total, self.first, self.every, self.shown = total, done, every, shown
         self.console = Console(stderr=False, highlight=False)
-        self._left, self._clock, self._said_at = left, clock, clock()
+        self._left, self._clock, self._printed_at = left, clock, clock()
         # The figures matter more than the bar: a terminal of 80 columns has room for them alone.
         bar = [BarColumn(bar_width=None)] if self.console.width >= WIDE_TERMINAL else []
         self.bar = Progress(
@@ -90,14 +90,14 @@ class TrainingProgress:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether there is a bar."""
+        """Whether progress is shown as a bar."""
         return not self.bar.disable
 
     def say(self, line: str) -> None:
-        """Prints a line above the bar."""
+        """Prints a line, above the bar where there is one."""
         if not self.shown:
             return
-        self._said_at = self._clock()
+        self._printed_at = self._clock()
         progress.spoke()
         if self.console.is_terminal:
             self.bar.console.print(line, markup=False)
@@ -106,7 +106,7 @@ class TrainingProgress:
 
     def _line_due(self, step: int) -> bool:
         opening = step - self.first <= 2  # the first shows that it runs, the second how long it will
-        silent = self._clock() - self._said_at >= LINES_APART
+        silent = self._clock() - self._printed_at >= LINES_APART
         return opening or silent or step % self.every == 0 or step == self.total
 
     def _show_phase(self, text: str) -> None:

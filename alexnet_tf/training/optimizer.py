@@ -25,7 +25,7 @@ def _step(
     w: Tensor, v: Tensor, gradient: Tensor, rate: Tensor, momentum: Tensor, decay: float
 ) -> tuple[Tensor, Tensor]:
     """One update of one variable; returns the new (w, v). A rate of 0 leaves both alone (src/weights.cu)."""
-    # Frozen is said with scalars, so that the arrays are passed over once.
+    # Freezing is a matter of scalar factors, so that the arrays are passed over once.
     moves = ops.cast(rate != 0, w.dtype)
     kept = moves * momentum + (1.0 - moves)
     v = kept * v - rate * (ops.cast(gradient, w.dtype) + decay * w)
@@ -49,7 +49,7 @@ def _compile_step() -> Any:
 
 
 def _beside(variable: Any) -> contextlib.AbstractContextManager[Any]:
-    """Runs operations on the device that holds a variable, wherever the network's other variables are."""
+    """A context that runs operations on the device that holds a variable."""
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()
     import tensorflow as tf
@@ -58,7 +58,7 @@ def _beside(variable: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def clip_by_global_norm(gradients: Sequence[Tensor], limit: float, variables: Sequence[Any]) -> list[Tensor]:
-    """Scales gradients so that all of them together are no longer than `limit`; TensorFlow only.
+    """Scales gradients so that their global norm is at most `limit`; TensorFlow only.
 
     `tf.clip_by_global_norm` multiplies always; most steps need no more than the norm. A norm that is
     not finite is left alone, for the loop to stop on. Each gradient stays on its variable's device:

@@ -1,4 +1,4 @@
-"""How long a run will take, from its own steps, and what would make it shorter. No TensorFlow import."""
+"""Estimates of a run's remaining time, and advice for a long one; no TensorFlow import."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ENOUGH = 2  # calls before a run is called long
 
 
 class Pace:
-    """The time that is left.
+    """Estimates the time that is left from the last steps and evaluations.
 
     Args:
       total: steps of the whole run.
@@ -31,22 +31,22 @@ class Pace:
 
     @property
     def known(self) -> bool:
-        """Whether a long run may be called one."""
+        """Whether enough steps were measured for a warning."""
         return len(self._recent) >= ENOUGH
 
     @property
     def seconds_a_step(self) -> float:
-        """The median of the last calls; of nothing but the first call, which compiles, it is NaN."""
+        """Median over the last calls; NaN before there is one besides the first, which compiles."""
         return statistics.median(self._recent) if self._recent else math.nan
 
     def stepped(self, seconds: float) -> None:
-        """Takes note of a call's seconds for each of its steps; the first call compiles, and is left out."""
+        """Adds a call's seconds a step; the first call, which compiles, is left out."""
         if self._begun:
             self._recent.append(seconds)
         self._begun = True
 
     def evaluated(self, seconds: float) -> None:
-        """Takes note of an evaluation."""
+        """Adds an evaluation's seconds."""
         self._evaluation = min(self._evaluation or math.inf, seconds)
 
     def left(self, step: int) -> float | None:
@@ -60,7 +60,7 @@ class Pace:
 
 
 def cures(recipe: Recipe, kind: str, *, gpus: int, replicas: int, speeds: Speeds | None) -> list[str]:
-    """What would make this very run shorter, the best first.
+    """Ways to make this run shorter, the most effective first.
 
     Args:
       recipe: of the run.
@@ -86,7 +86,7 @@ def cures(recipe: Recipe, kind: str, *, gpus: int, replicas: int, speeds: Speeds
 
 
 def explain(seconds: float, pace: float, steps: int, found: list[str]) -> str:
-    """One line for a run that takes long.
+    """One line that warns of a long run.
 
     Args:
       seconds: that are left.
@@ -101,7 +101,7 @@ def explain(seconds: float, pace: float, steps: int, found: list[str]) -> str:
 
 
 def in_words(seconds: float) -> str:
-    """`1 hour 20 minutes`, `3 days 4 hours`."""
+    """Seconds as `1 hour 20 minutes` or `3 days 4 hours`."""
     minutes = round(seconds / 60)
     days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
     parts = ((days, "day"), (hours, "hour"), (0 if days else minutes, "minute"))

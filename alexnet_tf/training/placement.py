@@ -1,4 +1,4 @@
-"""Where a run computes: one device, a copy of the network on each of several, or a tower on each of two."""
+"""Placement of a run on devices: one, a replica on each of several, or a tower on each of two."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Shard = tuple[int, int]
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where a run computes, and what its parts have to know of it.
+    """The devices and processes of a run.
 
     Attributes:
       strategy: under which variables are made and steps are run.
@@ -59,7 +59,7 @@ class Placement:
         return int(self.strategy.num_replicas_in_sync)
 
     def build(self, recipe: Recipe, classes: int) -> tuple[keras.Model, PaperMomentum]:
-        """The recipe's network and optimizer, where they belong.
+        """Builds the recipe's network and optimizer on their devices.
 
         Raises:
           UserError: the batch cannot be shared out, or the variant has no two towers.
@@ -102,7 +102,7 @@ class Placement:
         return network, optimizer
 
     def distribute(self, open_shard: Callable[[Shard], tf.data.Dataset]) -> Any:
-        """Batches as `strategy.run` wants them, fetched ahead to the devices that will use them.
+        """Batches for `strategy.run`, prefetched to the devices that will use them.
 
         Args:
           open_shard: gives a process' share of the global batches (`pipelines.dataset.build`).
@@ -122,7 +122,7 @@ class Placement:
         return self.strategy.distribute_datasets_from_function(local)
 
     def wait_for_all(self) -> None:
-        """Returns when every process has come here."""
+        """Waits until every process has called this."""
         self.check_same("where they wait", 0)
 
     def check_same(self, what: str, value: float) -> None:
@@ -138,7 +138,7 @@ class Placement:
             )
 
     def mean(self, numbers: Sequence[float]) -> list[float]:
-        """Waits for all processes; each of their numbers averaged over all replicas, in order."""
+        """Averages each of the processes' numbers over all replicas; waits for all processes."""
         if self.cluster is None:
             return list(numbers)
 
@@ -156,7 +156,7 @@ def _features(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def place(devices: str = "one", *, cluster: Cluster | None = None) -> Placement:
-    """Takes the devices that `--devices` names.
+    """The placement that `--devices` names.
 
     Args:
       devices: `one` (the first GPU, or the CPU); `mirrored` or `mirrored:N` (a copy on every GPU of this
@@ -213,7 +213,7 @@ def _tower_devices() -> tuple[str, str]:
 
 
 def _logical_cpus(count: int, devices: str) -> list[str]:
-    """Names of `count` logical CPUs, into which the processor is cut where that was not done yet."""
+    """Names of `count` logical CPUs, which are configured first if there are none yet."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     if tf.config.get_logical_device_configuration(cpu) is None:
         parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""What `precision=auto` becomes: bfloat16 where it is really faster, else float32.
+"""The choice of `precision=auto`: bfloat16 where it is measured to be faster, else float32.
 
 Processor flags do not say it: oneDNN can be held to older instructions, a container can hide some, and
 kernels change. So one convolution and its gradients are timed both ways, in a few tenths of a second, on the
@@ -34,7 +34,7 @@ Work = Callable[[], None]
 
 
 class Speeds(NamedTuple):
-    """Seconds of the same work in both types; infinite where it cannot be done."""
+    """Seconds for the same work in both types; infinite where a type cannot be computed."""
 
     float32: float
     bfloat16: float
@@ -46,7 +46,7 @@ class Speeds(NamedTuple):
 
     @property
     def worthwhile(self) -> bool:
-        """Whether bfloat16 is to be taken."""
+        """Whether bfloat16 is enough faster to be taken."""
         return self.factor >= WORTHWHILE
 
     @property
@@ -57,42 +57,42 @@ class Speeds(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """What a run computes in, and why.
+    """The type that a run computes in, and why.
 
     Attributes:
       name: `float32` or `bfloat16`.
-      asked: what the recipe says, `auto` among others.
-      speeds: as measured by this process; None where nobody had to know.
-      line: what the person who started the run is told; empty for nothing.
+      requested: what the recipe says, `auto` among others.
+      speeds: as measured by this process; None where that was not needed.
+      line: a line for the person who started the run; may be empty.
     """
 
     name: str
-    asked: str
+    requested: str
     speeds: Speeds | None = None
     line: str = ""
 
     def environment(self) -> dict[str, Any]:
-        """For environment.json: what was asked for and what was measured."""
+        """The entry of environment.json: what was asked for and what was measured."""
         if self.speeds is None:
             return {}
-        return {"precision": {"asked": self.asked, "bfloat16_speedup": round(self.speeds.factor, 2)}}
+        return {"precision": {"asked": self.requested, "bfloat16_speedup": round(self.speeds.factor, 2)}}
 
 
-def settle(asked: str, workdirs: list[Path], placement: Placement) -> Precision:
-    """The precision of some runs of one recipe, the same for all of them and on all processes.
+def settle(requested: str, workdirs: list[Path], placement: Placement) -> Precision:
+    """Decides on the precision of some runs of one recipe, for all of them and for all processes.
 
     A run that has begun keeps its own, whatever would be faster here. Every process must call this.
 
     Args:
-      asked: `auto`, `float32` or `bfloat16`.
+      requested: `auto`, `float32` or `bfloat16`.
       workdirs: the run folders; those that are there already have a precision.
       placement: the processes that train together.
 
     Raises:
       UserError: bfloat16 is asked for, or the run began in it, and it cannot be computed here.
     """
-    if asked == "float32":
-        return Precision(asked, asked)
+    if requested == "float32":
+        return Precision(requested, requested)
     speeds = measure()
     begun = _begun(workdirs) if placement.is_chief else None
     votes = (
@@ -102,17 +102,17 @@ def settle(asked: str, workdirs: list[Path], placement: Placement) -> Precision:
     )
     worthwhile, possible, in_float32, in_bfloat16 = placement.mean(votes)
     begun = "float32" if in_float32 else "bfloat16" if in_bfloat16 else None
-    name = asked
-    if asked == "auto":
+    name = requested
+    if requested == "auto":
         name = begun or ("bfloat16" if worthwhile == 1.0 else "float32")
     if name == "bfloat16" and possible < 1.0:
         raise UserError(_impossible(begun, everywhere=placement.cluster is None))
     others_slower = speeds.worthwhile and worthwhile < 1.0
-    return Precision(name, asked, speeds, _line(name, asked, begun, speeds, others_slower))
+    return Precision(name, requested, speeds, _line(name, requested, begun, speeds, others_slower))
 
 
 def _begun(workdirs: list[Path]) -> str | None:
-    """The precision of the first run that has begun."""
+    """The precision of the first of the runs that has begun; None if none has."""
     folders = (workdir for workdir in workdirs if (workdir / RECIPE_FILE).exists())
     return next((Run.open(folder).recipe.precision for folder in folders), None)
 
@@ -130,8 +130,8 @@ def _impossible(begun: str | None, *, everywhere: bool) -> str:
     )
 
 
-def _line(name: str, asked: str, begun: str | None, speeds: Speeds, others_slower: bool) -> str:
-    """What to tell: a warning for what is slower than it need be, the choice where there was one."""
+def _line(name: str, requested: str, begun: str | None, speeds: Speeds, others_slower: bool) -> str:
+    """The line for the person who started the run: a warning, or the choice where there was one."""
     slower = f"{1 / speeds.factor:.1f} times slower" if speeds.factor > 0 else ""
     faster = f"{speeds.factor:.1f} times as fast as float32 here"
     if name == "bfloat16":
@@ -139,7 +139,7 @@ def _line(name: str, asked: str, begun: str | None, speeds: Speeds, others_slowe
             return f"warning: bfloat16, in which this run began, is emulated here, {slower} than float32"
         if speeds.emulated:
             return f"warning: bfloat16 is emulated here, {slower} than float32; precision=auto avoids that"
-        if asked == "bfloat16":
+        if requested == "bfloat16":
             return ""
         return f"bfloat16, in which this run began: {faster}" if begun else f"bfloat16: {faster}"
     if begun and speeds.worthwhile:
@@ -185,7 +185,7 @@ def measure() -> Speeds:
 
 
 def race(float32: Work, bfloat16: Work, clock: Callable[[], float] = time.perf_counter) -> Speeds:
-    """Times both in turn, and takes the least of each: a busy machine only ever adds to a time.
+    """Times both alternately and takes the shortest time of each: a busy machine only ever adds to a time.
 
     It ends after ROUNDS, after MOST_SECONDS, or once bfloat16 has been clearly slower twice; the first round,
     in which there is something to set up, is never the only one.

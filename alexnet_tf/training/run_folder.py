@@ -1,4 +1,4 @@
-"""A run's folder as training opens it: made when it is new, held against others while it is written."""
+"""Opening of a run folder for training: created if new, and locked against other trainings."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def opened(
     placement: Placement,
     environment: Mapping[str, Any] | None = None,
 ) -> Iterator[Run]:
-    """The run of a folder that is to be trained with these settings.
+    """Opens or creates the folder of a run that is trained with these settings.
 
-    The chief looks at every picture once and writes a new folder; the other processes wait for it. While
+    The chief scans every picture once and writes a new folder; the other processes wait for it. While
     the block runs, no other training may open the folder.
 
     Args:
@@ -71,7 +71,7 @@ def _open(workdir: Path, recipe: Recipe, spec: str) -> Run:
 
 
 def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None) -> Run:
-    """Looks at every picture once and writes the run folder."""
+    """Scans every picture once and writes the run folder."""
     config = recipe.data_config(spec)
     source = sources.open_source(config)
     print(source.description, flush=True)
@@ -89,7 +89,7 @@ def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, A
 
 
 def _of_sibling(workdir: Path, config: DataConfig) -> scan.Scan | None:
-    """What another run of the same sweep has found in the same pictures; None where there is none."""
+    """The scan of the same pictures by another run of the same sweep; None where there is none."""
     siblings = run_record.members(workdir.parent)
     for sibling in siblings if workdir in siblings else []:
         if (sibling / RECIPE_FILE).exists():

@@ -1,4 +1,4 @@
-"""When the learning rates change: on a plateau (the text), at the logged epochs (the source), by cosine."""
+"""Learning-rate schedules: by plateau (the text), as logged in 2012 (the source), by cosine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LOGGED_2012 = (
 
 
 class Rates(NamedTuple):
-    """What holds during one step.
+    """Learning rates and colour noise of one step.
 
     Attributes:
       weights, biases: learning rates.
@@ -48,12 +48,12 @@ class Rates(NamedTuple):
 
 
 def total_steps(recipe: Recipe, steps_per_epoch: int) -> int:
-    """Steps of the whole run, at least one."""
+    """The number of steps of the whole run, at least one."""
     return max(1, round(exact(recipe.epochs) * steps_per_epoch))
 
 
 def exact(number: float) -> Fraction:
-    """The decimal number that was meant: 0.1 is a tenth, where the float is a little more."""
+    """A float as the decimal fraction that was written: 0.1 is a tenth, the float is a little more."""
     return Fraction(repr(float(number)))
 
 
@@ -93,7 +93,7 @@ class Schedule:
         return step // interval > (step - 1) // interval or step == self.total_steps
 
     def evaluated(self, error: float) -> bool:
-        """Takes a validation error; returns whether the plateau rule has just divided the rate by 10."""
+        """Adds a validation error; returns whether the plateau rule divides the rate by 10 now."""
         if error < self.best_error:
             self.best_error, self.waited = error, 0
             return False
@@ -106,7 +106,7 @@ class Schedule:
         return True
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint must keep."""
+        """The schedule's entries in a checkpoint."""
         return {"drops": self.drops, "best_error": self.best_error, "waited": self.waited}
 
     def restore(self, state: dict[str, float]) -> None:
@@ -115,7 +115,7 @@ class Schedule:
         self.best_error = float(state["best_error"])
 
     def _progress(self, step: int) -> float:
-        """Share of the steps after the warm-up that are behind, 0 to 1."""
+        """Fraction of the steps after the warm-up that is done, 0 to 1."""
         after = step - self.recipe.warmup_steps
         return min(1.0, max(0.0, after / max(1, self.total_steps - self.recipe.warmup_steps)))
 
@@ -130,5 +130,5 @@ class Schedule:
 
 
 def _cosine(progress: float) -> float:
-    """1 at the start, 0 from the end on."""
+    """Half a cosine: 1 at progress 0, 0 from progress 1 on."""
     return 0.5 * (1.0 + math.cos(math.pi * progress)) if progress < 1.0 else 0.0

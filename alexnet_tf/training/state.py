@@ -1,4 +1,4 @@
-"""Everything of a run that changes while it trains, and that a checkpoint therefore holds."""
+"""The state of a run: everything that changes while it trains, and that a checkpoint holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMOOTHING = 0.95  # of the loss, error and speed on the progress line
 
 
 class TrainState:
-    """Where a run stands.
+    """The state of a run after some steps.
 
     The input's position needs no entry, since the batches are a pure function of the step; nor do the
     seeds of the augmentation, which the recipe gives. The dropout generators are part of the network.
@@ -40,7 +40,7 @@ class TrainState:
         self._copy: checkpoint.Arrays = {}
 
     def advance(self, sums: Sums, seconds: float) -> None:
-        """Takes note of one step."""
+        """Adds one step's sums and seconds."""
         self.step += 1
         self.seconds += seconds
         self.sums = Sums(*(old + new for old, new in zip(self.sums, sums, strict=True)))
@@ -65,7 +65,7 @@ class TrainState:
         return means
 
     def capture(self) -> tuple[checkpoint.Arrays, dict[str, Any]]:
-        """A copy of everything, which stays as it is while training goes on, until the next call."""
+        """A copy of the state, which stays as it is until the next call while training goes on."""
         state = {
             "schedule": self.schedule.state(),
             "seconds": self.seconds,

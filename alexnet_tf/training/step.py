@@ -1,4 +1,4 @@
-"""Some updates of the network in one call, and what they report."""
+"""The training step: some updates of the network in one call, and their losses and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_STEPS = 64  # in one call
 
 
 class Sums(NamedTuple):
-    """What one step saw, summed over the global batch."""
+    """Loss, hits and examples of one step, summed over the global batch."""
 
     loss: float
     top1: float  # examples whose label had the highest score
@@ -30,15 +30,15 @@ class Sums(NamedTuple):
     examples: float
 
 
-class Answer(NamedTuple):
-    """What a call returns: an entry a step, and the workers' votes added up."""
+class StepResult(NamedTuple):
+    """The result of a call: sums for each of its steps, and the processes' votes added up."""
 
     sums: list[Sums]
     votes: list[float]
 
 
-# (batches, the rates of each step, whether conv1 rests, this process' votes)
-TrainSteps = Callable[[Any, Sequence[Rates], bool, Sequence[float]], Answer]
+# (batches, the rates of each step, whether the first layer is frozen, this process' votes)
+TrainSteps = Callable[[Any, Sequence[Rates], bool, Sequence[float]], StepResult]
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor, smoothing: float = 0.0) -> tf.Tensor:
@@ -67,9 +67,9 @@ def build(
 
     Returns:
       A function of (an iterator over batches of `pipelines.dataset`, 1 to MOST_STEPS steps' rates,
-      whether conv1 is frozen, some numbers of this process) that takes so many steps without coming
-      back to Python, and returns sums over the global batches and over the processes' numbers. A
-      frozen conv1 is left out of the backward pass, which saves a fifth of the step.
+      whether the first layer is frozen, some numbers of this process) that takes so many steps without
+      coming back to Python, and returns sums over the global batches and over the processes' numbers. A
+      frozen first layer is left out of the backward pass, which saves a fifth of the step.
     """
     pass_over = _Pass(network, recipe, data, stats)
     every = network.trainable_variables
@@ -97,13 +97,13 @@ def build(
             sums = sums.write(number, total(per_replica))
         return sums.stack(), total(strategy.run(tf.identity, args=(votes,)))
 
-    def steps(batches: Any, rates: Sequence[Rates], conv1_frozen: bool, votes: Sequence[float]) -> Answer:
+    def steps(batches: Any, rates: Sequence[Rates], conv1_frozen: bool, votes: Sequence[float]) -> StepResult:
         rows = np.zeros((MOST_STEPS, len(Rates._fields)), np.float32)  # of one shape: nothing is traced again
         rows[: len(rates)] = rates
         sums, voted = compiled(
             batches, tf.constant(rows), tf.constant(len(rates)), tf.constant(votes, tf.float32), conv1_frozen
         )
-        return Answer([Sums(*row) for row in sums.numpy().tolist()], voted.numpy().tolist())
+        return StepResult([Sums(*row) for row in sums.numpy().tolist()], voted.numpy().tolist())
 
     return steps
 

@@ -1,4 +1,4 @@
-"""Workers on this machine: started, heard, restarted, and none left behind."""
+"""Workers on this machine: started, last_heard, restarted, and none left behind."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_all_are_started_again_on_new_ports(program, tmp_path, capfd):
     with local_workers.Workers(2, program, ["die", str(tmp_path)], show) as workers:
         ended = workers.wait()
     assert sorted(ended) == [(0, 75), (1, 137)]
-    assert local_workers.cause(ended) == (1, 137)
+    assert local_workers.first_failure(ended) == (1, 137)
     before = {path.name: path.read_text() for path in tmp_path.glob("started-*")}
     figures = launch.launch(2, ["die", str(tmp_path)], restarts=1, as_json=True, program=program)
     assert figures["restarts"] == 0
@@ -252,7 +252,7 @@ def test_the_launcher_does_without_tensorflow():
     ],
 )
 def test_who_is_to_blame(ended, expected):
-    assert local_workers.cause(ended) == expected
+    assert local_workers.first_failure(ended) == expected
 
 
 def test_gpus_are_shared_out(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 from alexnet_tf.distribute import links as peer_links
 from alexnet_tf.distribute import peers
 from alexnet_tf.distribute.cluster import Cluster
-from alexnet_tf.distribute.links import Greeting
+from alexnet_tf.distribute.links import Hello
 from pipelines.errors import UserError
 from tests.support.small_clusters import clusters, together, watching_threads
 
@@ -98,9 +98,9 @@ def test_differing_settings_are_named():
 
 
 def test_many_differing_settings_are_counted():
-    ours = Greeting(0, 1, ("a:1", "b:1"), {"a": 1, "b": 2, "c": 3, "d": 4})
+    ours = Hello(0, 1, ("a:1", "b:1"), {"a": 1, "b": 2, "c": 3, "d": 4})
     with pytest.raises(UserError) as refused:
-        ours.check(Greeting(1, 0, ("a:1", "b:1"), {"a": 0, "e": 1}))
+        ours.check(Hello(1, 0, ("a:1", "b:1"), {"a": 0, "e": 1}))
     assert "a is 0 there and 1 here, b is None there and 2 here, c is None" in str(refused.value)
     assert "and 2 more differ" in str(refused.value)
 
@@ -121,10 +121,10 @@ def test_two_addresses_of_one_worker_are_refused():
 
 def test_strangers_are_shown_out(monkeypatch):
     """A port scanner, a web client, somebody silent, and a greeting that nobody confirms."""
-    monkeypatch.setattr(peer_links, "GREETING_SECONDS", 0.5)
+    monkeypatch.setattr(peer_links, "HANDSHAKE_SECONDS", 0.5)
     parts = clusters(2)
     host, _, port = parts[0].address.rpartition(":")
-    half = Greeting.of(parts[1], 0, {"seed": 0}).message()
+    half = Hello.of(parts[1], 0, {"seed": 0}).message()
     said = [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01" * 100, b"[" * 9999 + b"\n", b"{}\n", None]
     said += [json.dumps({**half, "sender": 7}).encode() + b"\n", json.dumps({**half, "workers": 1}).encode()]
     said += [json.dumps(half).encode() + b"\n"]  # the place of worker 1 is free again once it is silent
@@ -149,7 +149,7 @@ def test_strangers_are_shown_out(monkeypatch):
 
 
 def test_a_stranger_on_a_workers_address_is_not_taken_for_it(monkeypatch):
-    monkeypatch.setattr(peer_links, "GREETING_SECONDS", 0.3)
+    monkeypatch.setattr(peer_links, "HANDSHAKE_SECONDS", 0.3)
     parts = clusters(2)
     host, _, port = parts[1].address.rpartition(":")
     with socket.create_server((host, int(port))), pytest.raises(peers.PeerLost) as lost:

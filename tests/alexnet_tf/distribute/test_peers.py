@@ -17,7 +17,7 @@ import pytest
 
 from alexnet_tf.distribute import links as peer_links
 from alexnet_tf.distribute import peers
-from alexnet_tf.distribute.links import PROTOCOL, Greeting
+from alexnet_tf.distribute.links import PROTOCOL, Hello
 from pipelines.errors import DataError, UserError
 from tests.support.small_clusters import clusters, together, watching_threads
 
@@ -116,7 +116,7 @@ def dumb_worker(part):
     """Worker 1, played by hand: takes part in the rendezvous, then says nothing more."""
     host, _, port = part.address.rpartition(":")
     zero_host, _, zero_port = part.workers[0].rpartition(":")
-    greeting = json.dumps(Greeting.of(part, 0, {}).message()).encode() + b"\n"
+    greeting = json.dumps(Hello.of(part, 0, {}).message()).encode() + b"\n"
     with socket.create_server((host, int(port))) as listener, contextlib.ExitStack() as stack:
 
         def play():

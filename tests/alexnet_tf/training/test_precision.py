@@ -120,7 +120,7 @@ def test_what_is_decided_and_said(measured, monkeypatch, asked, begun, factor, o
         return [others, *votes[1:]]
 
     settled = precision.settle(asked, [], SimpleNamespace(is_chief=True, cluster=object(), mean=mean))
-    assert (settled.name, settled.asked) == (name, asked)
+    assert (settled.name, settled.requested) == (name, asked)
     assert settled.line.startswith(line)
     assert bool(settled.line) == bool(line)
     assert voted == [[factor >= 1.15, factor > 0, begun == "float32", begun == "bfloat16"]]
