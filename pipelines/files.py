@@ -193,3 +193,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes a small file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def numbered(folder: Path) -> dict[int, Path]:
+    """Entries of an existing folder whose names are decimal numbers, as the versions of a model are.
+
+    Only ASCII digits count, as for TensorFlow Serving.
+    """
+    entries = (path for path in folder.iterdir() if path.name.isascii() and path.name.isdecimal())
+    return {int(path.name): path for path in entries}

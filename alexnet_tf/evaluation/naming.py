@@ -14,6 +14,7 @@ from alexnet_tf.evaluation import metrics
 from alexnet_tf.run_record import Run
 from pipelines import scan
 from pipelines.errors import UserError
+from pipelines.files import numbered
 from pipelines.pictures import preprocess
 
 SIGNATURES = {1: "serving_default", 10: "ten_crop"}
@@ -146,9 +147,7 @@ def find_version(folder: Path) -> Path:
         raise UserError(
             f"{folder}: no such folder; --export takes what `python -m alexnet_tf.export` has written"
         )
-    versions = [
-        path for path in folder.iterdir() if path.name.isdecimal() and (path / "saved_model.pb").is_file()
-    ]
+    versions = {n: path for n, path in numbered(folder).items() if (path / "saved_model.pb").is_file()}
     if not versions:
         raise UserError(f"{folder}: holds no exported version (a numbered folder with saved_model.pb)")
-    return max(versions, key=lambda path: int(path.name))
+    return versions[max(versions)]

@@ -127,19 +127,12 @@ def _free_version(export_dir: Path, version: int | None) -> int:
     """The version number to write: `version`, or the highest in the folder and one more."""
     if version is not None and not 1 <= version <= LARGEST_VERSION:
         raise UserError(f"--version must be 1 to {LARGEST_VERSION}; received {version}")
-    taken = _versions(export_dir)
+    taken = files.numbered(export_dir) if export_dir.exists() else {}
     if version is None:
         return max(taken, default=0) + 1
     if version in taken:
         raise UserError(f"{export_dir}: version {version} exists; leave out --version to write the next one")
     return version
-
-
-def _versions(export_dir: Path) -> set[int]:
-    """Numbers of the versions in a folder; TF Serving reads any name that is a decimal number."""
-    if not export_dir.exists():
-        return set()
-    return {int(path.name) for path in export_dir.iterdir() if path.name.isascii() and path.name.isdecimal()}
 
 
 def size(folder: Path) -> int:

@@ -185,3 +185,9 @@ def test_a_lock_ends_with_its_process(tmp_path, writer, number):
     holder.wait()
     files.remove_parts(tmp_path)
     assert os.listdir(tmp_path) == []
+
+
+def test_numbered_entries_are_those_of_ascii_digits(tmp_path):
+    for name in ("1", "007", "12", "\N{ARABIC-INDIC DIGIT THREE}", "-4", "1.0", "v2", "3.part"):
+        (tmp_path / name).mkdir()
+    assert files.numbered(tmp_path) == {1: tmp_path / "1", 7: tmp_path / "007", 12: tmp_path / "12"}

@@ -18,7 +18,7 @@ import json, resource, sys
 import tensorflow as tf
 from tests.support import attacks
 from tests.support import small_runs
-from tests.alexnet_tf.export.test_versions import small_network
+from tests.support.small_network import small_network
 from alexnet_tf.export import signatures
 from pipelines.config import DataConfig
 from pipelines.pictures.decode import decode
