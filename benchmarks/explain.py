@@ -50,9 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     command.add_json_flag(parser)
     arguments = parser.parse_args(argv)
-    for name in ("pictures", "rounds", "steps"):
-        if getattr(arguments, name) < 1:
-            parser.error(f"--{name} must be 1 or more; received {getattr(arguments, name)}")
+    turns.check_counts(parser, arguments, "pictures", "rounds", "steps")
     return command.run(lambda: _measure(arguments), as_json=arguments.json, tensorflow=False)
 
 

@@ -78,9 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=ALL, metavar="NAME", help=f"some of {', '.join(ALL)}")
     command.add_json_flag(parser)
     arguments = parser.parse_args(argv)
-    for name in ("rounds", "steps", "batch", "threads"):
-        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
-            parser.error(f"--{name} must be 1 or more; received {getattr(arguments, name)}")
+    turns.check_counts(parser, arguments, "rounds", "steps", "batch", "threads")
     if arguments.threads:
         os.environ.update(
             dict.fromkeys(THREAD_VARIABLES, str(arguments.threads))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import statistics
 import sys
@@ -16,6 +17,14 @@ from pipelines.errors import DataError
 WARM_UP_STEPS = 2  # the first compiles
 Step = Callable[[], None]
 Maker = Callable[[], Step]  # called in a process of its own, to which it must be possible to send it
+
+
+def check_counts(parser: argparse.ArgumentParser, arguments: argparse.Namespace, *names: str) -> None:
+    """Ends the program with a usage error if one of some options is less than 1; None is left alone."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            parser.error(f"--{name} must be 1 or more; received {value}")
 
 
 class Cost(NamedTuple):
