@@ -27,7 +27,7 @@ from alexnet_tf.network.variants import INITIALIZERS, Architecture
 from alexnet_tf.network.winograd import WinogradConv2D
 from pipelines.errors import UserError
 
-Maps = list[Any]  # one [N, H, W, C] tensor a tower
+Maps = list[keras.KerasTensor]  # one [N, H, W, C] tensor a tower
 
 
 def build(
@@ -152,13 +152,13 @@ class Builder:
         maps: Maps = self.layer(TowerSplit, name=f"{name}_split")(x)
         return maps
 
-    def fully_connected(self, t: Maps, classes: int) -> Any:
+    def fully_connected(self, t: Maps, classes: int) -> keras.KerasTensor:
         x = self.layer(layers.Flatten, name="flatten")(self.join("maps", t))  # 9216
         x = self.hidden("6", x)  # 4096
         x = self.hidden("7", x)  # 4096
         return self.dense("fc8", x, classes)
 
-    def hidden(self, number: str, x: Any) -> Any:
+    def hidden(self, number: str, x: keras.KerasTensor) -> keras.KerasTensor:
         """A fully connected hidden layer with its dropout."""
         before = self.arch.dropout == "inverted_before"
         x = self.dropout(number)(x) if before else x
@@ -204,7 +204,7 @@ class Builder:
             outputs.append(self.layer(kind, own, size, **settings)(x))
         return outputs
 
-    def dense(self, name: str, x: Any, units: int, **settings: Any) -> Any:
+    def dense(self, name: str, x: keras.KerasTensor, units: int, **settings: Any) -> keras.KerasTensor:
         """A fully connected layer; `settings` may give other initializers, or a tower."""
         kind = TrainingDense if self.fused else layers.Dense
         return self.layer(kind, units, name=name, **(settings or self.initial(name)))(x)
@@ -226,7 +226,7 @@ class Builder:
         """Gives every tower the maps of all towers."""
         return [self.join(f"{name}_in", t)] * len(t)
 
-    def join(self, name: str, t: Maps) -> Any:
+    def join(self, name: str, t: Maps) -> keras.KerasTensor:
         return t[0] if len(t) == 1 else self.layer(layers.Concatenate, name=f"{name}_join")(t)
 
     def initial(self, name: str) -> dict[str, Any]:

@@ -70,7 +70,9 @@ ONE_OR_MORE = Range(lambda x: 1 <= x < math.inf, "be 1 or more")
 _KINDS = {bool: "true or false", int: "whole number", float: "number", str: ""}
 
 
-def setting(default: Any, meaning: str, legal: Legal | None = None, *, more: str = "", **marks: Any) -> Any:
+def setting(
+    default: bool | float | str, meaning: str, legal: Legal | None = None, *, more: str = "", **marks: object
+) -> Any:
     """A dataclass field that describes itself.
 
     Args:
@@ -126,7 +128,7 @@ def describe(settings: type[Settings]) -> Iterator[Description]:
         yield Description(field.name, meaning, more, worded(field.default), ", ".join(filter(None, words)))
 
 
-def worded(value: Any) -> str:
+def worded(value: object) -> str:
     """A value as `--set` takes it: `true`, `0.0005`, `image`."""
     if isinstance(value, bool):
         return str(value).lower()

@@ -51,7 +51,7 @@ class Hello:
         return cls(cluster.index, receiver, cluster.workers, json.loads(json.dumps(dict(settings))))
 
     @classmethod
-    def read(cls, message: Any) -> Hello | None:
+    def read(cls, message: object) -> Hello | None:
         """The hello message that a received JSON value holds; None where it holds none."""
         if not isinstance(message, dict) or message.get("protocol") != PROTOCOL:
             return None

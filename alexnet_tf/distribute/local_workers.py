@@ -18,11 +18,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from types import FrameType, TracebackType
 
 from alexnet_tf.distribute.cluster import Cluster
-from alexnet_tf.distribute.peers import EXIT_PEER_LOST
+from alexnet_tf.distribute.links import EXIT_PEER_LOST
 from pipelines.command import EXIT_INTERRUPTED
 from pipelines.errors import UserError
 
@@ -123,7 +122,7 @@ class Workers:
                 with contextlib.suppress(ProcessLookupError):
                     (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
 
-    def pass_on(self, number: int, frame: Any) -> None:
+    def pass_on(self, number: int, frame: FrameType | None) -> None:
         """A signal handler: workers get the first two signals as they come, and are killed at the third."""
         self.interrupted.append(number)
         self.send(number if len(self.interrupted) < 3 else signal.SIGKILL)

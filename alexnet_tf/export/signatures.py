@@ -99,7 +99,8 @@ class Servable(tf.Module):
         self._logits = _traced(lambda x: network(x, training=False), pixels)
         self._hidden = _traced(lambda x: hidden(x, training=False), pixels)
         self._pixels = _traced(lambda x: preprocess.to_pixels(x, stats, config), crops)
-        self._ten_pixels = lambda x: preprocess.to_pixels(x, stats, config)  # [N, 10, S, S, 3]
+        # [N, 10, S, S, 3]
+        self._ten_pixels: Callable[[tf.Tensor], tf.Tensor] = lambda x: preprocess.to_pixels(x, stats, config)
         self._crops = _traced(
             lambda pictures: _map(
                 lambda image_bytes: preprocess.evaluation_crop(image_bytes, config),

@@ -48,8 +48,9 @@ def textured_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     stripes = np.stack([np.sin(2 * np.pi * (a * x + b * y)) for a, b in ((9, 4), (-3, 11), (6, -7))], axis=-1)
     slopes = np.stack([x, y, 1 - x], axis=-1)
-    image = 60 + 110 * slopes + 35 * stripes + generator.normal(0, 18, (height, width, 3))
-    return np.clip(image, 0, 255).astype(np.uint8)
+    noise = generator.normal(0, 18, (height, width, 3))
+    image: np.ndarray = 60 + 110 * slopes + 35 * stripes + noise
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def _predict(model_name: str, feature: str, pictures: list[bytes]) -> prediction_log_pb2.PredictionLog:

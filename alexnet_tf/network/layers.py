@@ -15,6 +15,7 @@ from keras import ops
 from alexnet_tf.network.normalization import (
     PACKAGE,
     LocalResponseNormalization,
+    Shape,
     SpatialResponseNormalization,
     Tensor,
 )
@@ -89,7 +90,7 @@ class PaperDropout(keras.layers.Layer):
             draw = draw[..., index * units : (index + 1) * units]
         return ops.where(draw >= self.rate, inputs, ops.zeros_like(inputs))
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -130,8 +131,8 @@ class TwoGroupConv2D(keras.layers.Layer):
         filters: int,
         kernel_size: int,
         padding: int = 0,
-        kernel_initializer: Any = "glorot_uniform",
-        bias_initializer: Any = "zeros",
+        kernel_initializer: keras.Initializer | str = "glorot_uniform",
+        bias_initializer: keras.Initializer | str = "zeros",
         *,
         strides: int = 1,
         **kwargs: Any,
@@ -144,10 +145,11 @@ class TwoGroupConv2D(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
 
-    def build(self, input_shape: Any) -> None:
-        if input_shape[-1] % 2:
+    def build(self, input_shape: Shape) -> None:
+        channels = input_shape[-1]
+        if channels is None or channels % 2:
             raise ValueError(f"the input must have an even number of channels. Received: {input_shape}")
-        shape = (self.kernel_size, self.kernel_size, input_shape[-1] // 2, self.filters)
+        shape = (self.kernel_size, self.kernel_size, channels // 2, self.filters)
         self.kernel = self.add_weight(shape=shape, initializer=self.kernel_initializer, name="kernel")
         self.bias = self.add_weight(shape=(self.filters,), initializer=self.bias_initializer, name="bias")
         super().build(input_shape)
@@ -160,7 +162,7 @@ class TwoGroupConv2D(keras.layers.Layer):
         maps = [ops.conv(x, w, self.strides, padding="valid") for x, w in halves]
         return ops.concatenate(maps, axis=-1) + self.bias
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shrink = self.kernel_size - 1 - 2 * self.padding
         height, width = (
             side if side is None else (side - shrink - 1) // self.strides[0] + 1 for side in input_shape[1:3]
@@ -185,10 +187,12 @@ class TowerSplit(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> list[Tensor]:
         # A split's gradient is one concatenation; a slice's is a slow scatter into zeros.
-        return ops.split(inputs, 2, axis=-1)
+        towers: list[Tensor] = ops.split(inputs, 2, axis=-1)
+        return towers
 
-    def compute_output_shape(self, input_shape: Any) -> list[Any]:
-        half = (*input_shape[:-1], input_shape[-1] // 2)
+    def compute_output_shape(self, input_shape: Shape) -> list[Shape]:
+        *places, channels = input_shape
+        half = (*places, None if channels is None else channels // 2)
         return [half, half]
 
 

@@ -15,6 +15,7 @@ from keras import ops
 
 PACKAGE = "alexnet_tf"  # under which Keras registers our layers
 Tensor = Any  # a tensor of whichever Keras backend runs
+Shape = tuple[int | None, ...]  # None for sizes that are not known
 
 
 def _inverse_power(base: Tensor, beta: float) -> Tensor:
@@ -30,7 +31,8 @@ def _channel_band(channels: int, size: int, groups: int) -> np.ndarray:
     index = np.arange(channels)
     near = np.abs(index[:, None] - index[None, :]) <= size // 2
     same_group = (index[:, None] * groups // channels) == (index[None, :] * groups // channels)
-    return (near & same_group).astype("float32")
+    band: np.ndarray = (near & same_group).astype("float32")
+    return band
 
 
 def _banded_sum(values: Tensor, size: int, groups: int) -> Tensor:
@@ -136,11 +138,11 @@ def _compiled_by_xla(formula: _Formula | _HaloFormula) -> Callable[..., Tensor]:
     forward = tf.function(formula.forward, jit_compile=True, reduce_retracing=True)
     backward = tf.function(formula.backward, jit_compile=True, reduce_retracing=True)
 
-    @tf.custom_gradient
     def normalize(*inputs: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
         return forward(*inputs), lambda upstream: backward(*inputs, upstream)
 
-    return normalize
+    compiled: Callable[..., Tensor] = tf.custom_gradient(normalize)
+    return compiled
 
 
 class _ResponseNormalization(keras.layers.Layer):
@@ -158,7 +160,7 @@ class _ResponseNormalization(keras.layers.Layer):
     def _formula(self) -> _Formula | _HaloFormula:
         raise TypeError("subclasses give the formula")
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         formula = self._formula()
         use_xla = self.fused and keras.backend.backend() == "tensorflow"
         self._function = _compiled_by_xla(formula) if use_xla else formula.forward
@@ -169,7 +171,7 @@ class _ResponseNormalization(keras.layers.Layer):
             raise ValueError("the layer is called before it is built")
         return self._function(inputs)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
@@ -207,8 +209,9 @@ class LocalResponseNormalization(_ResponseNormalization):
             raise ValueError(f"`groups` must be 1 or more. Received: groups={groups}")
         self.size, self.k, self.alpha, self.beta, self.groups = size, k, alpha, beta, groups
 
-    def build(self, input_shape: Any) -> None:
-        if input_shape[-1] % self.groups:
+    def build(self, input_shape: Shape) -> None:
+        channels = input_shape[-1]
+        if channels is None or channels % self.groups:
             raise ValueError(
                 f"`groups` must divide the number of channels. Received: groups={self.groups}, "
                 f"input_shape={input_shape}"
@@ -240,7 +243,7 @@ class HaloResponseNormalization(LocalResponseNormalization):
         super().__init__(**kwargs)
         self.halo_first = halo_first
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Any) -> None:  # of both inputs
         if input_shape[1][-1] != self.size // 2:
             raise ValueError(f"the halo must have {self.size // 2} channels. Received: {input_shape}")
         super().build(input_shape[0])

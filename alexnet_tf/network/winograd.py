@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from alexnet_tf.network.normalization import PACKAGE, Tensor
+from alexnet_tf.network.normalization import PACKAGE, Shape, Tensor
 
 # The matrices of F(2, 3) by which an input tile, a kernel and the products are multiplied.
 OF_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
@@ -184,7 +184,7 @@ class WinogradConv2D(keras.layers.Conv2D):
       **kwargs: The base class' own.
     """
 
-    def __init__(self, filters: int, kernel_size: Any = 3, **kwargs: Any) -> None:
+    def __init__(self, filters: int, kernel_size: int | tuple[int, int] = 3, **kwargs: Any) -> None:
         super().__init__(filters, kernel_size, **{"padding": "same", **kwargs})
         plain = self.strides == self.dilation_rate == (1, 1) and self.groups == 1 and self.use_bias
         if self.kernel_size != (3, 3) or self.padding != "same" or not plain:
@@ -194,7 +194,7 @@ class WinogradConv2D(keras.layers.Conv2D):
             )
         self._function: Callable[..., Tensor] | None = None
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         height, width = input_shape[1:3]
         if self.compute_dtype == "float32" and height and width and _on_processor():

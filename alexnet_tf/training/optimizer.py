@@ -54,7 +54,8 @@ def _beside(variable: Any) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     import tensorflow as tf
 
-    return tf.device(variable.device)
+    there: contextlib.AbstractContextManager[Any] = tf.device(variable.device)
+    return there
 
 
 def clip_by_global_norm(gradients: Sequence[Tensor], limit: float, variables: Sequence[Any]) -> list[Tensor]:
@@ -153,7 +154,7 @@ class PaperMomentum(keras.optimizers.Optimizer):
         self.bias_multiplier.assign(ops.divide_no_nan(biases, weights))
         self.conv1_multiplier.assign(ops.divide_no_nan(conv1, weights))
 
-    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor) -> None:
         index = self._get_variable_index(variable)
         velocity, is_bias = self.velocities[index], self._is_bias[index]
         rate = ops.cast(learning_rate, variable.dtype)
