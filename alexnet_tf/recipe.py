@@ -1,8 +1,8 @@
 """The named recipes: every number of a training run, as one frozen dataclass; no TensorFlow import.
 
 What the fields mean stands in `recipe_fields`. [S file] is the source released of 2012, [C file] its
-successor, "ours" a choice that neither gives. (row n) is a row of the README's table of disagreements
-between text and source.
+successor, "ours" a choice that neither gives. (row n) is a row of docs/conventions.md, where text and
+source disagree.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The fields of a recipe: what each means, its default and its legal values; no TensorFlow import.
 
 Source marks as in `network.variants`: sections are the paper's, "the source" is the one released of 2012,
-"ours" a choice that neither gives. (row n) is a row of the README's table of disagreements between text
-and source.
+"ours" a choice that neither gives. (row n) is a row of docs/conventions.md, where text
+and source disagree.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 [P n] is section n of the paper (Krizhevsky, Sutskever and Hinton, NIPS 2012); [S file] a file of the
 source released by its authors (computerhistory/AlexNet-Source-Code), where configuration 145 is the
 network whose logged errors are the paper's; [C file] of its successor cuda-convnet2; [CF] BVLC/caffe;
-[TV] pytorch/vision. The README's table of disagreements between text and source has one row for each
-choice marked (row n) here and in `recipe.py`.
+[TV] pytorch/vision. (row n) is a row of docs/conventions.md, where text and source disagree.
 """
 
 from __future__ import annotations
