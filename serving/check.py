@@ -1,7 +1,7 @@
-"""`python -m serving.check`: holds a model server's answers against TensorFlow's own.
+"""`python -m serving.check`: compares a model server's answers with TensorFlow's own.
 
-Every signature of an export is run in this process and asked for over REST and gRPC, on this project's
-server, TF Serving itself or any other that speaks its interfaces.
+Every signature of an export runs in this process and is requested over REST and gRPC from the server: this
+project's, TF Serving itself or any other that speaks its interfaces.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from serving import command, security
 from serving.clients.client import DEFAULT_MODEL, TIMEOUT_SECONDS, Client
 from serving.clients.connect import connect, use_only_model
-from serving.clients.pictures import expand, read
+from serving.clients.pictures import expand_paths, read_pictures
 from serving.command import UserError
 from serving.specs import ModelSpec
 
@@ -27,7 +27,7 @@ MOST_PICTURES = 8
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and compares; returns 0 when all is equal, 1 when something is not."""
+    """Parses the command line and compares; returns 0 when all answers are equal, 1 when some differ."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.check", description=(__doc__ or "").splitlines()[0]
     )
@@ -94,7 +94,7 @@ def _check(args: argparse.Namespace, different: list[Finding]) -> dict[str, Any]
 def _findings(
     client: Client, spec: ModelSpec, export: Export, prepared: list[Any], tolerance: Tolerance
 ) -> list[Finding]:
-    """All that one transport is asked."""
+    """Every comparison over one transport."""
     from serving.checks import answers as check_answers
 
     found = list(check_answers.description_findings(export, client, spec))
@@ -116,7 +116,7 @@ def _clients(args: argparse.Namespace) -> list[Client]:
 
 
 def _only_model(clients: list[Client]) -> str:
-    """The name of the only model, which only REST tells."""
+    """The name of the server's only model, which only REST lists."""
     use_only_model(clients[0])
     return clients[0].settings.model.name if clients else DEFAULT_MODEL
 
@@ -125,7 +125,7 @@ def _pictures(images: list[str]) -> list[bytes]:
     if len(images) > MOST_PICTURES:
         raise UserError(f"{MOST_PICTURES} pictures at most; received {len(images)}")
     found = []
-    for picture in read(expand(images)):
+    for picture in read_pictures(expand_paths(images)):
         if picture.error:
             raise UserError(f"{picture.name}: {picture.error}")
         found.append(picture.content)
@@ -133,11 +133,11 @@ def _pictures(images: list[str]) -> list[bytes]:
 
 
 def _show(findings: list[Finding], title: str) -> None:
-    """A line for each subject, with a column for each transport, and what differs below."""
+    """Prints a table, with a row for each subject and a column for each transport, and the differences."""
     from serving.clients import console as client_report
 
     columns = list(dict.fromkeys(finding.over for finding in findings))
-    table = client_report.headed("asked for", *columns)
+    table = client_report.table_with_columns("asked for", *columns)
     by_subject: dict[str, dict[str, str]] = {}
     for finding in findings:
         by_subject.setdefault(finding.subject, {})[finding.over] = (

@@ -1,6 +1,6 @@
-"""`python -m serving.client`: asks any server that speaks TF Serving's interfaces about pictures.
+"""`python -m serving.client`: sends pictures to any server that speaks TF Serving's interfaces.
 
-From Python, `connect` gives the client itself: predict, classify, regress, status, metadata.
+In Python, `connect` returns the client itself: predict, classify, regress, status, metadata.
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from typing import Any
 
 from serving import command, security
 from serving.clients import addresses
-from serving.clients import pictures as overlay_files
 from serving.clients.client import DEFAULT_MODEL, TIMEOUT_SECONDS, Client, Metadata, Prediction, Signature
 from serving.clients.connect import connect, use_only_model
-from serving.clients.pictures import STDIN, Answered, Asking, ask, expand, read
+from serving.clients.pictures import (
+    STDIN,
+    PictureResult,
+    SendOptions,
+    expand_paths,
+    predict_pictures,
+    read_pictures,
+    write_overlays,
+)
 from serving.clients.retry import RetryPolicy
 from serving.command import EXIT_USER_ERROR, UserError
 from serving.errors import Code, ServingError
@@ -25,7 +32,7 @@ __all__ = ["Client", "Code", "Metadata", "Prediction", "ServingError", "connect"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and asks the server; returns the exit status."""
+    """Parses the command line and sends the requests; returns the exit status."""
     parser = make_parser()
     args = parser.parse_args(argv)
     asked = bool(args.images) + args.status + args.metadata
@@ -39,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line, for whoever wants to read one."""
+    """The command's argument parser."""
     parser = argparse.ArgumentParser(
         prog="python -m serving.client", description=(__doc__ or "").splitlines()[0]
     )
@@ -100,7 +107,7 @@ def _run(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, An
         if value is not None and value <= 0:
             raise UserError(f"--{name.replace('_', '-')} must be positive; received {value}")
     deadline = float("inf") if args.deadline is None else began + args.deadline
-    names = expand(args.images)
+    names = expand_paths(args.images)
     if args.grpc:
         command.quiet_tensorflow()
     where = args.server or f"localhost:{addresses.GRPC_PORT if args.grpc else addresses.REST_PORT}"
@@ -136,20 +143,20 @@ def _ask(
     if args.status:
         versions = client.status()
         client_report.show_status(versions)
-        said = [{**v._asdict(), "state": v.state.name, "code": v.code.name} for v in versions]
-        return {"model": model, "versions": said}
+        rows = [{**v._asdict(), "state": v.state.name, "code": v.code.name} for v in versions]
+        return {"model": model, "versions": rows}
     if args.metadata:
         metadata = client.metadata()
         client_report.show_metadata(metadata)
         signatures = {name: _signature_figures(one) for name, one in metadata.signatures.items()}
         return {"model": metadata.model, "version": metadata.version, "signatures": signatures}
-    pictures = list(read(names)) if STDIN in names else None  # which can be read only once
-    asking = Asking(args.signature, args.batch_size, args.concurrency, deadline)
+    pictures = list(read_pictures(names)) if STDIN in names else None  # which can be read only once
+    options = SendOptions(args.signature, args.batch_size, args.concurrency, deadline)
     answers, began = [], time.monotonic()
-    for answered in ask(client, pictures or read(names), asking):
+    for answered in predict_pictures(client, pictures or read_pictures(names), options):
         if _failed(answered, failed):
             continue
-        client_report.show_answer(answered)
+        client_report.show_result(answered)
         answers.append(
             {"file": command.printable(answered.name), **client_report.plain_outputs(answered.outputs)}
         )
@@ -157,9 +164,9 @@ def _ask(
     figures = {"model": model, "pictures": answers, "failed": failed, "seconds": seconds}
     if args.overlay is not None:
         broken = {one["file"] for one in failed}
-        left = [p for p in pictures or read(names) if command.printable(p.name) not in broken]
+        left = [p for p in pictures or read_pictures(names) if command.printable(p.name) not in broken]
         written = []
-        for answered, path in overlay_files.write(client, left, Path(args.overlay), asking):
+        for answered, path in write_overlays(client, left, Path(args.overlay), options):
             if not _failed(answered, failed):
                 written.append(path)
                 print(f"written: {command.printable(path)}")
@@ -167,8 +174,8 @@ def _ask(
     return figures
 
 
-def _failed(answered: Answered, failed: list[dict[str, str]]) -> bool:
-    """Whether a picture has no answer; says so, and the others go on."""
+def _failed(answered: PictureResult, failed: list[dict[str, str]]) -> bool:
+    """Whether a picture has no answer; prints its error, and the others go on."""
     if answered.error:
         name = command.printable(answered.name)
         failed.append({"file": name, "error": answered.error})
@@ -185,7 +192,7 @@ def _signature_figures(signature: Signature) -> dict[str, Any]:
 
 
 def _advice(code: Code, args: argparse.Namespace) -> str:
-    """What to do about an error, where the command line has the cure."""
+    """A hint to add to an error that an option of the command would prevent."""
     if code == Code.UNAUTHENTICATED:
         return " (give the API token with --api-token-file)"
     return " (name the model with --model)" if code == Code.NOT_FOUND and args.model is None else ""

@@ -46,8 +46,8 @@ def run(body: Callable[[], Mapping[str, object]], *, as_json: bool = False) -> i
       as_json: prints the figures as the last line of stdout.
 
     Returns:
-      The exit status: 0, 2 for a user's error and for a server's refusal, 130 after Ctrl-C, 141 when
-      nobody reads what it prints any more.
+      The exit status: 0, 2 for a user's error and for a server's error, 130 after Ctrl-C, 141 when nobody
+      reads the output any more.
     """
     try:
         return _run(body, as_json)
@@ -57,7 +57,7 @@ def run(body: Callable[[], Mapping[str, object]], *, as_json: bool = False) -> i
 
 
 def _run(body: Callable[[], Mapping[str, object]], as_json: bool) -> int:
-    """As `run`, but that a reader of stdout or stderr that leaves is a BrokenPipeError."""
+    """As `run`, but raises BrokenPipeError when stdout or stderr has no reader any more."""
     try:
         figures = body()
         if as_json:
@@ -77,7 +77,7 @@ def _run(body: Callable[[], Mapping[str, object]], as_json: bool) -> int:
 
 @atexit.register  # --help and a usage error end the program before `run`
 def drop_unread() -> None:
-    """Sends what stdout and stderr still hold nowhere if nobody reads it; Python's end would complain."""
+    """Discards buffered output that has no reader any more; Python would complain at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -105,7 +105,7 @@ def quiet_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _native_stderr_held() -> Iterator[None]:
-    """Keeps what is written to file descriptor 2; shows it when the block raises."""
+    """Holds back what is written to file descriptor 2; shows it when the block raises."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices:
@@ -122,12 +122,12 @@ def _native_stderr_held() -> Iterator[None]:
 
 
 def print_error(message: str) -> None:
-    """One line on stderr, whatever the text holds."""
+    """Prints an error in one line on stderr, whatever characters it holds."""
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """Text as stdout can take it: file names and labels may hold bytes that are no characters."""
+    """Text that stdout's encoding can print: file names and labels may hold bytes that are no characters."""
     encoding = sys.stdout.encoding or "utf-8"
     whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return whole.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,6 +1,6 @@
-"""What the server can do, free of gRPC and HTTP: both transports are thin adapters of this.
+"""The server's calls without gRPC or HTTP; both transports are thin adapters of this.
 
-Every call chooses a version, holds it while it works, and names the version that answered.
+Every call chooses a version, holds it while it runs, and names the version that answered.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from serving.specs import DEFAULT_SIGNATURE, ModelSpec, VersionStatus
 
 
 class Versions(Protocol):
-    """What the core asks of the repository of models; `lifecycle.repository.Repository` is the real one."""
+    """What the core uses of the model repository, `lifecycle.repository.Repository`."""
 
     def servable(self, spec: ModelSpec) -> AbstractContextManager[Servable]:
-        """Holds the version that a request means."""
+        """Holds the version that a request means, for a `with` block."""
 
     def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """What is known of a model's versions, highest first."""
+        """The states of a model's versions, highest first."""
 
     def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
         """Replaces the configuration."""
@@ -44,23 +44,23 @@ class Versions(Protocol):
         """Whether every configured model has an available version."""
 
 
-class Prediction(NamedTuple):
-    """Outputs by alias, the signature that gave them, and what answered."""
+class PredictResult(NamedTuple):
+    """The result of Predict: outputs by alias, their signature, and the spec of the version that answered."""
 
     spec: ModelSpec
     outputs: dict[str, np.ndarray]
     signature: SignatureDef
 
 
-class Classification(NamedTuple):
-    """(label, score) pairs of each example."""
+class ClassifyResult(NamedTuple):
+    """The result of Classify: (label, score) pairs for each example, and the spec that answered."""
 
     spec: ModelSpec
     rows: list[ClassRows]
 
 
-class Regression(NamedTuple):
-    """A value of each example."""
+class RegressResult(NamedTuple):
+    """The result of Regress: a value for each example, and the spec that answered."""
 
     spec: ModelSpec
     values: list[float]
@@ -73,21 +73,21 @@ class InferenceTask(NamedTuple):
     method_name: str
 
 
-class Metadata(NamedTuple):
-    """A version's signatures."""
+class MetadataResult(NamedTuple):
+    """The result of GetModelMetadata: a version's signatures by name."""
 
     spec: ModelSpec
     signatures: Mapping[str, SignatureDef]
 
 
 class Core:
-    """Answers requests from the models of a repository.
+    """Answers requests with the models of a repository.
 
     All methods may be called by many threads, and raise ServingError with TF Serving's code and words.
 
     Args:
       versions: the repository.
-      on_examples: told of MultiInference's model and number of examples.
+      on_examples: called with the model and the number of examples of each MultiInference request.
     """
 
     def __init__(
@@ -103,35 +103,35 @@ class Core:
         output_filter: Sequence[str] = (),
         deadline: float | None = None,
         missing_signature: Callable[[str], ServingError] = signature_key_not_found,
-    ) -> Prediction:
+    ) -> PredictResult:
         """Runs a signature; see `Servable.predict`."""
         with self._versions.servable(spec) as servable:
             outputs = servable.predict(
                 spec.signature_name, decode, output_filter, deadline, missing_signature
             )
             resolved = _resolved(spec, servable)
-            return Prediction(resolved, outputs, servable.signatures[resolved.signature_name])
+            return PredictResult(resolved, outputs, servable.signatures[resolved.signature_name])
 
     def classify(
         self, spec: ModelSpec, examples: Sequence[bytes], deadline: float | None = None
-    ) -> Classification:
+    ) -> ClassifyResult:
         """Classifies serialized tf.Examples."""
         with self._versions.servable(spec) as servable:
             rows = servable.classify(spec.signature_name, examples, deadline)
-            return Classification(_resolved(spec, servable), rows)
+            return ClassifyResult(_resolved(spec, servable), rows)
 
     def regress(
         self, spec: ModelSpec, examples: Sequence[bytes], deadline: float | None = None
-    ) -> Regression:
+    ) -> RegressResult:
         """A value for each serialized tf.Example."""
         with self._versions.servable(spec) as servable:
             values = servable.regress(spec.signature_name, examples, deadline)
-            return Regression(_resolved(spec, servable), values)
+            return RegressResult(_resolved(spec, servable), values)
 
     def multi_inference(
         self, tasks: Sequence[InferenceTask], examples: Sequence[bytes], deadline: float | None = None
-    ) -> list[Classification | Regression]:
-        """Several classifications and regressions of the same examples, in one run of one version."""
+    ) -> list[ClassifyResult | RegressResult]:
+        """Classifies and regresses the same examples, several tasks in one run of one version."""
         chosen = tasks[0].spec if tasks else ModelSpec("")
         with self._versions.servable(chosen) as servable:
             _check_tasks(tasks)
@@ -140,17 +140,17 @@ class Core:
             )
             self._on_examples(chosen.name, len(examples))
             return [
-                _answer(task, _resolved(task.spec, servable), answer)
+                _result(task, _resolved(task.spec, servable), answer)
                 for task, answer in zip(tasks, answers, strict=True)
             ]
 
-    def metadata(self, spec: ModelSpec) -> Metadata:
+    def metadata(self, spec: ModelSpec) -> MetadataResult:
         """Every signature of a version; the spec in the answer names no signature."""
         with self._versions.servable(spec) as servable:
-            return Metadata(ModelSpec(spec.name, servable.id.version), servable.signatures)
+            return MetadataResult(ModelSpec(spec.name, servable.id.version), servable.signatures)
 
     def status(self, spec: ModelSpec) -> list[VersionStatus]:
-        """States of the version asked for, or of all versions ever managed; labels are not looked at."""
+        """States of the requested version, or of all versions ever managed; a label has no effect."""
         return self._versions.statuses(spec.name, spec.version)
 
     def reload(self, config: model_server_config_pb2.ModelServerConfig) -> None:
@@ -158,7 +158,7 @@ class Core:
         self._versions.reload(config)
 
     def models(self) -> dict[str, list[VersionStatus]]:
-        """Every configured model with what is known of its versions; none yet is an empty list."""
+        """The states of every configured model's versions; an empty list before the first is known."""
         found: dict[str, list[VersionStatus]] = {}
         for name in self._versions.models():
             try:
@@ -178,12 +178,12 @@ class Core:
         self._versions.retry(name, version)
 
     def ready(self) -> bool:
-        """Whether every configured model can answer."""
+        """Whether every configured model has an available version."""
         return self._versions.ready()
 
 
 def _resolved(spec: ModelSpec, servable: Servable) -> ModelSpec:
-    """The spec that an answer carries: the version itself, whatever way it was chosen."""
+    """The spec in an answer, with the version itself however it was chosen."""
     return ModelSpec(spec.name, servable.id.version, None, spec.signature_name or DEFAULT_SIGNATURE)
 
 
@@ -200,6 +200,6 @@ def _check_tasks(tasks: Sequence[InferenceTask]) -> None:
         seen.add(signature)
 
 
-def _answer(task: InferenceTask, spec: ModelSpec, answer: Any) -> Classification | Regression:
-    kind = Classification if task.method_name == CLASSIFY_METHOD else Regression
+def _result(task: InferenceTask, spec: ModelSpec, answer: Any) -> ClassifyResult | RegressResult:
+    kind = ClassifyResult if task.method_name == CLASSIFY_METHOD else RegressResult
     return kind(spec, answer)

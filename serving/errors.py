@@ -1,4 +1,4 @@
-"""One table of errors for both transports: canonical code -> gRPC status, HTTP status.
+"""The error type of both transports: a canonical code with its gRPC and HTTP status, and a message.
 
 Codes and their numbers are those of google.rpc.Code, which TensorFlow's C++ status, gRPC and
 tensorflow/core/protobuf/error_codes.proto share. Nothing heavy is imported here.
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Code(enum.IntEnum):
-    """A canonical status code; its name is what TF Serving's metrics and status pages show."""
+    """A canonical status code; TF Serving's metrics and status pages show its name."""
 
     OK = 0
     CANCELLED = 1
@@ -35,7 +35,7 @@ class Code(enum.IntEnum):
     UNAUTHENTICATED = 16
 
 
-# tensorflow_serving/model_servers/http_rest_api_util.cc: what REST answers for each code.
+# tensorflow_serving/model_servers/http_rest_api_util.cc: the HTTP status for each code.
 HTTP_STATUS = {
     Code.OK: 200,
     Code.CANCELLED: 499,
@@ -65,7 +65,7 @@ class ServingError(Exception):
 
     Attributes:
       code: canonical status code.
-      message: what the client reads; REST sends it whole, gRPC its first 1024 characters.
+      message: text for the client; REST sends it whole, gRPC its first 1024 characters.
     """
 
     def __init__(self, code: Code, message: str) -> None:
@@ -75,24 +75,24 @@ class ServingError(Exception):
 
     @property
     def http_status(self) -> int:
-        """The HTTP status that REST answers with."""
+        """The HTTP status of REST's answer."""
         return HTTP_STATUS[self.code]
 
     @property
     def grpc_details(self) -> str:
-        """The text that gRPC answers with."""
+        """The text of gRPC's status."""
         if len(self.message) <= GRPC_MESSAGE_LENGTH:
             return self.message
         return self.message[:GRPC_MESSAGE_LENGTH] + GRPC_TRUNCATED
 
 
 def invalid(message: str) -> ServingError:
-    """A client's mistake, by far the most frequent error."""
+    """An INVALID_ARGUMENT error: a mistake of the client."""
     return ServingError(Code.INVALID_ARGUMENT, message)
 
 
 def from_tensorflow(error: tf.errors.OpError) -> ServingError:
-    """A `tf.errors.OpError` as it is: the operation's own code and text."""
+    """Converts a `tf.errors.OpError`, with the operation's own code and text."""
     try:
         code = Code(error.error_code)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The whole server: repository, core and both transports, put together as the flags say."""
+"""The whole server: repository, core and both transports, configured by flags."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ log = logging.getLogger("serving")
 
 
 class ModelServer:
-    """A server, not yet started.
+    """A server of models over gRPC and REST.
 
     Args:
       flags: its settings.
@@ -50,7 +50,7 @@ class ModelServer:
 
     Attributes:
       core: for calls without a transport.
-      metrics: what it counts.
+      metrics: its counters and timings.
       grpc_port: bound port, once started; 0 for none.
       rest_port: likewise.
 
@@ -89,7 +89,7 @@ class ModelServer:
         self.rest_port = 0
 
     def start(self) -> None:
-        """Loads the models, then opens the ports: whoever can connect can be answered.
+        """Loads the models, then opens the ports, so that every client that can connect gets answers.
 
         Raises:
           ServingError: a model that does not load, or a port that cannot be bound.
@@ -107,9 +107,9 @@ class ModelServer:
         log.info("ready %.1f s after the start of loading", time.monotonic() - began)
 
     def stop(self, grace: float | None = None) -> None:
-        """Refuses new requests, finishes those begun within `grace` seconds, unloads everything."""
+        """Refuses new requests, waits up to `grace` seconds for those in progress, and unloads all models."""
         seconds = self._flags.drain_timeout_seconds if grace is None else grace
-        # Side by side: what one transport still answers must not cost the other its time.
+        # In parallel, so that each transport has the whole grace period.
         stopping = [
             threading.Thread(target=server.stop, args=(seconds,), name="drain")
             for server in (self._rest, self._grpc)
@@ -164,7 +164,7 @@ class ModelServer:
 
 
 def session_config(flags: Flags) -> config_pb2.ConfigProto:
-    """The configuration of every session.
+    """The TensorFlow configuration of every session.
 
     Raises:
       ServingError: --tensorflow_session_config_file cannot be read.
@@ -173,7 +173,7 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
     if flags.tensorflow_session_config_file:
         config_messages.read_text_file(flags.tensorflow_session_config_file, config)
     both = flags.tensorflow_session_parallelism
-    # 0 leaves what the file says.
+    # 0 keeps the file's value.
     if both or flags.tensorflow_intra_op_parallelism:
         config.intra_op_parallelism_threads = both or flags.tensorflow_intra_op_parallelism
     if both or flags.tensorflow_inter_op_parallelism:
@@ -188,13 +188,13 @@ def session_config(flags: Flags) -> config_pb2.ConfigProto:
 
 
 def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
-    """The models to serve: the configuration file's, or the one that the flags name."""
+    """The models to serve: those of the configuration file, or the single model of the flags."""
     if flags.model_config_file:
         config = model_server_config_pb2.ModelServerConfig()
         return config_messages.read_text_file(flags.model_config_file, config)
     base_path = flags.model_base_path
     if not file_system.is_uri(base_path):
-        # Whoever types a launch line may name a folder from where they stand.
+        # On a command line the folder may be relative.
         base_path = str(Path(base_path).expanduser().absolute())
     return single_model(flags.model_name, base_path)
 
@@ -202,7 +202,7 @@ def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
 def _batching(
     flags: Flags, metrics: ServerMetrics
 ) -> tuple[BatchScheduler | None, BatchingParameters | None]:
-    """The shared pool, and the parameters of models that have none of their own."""
+    """The batch scheduler, and the parameters of models without their own; (None, None) without batching."""
     if not flags.enable_batching:
         return None, None
     if flags.batching_parameters_file:

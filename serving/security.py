@@ -1,4 +1,4 @@
-"""TLS and API tokens: what both ports of a server ask of their clients, and what a client brings."""
+"""TLS and API tokens, of the server's ports and of clients."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Protocol, cast
 
 from serving.errors import ServingError, invalid
 
-# Where a command finds the API token when no file is named.
+# Environment variable of the API token, for commands without a token file.
 TOKEN_VARIABLE = "SERVING_API_TOKEN"
 
 
 class SslConfig(Protocol):
-    """The message SSLConfig of tensorflow_serving/config/ssl_config.proto; all but the flag are PEM texts."""
+    """The message SSLConfig of tensorflow_serving/config/ssl_config.proto: PEM texts, and a flag."""
 
     @property
     def server_key(self) -> str: ...
@@ -32,10 +32,10 @@ def server_context(config: SslConfig) -> ssl.SSLContext:
 
     Args:
       config: an SSLConfig message: `server_key`, `server_cert` and `custom_ca` are PEM texts;
-        `client_verify` asks every client for a certificate that `custom_ca` vouches for.
+        `client_verify` requires a client certificate that `custom_ca` has signed.
 
     Raises:
-      ServingError: INVALID_ARGUMENT: texts that are no PEM, do not belong together, or are missing.
+      ServingError: INVALID_ARGUMENT: texts that are not PEM, do not match each other, or are missing.
     """
     if not config.server_key or not config.server_cert:
         raise invalid("SSLConfig needs server_key and server_cert")
@@ -59,13 +59,13 @@ def server_context(config: SslConfig) -> ssl.SSLContext:
 
 
 def _load_chain(context: ssl.SSLContext, certificates: str, key: str) -> None:
-    """Loads the server's own chain, which Python takes from files alone: private ones, gone at once."""
+    """Loads the certificate chain through private temporary files, since Python reads it only from files."""
     with tempfile.TemporaryDirectory(prefix="serving-tls-") as folder:
         certificate_path, key_path = (os.path.join(folder, name) for name in ("certificate.pem", "key.pem"))
         for path, text in ((certificate_path, certificates), (key_path, key)):
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)
-        # No password: a prompt would hold up the start for ever.
+        # An empty password: a prompt would block the start for ever.
         context.load_cert_chain(certificate_path, key_path, password=lambda: "")
 
 
@@ -74,7 +74,7 @@ def _unusable(what: str, error: Exception) -> ServingError:
 
 
 def read_token(path: str | None) -> str | None:
-    """A client's API token from a file, or else from the environment; None where there is none.
+    """A client's API token from a file, without one from the environment; None where there is none.
 
     Raises:
       OSError: when the file cannot be read.
@@ -85,7 +85,7 @@ def read_token(path: str | None) -> str | None:
 
 
 def server_token(path: str) -> str:
-    """A server's API token; empty without a file.
+    """A server's API token from a file; empty without one.
 
     Raises:
       ServingError: the file cannot be read, or holds no token.
@@ -102,7 +102,7 @@ def server_token(path: str) -> str:
 
 
 def ssl_config(path: str) -> SslConfig | None:
-    """An SSLConfig message that TLS can be spoken with; None without a file.
+    """Reads and checks an SSLConfig file; None without one.
 
     Raises:
       ServingError: the file cannot be read, or its certificates cannot be used.
@@ -113,7 +113,7 @@ def ssl_config(path: str) -> SslConfig | None:
         return None
     config = cast("SslConfig", config_messages.read_text_file(path, config_messages.SSLConfig()))
     try:
-        # Before any model is loaded; gRPC itself would only say that it cannot listen.
+        # Before any model is loaded; gRPC's own error would only be that it cannot listen.
         server_context(config)
     except ServingError as error:
         raise invalid(f"{path}: {error.message}") from None

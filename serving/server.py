@@ -1,8 +1,8 @@
-"""Command `server`: models over gRPC and REST, with TF Serving's flags.
+"""`python -m serving.server`: serves models over gRPC and REST, with TF Serving's flags.
 
     python -m serving.server --model_name=alexnet --model_base_path=export --port=8500 --rest_api_port=8501
 
-SIGTERM and Ctrl-C refuse new requests, finish those that were begun, then end.
+On SIGTERM and Ctrl-C it refuses new requests, finishes those in progress, then ends.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from serving.settings.flags import FlagError, Flags
 if TYPE_CHECKING:
     from serving.model_server import ModelServer
 
-EXIT_STARTUP = 255  # TF Serving's status for every start that fails
+EXIT_STARTUP = 255  # TF Serving's exit status when the start fails
 PROGRAM = "python -m serving.server"
 
 
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def create_server(*, host: str = "", pick_ports: bool = False, **flags: str | float) -> ModelServer:
-    """Makes a server to be run inside a Python program.
+    """Makes a server that runs inside a Python program.
 
     Args:
       host: address that both ports are bound to; every interface by default.
@@ -61,8 +61,8 @@ def create_server(*, host: str = "", pick_ports: bool = False, **flags: str | fl
       The server, to be used in a `with`, or with `start` and `stop`.
 
     Raises:
-      ServingError: a configuration file that cannot be used.
-      TypeError: a flag that does not exist.
+      ServingError: a configuration file is invalid.
+      TypeError: a flag does not exist.
     """
     process_memory.use_system_allocator()
     from serving.model_server import ModelServer
@@ -76,11 +76,11 @@ def _print_usage() -> dict[str, Any]:
 
 
 class _Stopped(Exception):
-    """A signal came before the models were loaded."""
+    """A signal arrived before the models were loaded."""
 
 
 class _Signals:
-    """SIGTERM and SIGINT: an exception while the server starts, later an event."""
+    """Handles SIGTERM and SIGINT: raises an exception while the server starts, later sets an event."""
 
     def __init__(self) -> None:
         self.starting = True
@@ -94,16 +94,16 @@ class _Signals:
         if self.starting:
             raise _Stopped
         if again and number == signal.SIGINT:
-            os._exit(command.EXIT_INTERRUPTED)  # whoever presses Ctrl-C twice does not want to wait
+            os._exit(command.EXIT_INTERRUPTED)  # a second Ctrl-C ends at once
 
 
 def _serve(flags: Flags) -> int:
-    """Starts, waits for a signal, drains; returns the exit status."""
+    """Starts the server, waits for a signal, finishes requests in progress; returns the exit status."""
     began = time.monotonic()
     signals = _Signals()
     try:
         process_memory.use_system_allocator()
-        process_memory.keep_at_hand()
+        process_memory.keep_freed_memory()
         command.quiet_tensorflow()
         _log_to_stderr()
         from serving.model_server import ModelServer
@@ -114,7 +114,7 @@ def _serve(flags: Flags) -> int:
     except _Stopped:
         return 0
     except ServingError as error:
-        # On stdout, where TF Serving's own users look for it; what broke is on stderr as well.
+        # On stdout, as TF Serving; the reason is on stderr as well.
         reason = f"Error: {error.code.name}: {error.message}"
         print(f"Failed to start server. {command.printable(reason)}", flush=True)
         command.print_error(error.message)

@@ -1,4 +1,4 @@
-"""Names of things: which model a request means, which version it is, and in which state."""
+"""Model specs, servable ids, version states and version numbers, as TF Serving defines them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import NamedTuple
 from serving.errors import Code
 
 DEFAULT_SIGNATURE = "serving_default"
-# What absl::SimpleAtoi takes for a number: a sign, and the digits after leading zeros, 19 at most for int64.
+# What absl::SimpleAtoi accepts: a sign, and after leading zeros at most 19 digits for an int64.
 _VERSION = re.compile(r"[ \t\n\v\f\r]*([+-]?)0*([0-9]{1,19})[ \t\n\v\f\r]*")
 _INT64 = range(-(2**63), 2**63)
 
 
 class ModelSpec(NamedTuple):
-    """Which model a request means, as tensorflow_serving/apis/model.proto says it.
+    """Which model and version a request means; ModelSpec of tensorflow_serving/apis/model.proto.
 
     Attributes:
       name: the model's.
-      version: this version alone; None for the label's, or the latest available one.
-      label: the version that the configuration gives this label; never set beside `version`.
+      version: the version's number; None for the label's version, or else the latest available one.
+      label: a version label of the configuration; never set together with `version`.
       signature_name: empty for `serving_default`.
     """
 
@@ -31,7 +31,7 @@ class ModelSpec(NamedTuple):
 
 
 class ServableId(NamedTuple):
-    """One version of one model; as text `{name: M version: V}`, TF Serving's way."""
+    """The id of one version of a model; as text `{name: M version: V}`, as in TF Serving."""
 
     name: str
     version: int
@@ -41,7 +41,7 @@ class ServableId(NamedTuple):
 
 
 class State(enum.IntEnum):
-    """tensorflow_serving/apis/get_model_status.proto."""
+    """The state of a version (ModelVersionStatus.State of tensorflow_serving/apis/get_model_status.proto)."""
 
     UNKNOWN = 0
     START = 10
@@ -52,7 +52,7 @@ class State(enum.IntEnum):
 
 
 class VersionStatus(NamedTuple):
-    """What GetModelStatus tells of a version; `code` is OK unless its loading failed."""
+    """The status of a version as in GetModelStatus; `code` is OK unless its loading failed."""
 
     version: int
     state: State
@@ -61,7 +61,7 @@ class VersionStatus(NamedTuple):
 
 
 def version_number(name: str) -> int | None:
-    """The version in a folder's name: `7` and `007` are both 7; None for `7.tmp`, `_7`, `7e2`.
+    """The version number in a folder's name: `7` and `007` are both 7; None for `7.tmp`, `_7`, `7e2`.
 
     Of two folders with one version the server takes the one whose name comes last in order of text.
     """

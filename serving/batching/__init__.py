@@ -1,1 +1,1 @@
-"""Requests gathered into batches, by TensorFlow Serving's rules."""
+"""Request batching with TensorFlow Serving's rules."""

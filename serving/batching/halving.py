@@ -25,7 +25,7 @@ def run_in_halves(
       items: the batch, in order; parts of it run in that order.
       run: runs a part of the batch and takes care of its answers.
       refuse: takes care of an item that was refused alone, and of the error.
-      is_pending: whether an item still needs a run; asked before each.
+      is_pending: whether an item still needs a run; called before each.
 
     Raises:
       ServingError: of `run`, but for INVALID_ARGUMENT.

@@ -1,4 +1,4 @@
-"""How requests are gathered into batches: TF Serving's parameters, their defaults, what they must fulfil."""
+"""Batching parameters: TF Serving's message, its defaults and the rules for its values."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ POOL_WITHOUT_FILE = "model_server_batch_threads"
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """The message BatchingParameters of session_bundle_config.proto, checked, every default filled in.
+    """The message BatchingParameters of session_bundle_config.proto with its defaults, checked.
 
     Attributes:
       max_batch_size: rows of a batch, and of the largest request. With splitting only the latter.
-      batch_timeout_micros: how long the oldest request of a batch waits for company; 0 takes what is there as
-        soon as a thread is free.
-      max_enqueued_batches: batches that wait in one queue, the one that is being filled included.
-      num_batch_threads: batches that run at a time, of all models together.
-      thread_pool_name: of those threads.
+      batch_timeout_micros: how long the oldest request of a batch waits for others; 0 runs the batch as it is
+        as soon as a thread is free.
+      max_enqueued_batches: batches that wait in one queue, including the one that is being filled.
+      num_batch_threads: batches that run at a time, over all models.
+      thread_pool_name: name of those threads.
       allowed_batch_sizes: ascending; a batch is padded up to the next of them. Empty for no padding.
       pad_variable_length_inputs: pads the other dimensions to the largest of a batch.
       enable_large_batch_splitting: whether requests are cut where a batch is full.
@@ -47,27 +47,27 @@ class BatchingParameters:
 
     @property
     def batch_rows(self) -> int:
-        """Rows that a batch holds at most, without padding."""
+        """The most rows in a batch, without padding."""
         if self.enable_large_batch_splitting and self.max_execution_batch_size is not None:
             return self.max_execution_batch_size
         return self.max_batch_size
 
     @property
     def batch_timeout(self) -> float:
-        """Seconds that the oldest request of a batch waits for company."""
+        """Seconds that the oldest request of a batch waits for others."""
         return self.batch_timeout_micros / 1e6
 
     def padded(self, rows: int) -> int:
-        """Rows that a batch of `rows` has once it is padded."""
+        """Number of rows in a batch of `rows` rows after padding."""
         return next((size for size in self.allowed_batch_sizes if size >= rows), rows)
 
     @property
     def queue_batches(self) -> int:
-        """Batches that wait in one queue; 0 is taken as 1, TF Serving's kindness to old configurations."""
+        """The most batches in one queue; 0 means 1, which TF Serving keeps for old configurations."""
         return max(self.max_enqueued_batches, 1)
 
     def __post_init__(self) -> None:
-        """Raises ServingError, INVALID_ARGUMENT, for values that TF Serving does not load a model with."""
+        """Raises ServingError, INVALID_ARGUMENT, for values that TF Serving refuses."""
         if self.num_batch_threads < 1:
             raise invalid(f"num_batch_threads must be positive; was {self.num_batch_threads}")
         if self.max_batch_size < 1:
@@ -92,7 +92,7 @@ class BatchingParameters:
             )
 
     def _check_allowed_batch_sizes(self) -> None:
-        """The last one must be max_batch_size also when requests are split: TF Serving loads nothing else."""
+        """TF Serving requires the last one to be max_batch_size, also when requests are split."""
         sizes = self.allowed_batch_sizes
         if any(later <= earlier for earlier, later in itertools.pairwise(sizes)):
             raise invalid("allowed_batch_sizes entries must be monotonically increasing")
@@ -104,10 +104,10 @@ class BatchingParameters:
 
 
 def from_proto(message: Message) -> BatchingParameters:
-    """Reads tensorflow.serving.BatchingParameters; what it does not set has TF Serving's default.
+    """Reads a tensorflow.serving.BatchingParameters message; unset fields get TF Serving's defaults.
 
     Raises:
-      ServingError: INVALID_ARGUMENT for values that no model is loaded with.
+      ServingError: INVALID_ARGUMENT for values that TF Serving refuses.
     """
     wrapped = (
         "max_batch_size",
@@ -126,7 +126,7 @@ def from_proto(message: Message) -> BatchingParameters:
 
 
 def without_file() -> BatchingParameters:
-    """The parameters of --enable_batching without --batching_parameters_file."""
+    """Parameters for --enable_batching without --batching_parameters_file."""
     return BatchingParameters(thread_pool_name=POOL_WITHOUT_FILE)
 
 
@@ -134,15 +134,15 @@ def read_file(path: str) -> BatchingParameters:
     """Reads --batching_parameters_file.
 
     Raises:
-      ServingError: the file cannot be read, is not the message's text, or has values that fit nothing.
+      ServingError: the file cannot be read, is not the message in text form, or has refused values.
     """
     return from_proto(config_messages.read_text_file(path, config_messages.BatchingParameters()))
 
 
 def read_per_model(version_path: str) -> BatchingParameters | None:
-    """Reads a version's own parameters; None when it has no such file: then its requests are not batched.
+    """Reads a version's own batching parameters; None without such a file: its requests are then not batched.
 
-    The pool of threads is the server's: what the file says of it counts for nothing.
+    The thread pool is the server's: the file's settings for it have no effect.
 
     Args:
       version_path: folder that holds saved_model.pb.

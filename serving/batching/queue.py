@@ -1,6 +1,6 @@
-"""What waits to be run: tasks, cut into slices, in batches, in a queue.
+"""The batching queue: requests (tasks), cut into slices, gathered into batches.
 
-Nothing here locks: the scheduler calls it with its own lock held.
+Not thread-safe: the scheduler holds its own lock around every call.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ QUEUE_FULL = "The batch scheduling queue to which this task was submitted is ful
 
 
 class Task:
-    """One request's run.
+    """One request that waits for a batch.
 
     Attributes:
       feeds: arrays by tensor name, all with `rows` rows.
-      fetches: names of the tensors asked for.
+      fetches: names of the tensors to return.
       rows: size of the first dimension, at least 1.
-      deadline: `time.monotonic()` second after which nobody waits; None for no limit.
-      queued_at: when it was made, on the same clock.
-      finished: whether it was answered, or nobody waits any more.
+      deadline: second of `time.monotonic()` at which the caller stops waiting; None for no limit.
+      queued_at: second of the same clock at which it was made.
+      finished: whether it has outputs or an error, or its caller has stopped waiting.
       batch: the first batch that it was put in.
     """
 
@@ -55,7 +55,7 @@ class Task:
         return self.deadline is not None and self.deadline <= now
 
     def deliver(self, begin: int, end: int, outputs: list[np.ndarray]) -> None:
-        """Takes the outputs of rows [begin, end); the task is finished when none is missing."""
+        """Adds the outputs of rows [begin, end); the task is finished once all rows have theirs."""
         if not self.finished:
             self._parts.append((begin, outputs))
             self._missing -= end - begin
@@ -63,7 +63,7 @@ class Task:
                 self._finish()
 
     def fail(self, error: ServingError) -> None:
-        """Ends the task with an error, unless it has ended."""
+        """Finishes the task with an error, unless it is finished already."""
         if not self.finished:
             self._error = error
             self._finish()
@@ -73,17 +73,22 @@ class Task:
         self._answered.release()
 
     def wait(self) -> bool:
-        """Blocks until the task is finished, or its deadline has passed; without the scheduler's lock."""
+        """Blocks until the task is finished or its deadline has passed; returns whether it is finished.
+
+        Called without the scheduler's lock.
+        """
         if self.deadline is None:
             return self._answered.acquire()
         seconds = min(max(self.deadline - time.monotonic(), 0), threading.TIMEOUT_MAX)
         return self._answered.acquire(timeout=seconds)
 
     def outputs(self) -> list[np.ndarray]:
-        """The outputs of a finished task, in the order of its fetches; without the scheduler's lock.
+        """The outputs of a finished task, in the order of its fetches.
+
+        Called without the scheduler's lock.
 
         Raises:
-          ServingError: with which it failed.
+          ServingError: the task failed.
         """
         if self._error is not None:
             # Each waiting thread raises an exception of its own: they would share one traceback.
@@ -95,7 +100,7 @@ class Task:
 
 
 class Slice(NamedTuple):
-    """Rows [begin, end) of a task; all of them unless large requests are split."""
+    """Rows [begin, end) of a task; all its rows unless large requests are split."""
 
     task: Task
     begin: int
@@ -107,12 +112,12 @@ class Slice(NamedTuple):
 
 
 class Batch:
-    """Slices that run together.
+    """Slices that run together as one batch.
 
     Attributes:
-      rows: of all slices.
-      opened_at: when the first one came.
-      taken: whether a thread has begun with it.
+      rows: total over the slices.
+      opened_at: second of `time.monotonic()` at which the first slice was added; infinity for an empty batch.
+      taken: whether a thread has taken it out of the queue.
     """
 
     def __init__(self) -> None:
@@ -122,7 +127,7 @@ class Batch:
         self.taken = False
 
     def add(self, piece: Slice, now: float) -> None:
-        """Puts a slice at the end."""
+        """Appends a slice."""
         if not self.slices:
             self.opened_at = now
         self.slices.append(piece)
@@ -131,13 +136,13 @@ class Batch:
 
 
 class BatchQueue:
-    """Batches that wait: full ones, and at the end the one that is being filled.
+    """The waiting batches of one kind: full ones, and at the end the one that is being filled.
 
     Tasks keep their order. As in TF Serving, a task that does not fit closes the batch that is being filled,
     unless it is split there.
 
     Attributes:
-      flushed: whether batches are handed out without waiting for company, as when the model is unloaded.
+      flushed: whether batches may run without waiting to be filled, as when the model is unloaded.
     """
 
     def __init__(self, parameters: BatchingParameters) -> None:
@@ -146,14 +151,14 @@ class BatchQueue:
         self.flushed = False
 
     def __len__(self) -> int:
-        """Slices that wait."""
+        """Number of waiting slices."""
         return sum(len(batch.slices) for batch in self._batches)
 
     def add(self, task: Task, now: float) -> bool:
-        """Puts a task in line.
+        """Adds a task.
 
         Returns:
-          Whether a thread should look: a batch was begun or became full.
+          Whether to wake a thread: a batch was begun or became full.
 
         Raises:
           ServingError: INVALID_ARGUMENT for a task that is too large, UNAVAILABLE when the queue is full.
@@ -175,7 +180,7 @@ class BatchQueue:
         return news
 
     def ready_at(self) -> float:
-        """When the first batch may be taken, by `time.monotonic()`; infinity for an empty queue."""
+        """Second of `time.monotonic()` when the first batch may be taken; infinity for an empty queue."""
         first = self._batches[0]
         if not first.slices:
             return math.inf
@@ -183,7 +188,7 @@ class BatchQueue:
         return -math.inf if full or self.flushed else first.opened_at + self._parameters.batch_timeout
 
     def take(self) -> Batch:
-        """Removes the first batch, which is then no longer filled."""
+        """Removes and returns the first batch, which gets no more slices."""
         batch = self._batches.popleft()
         if not self._batches:
             self._batches.append(Batch())
@@ -195,7 +200,7 @@ class BatchQueue:
         return self._parameters.enable_large_batch_splitting
 
     def _check(self, task: Task) -> None:
-        """Raises what tensorflow/core/kernels/batching_util/shared_batch_scheduler.h answers."""
+        """Raises the errors of tensorflow/core/kernels/batching_util/shared_batch_scheduler.h."""
         largest = self._parameters.max_batch_size
         if task.rows > largest:
             raise invalid(f"Task size {task.rows} is larger than maximum input batch size {largest}")

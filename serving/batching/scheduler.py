@@ -1,4 +1,4 @@
-"""One pool of threads that runs the batches of all models and versions, queue after queue."""
+"""The batch scheduler: one thread pool that runs the batches of all models, queue by queue."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ STOPPED = "The batch scheduler has been stopped"
 
 
 class BatchOwner(Protocol):
-    """Whose tasks are queued: a batching session.
+    """A batching session, as the scheduler sees it.
 
     Attributes:
       parameters: of its queues.
-      closed: set by the scheduler once no task is taken any more.
+      closed: set by the scheduler once it accepts no more tasks.
     """
 
     parameters: BatchingParameters
     closed: bool
 
     def process(self, batch: Batch) -> None:
-        """Runs a batch and ends all of its tasks; never raises."""
+        """Runs a batch and finishes all of its tasks; never raises."""
 
 
 class _QueueKey(NamedTuple):
@@ -41,25 +41,25 @@ class _QueueKey(NamedTuple):
 
 
 class BatchScheduler:
-    """Gathers tasks into batches and runs these, `num_batch_threads` at a time, round robin over queues.
+    """Gathers tasks into batches and runs `num_batch_threads` batches at a time, round robin over queues.
 
-    A queue lives as long as something waits in it, so that the odd output filters of a million requests leave
-    nothing behind. Thread-safe.
+    A queue exists only while something waits in it, so that requests with many different output filters do
+    not accumulate queues. Thread-safe.
 
     Args:
-      parameters: number and name of the threads; sizes and times are those of each owner.
-      metrics: told how many tasks wait.
+      parameters: number and name of the threads; batch sizes and times are each owner's.
+      metrics: reads the queue's length.
     """
 
     def __init__(self, parameters: BatchingParameters, metrics: ServerMetrics) -> None:
         self._lock = threading.Lock()
-        self._news = threading.Condition(self._lock)
+        self._queues_changed = threading.Condition(self._lock)
         self._batch_ended = threading.Condition(self._lock)
-        # In the order in which they are looked at: a queue goes to the end when a batch was taken from it.
+        # In the order in which they are served: a queue goes to the end when a batch was taken from it.
         self._queues: dict[_QueueKey, BatchQueue] = {}
         self._running: dict[BatchOwner, int] = {}
         self._closed = False
-        # The earliest moment for which an idle thread has set its alarm.
+        # The earliest time at which an idle thread will wake by itself.
         self._alarm = math.inf
         self._threads = [
             threading.Thread(target=self._work, name=f"{parameters.thread_pool_name}_{index}", daemon=True)
@@ -70,12 +70,12 @@ class BatchScheduler:
         metrics.watch_queue(self.queue_length)
 
     def run(self, owner: BatchOwner, kind: Hashable, task: Task) -> None:
-        """Puts a task in line and waits until it is finished.
+        """Queues a task and waits until it is finished.
 
         Args:
-          owner: whose task it is.
-          kind: tasks of one kind may share a batch.
-          task: finished afterwards.
+          owner: the session that runs it.
+          kind: tasks of the same kind may share a batch.
+          task: finished when this returns.
 
         Raises:
           ServingError: INVALID_ARGUMENT for a task that is too large; UNAVAILABLE when the queue is full or
@@ -88,40 +88,40 @@ class BatchScheduler:
                 raise ServingError(Code.UNAVAILABLE, STOPPED)
             queue = self._queues.get(key) or BatchQueue(owner.parameters)
             if queue.add(task, time.monotonic()):
-                self._news.notify()
+                self._queues_changed.notify()
             self._queues[key] = queue
         if not task.wait():
             self._give_up(task)
 
     def deliver(self, pieces: Sequence[Slice], outputs: Sequence[list[np.ndarray]]) -> None:
-        """Hands each slice the outputs of its rows."""
+        """Gives each slice's task the outputs of its rows."""
         with self._lock:
             for (task, begin, end), arrays in zip(pieces, outputs, strict=True):
                 task.deliver(begin, end, arrays)
 
     def fail(self, pieces: Sequence[Slice], error: ServingError) -> None:
-        """Ends the slices' tasks with an error."""
+        """Finishes the slices' tasks with an error."""
         with self._lock:
             for piece in pieces:
                 piece.task.fail(error)
 
     def queue_length(self) -> int:
-        """Tasks that wait for a thread; one that was split counts once for each batch."""
+        """Number of tasks that wait for a thread; a split task counts once for each batch."""
         with self._lock:
             return sum(len(queue) for queue in self._queues.values())
 
     def finish(self, owner: BatchOwner) -> None:
-        """Takes no more tasks of an owner, and returns once those in line have run, without company."""
+        """Refuses further tasks of an owner, and returns once its queued ones have run."""
         with self._lock:
             owner.closed = True
             for key, queue in self._queues.items():
                 if key.owner is owner:
                     queue.flushed = True
-            self._news.notify_all()
+            self._queues_changed.notify_all()
             self._batch_ended.wait_for(lambda: not self._is_busy(owner))
 
     def close(self) -> None:
-        """Ends waiting tasks with UNAVAILABLE, lets running batches end, and ends the threads."""
+        """Fails waiting tasks with UNAVAILABLE, lets running batches finish, and ends the threads."""
         with self._lock:
             self._closed = True
             for queue in self._queues.values():
@@ -129,16 +129,16 @@ class BatchScheduler:
                     for piece in queue.take().slices:
                         piece.task.fail(ServingError(Code.UNAVAILABLE, STOPPED))
             self._queues.clear()
-            self._news.notify_all()
+            self._queues_changed.notify_all()
             self._batch_ended.notify_all()
         for thread in self._threads:
             thread.join()
 
     def _give_up(self, task: Task) -> None:
-        """Ends a task whose deadline has passed, unless it has just been answered.
+        """Fails a task whose deadline has passed, unless it has just been finished.
 
-        TF Serving looks at deadlines only when it takes a batch: when those of all members have passed, it
-        answers RESOURCE_EXHAUSTED. Here nobody waits beyond the deadline: the answer is RESOURCE_EXHAUSTED
+        TF Serving checks deadlines only when it takes a batch: when those of all members have passed, it
+        answers RESOURCE_EXHAUSTED. Here no caller waits beyond the deadline: the answer is RESOURCE_EXHAUSTED
         when the batch that the task waits in could only end like that, else DEADLINE_EXCEEDED.
         """
         with self._lock:
@@ -153,12 +153,12 @@ class BatchScheduler:
         return owner in self._running or any(key.owner is owner for key in self._queues)
 
     def _work(self) -> None:
-        """What each thread does. No batch stays in a local variable while the thread waits for the next."""
+        """The body of each thread. It holds no reference to a batch while it waits for the next."""
         while self._work_once():
             pass
 
     def _work_once(self) -> bool:
-        """Waits for a batch and has it run; whether there was one."""
+        """Waits for a batch and has it run; False when the scheduler is closed."""
         with self._lock:
             found = self._wait_for_batch()
         if found is None:
@@ -180,15 +180,15 @@ class BatchScheduler:
                 return self._taken(key)
             if wake < self._alarm:
                 self._alarm = wake
-                self._news.wait(min(wake - now, threading.TIMEOUT_MAX))
+                self._queues_changed.wait(min(wake - now, threading.TIMEOUT_MAX))
                 if self._alarm == wake:
                     self._alarm = math.inf
             else:  # nothing waits, or another thread will wake for it
-                self._news.wait()
+                self._queues_changed.wait()
         return None
 
     def _next_queue(self, now: float) -> tuple[_QueueKey | None, float]:
-        """The first queue with a batch that may run, or when there will be one."""
+        """The first queue with a batch that may run, or None and the time when there will be one."""
         wake = math.inf
         for key, queue in self._queues.items():
             ready_at = queue.ready_at()
@@ -203,7 +203,7 @@ class BatchScheduler:
         if queue:
             self._queues[key] = queue
         if self._queues:
-            self._news.notify()  # this thread was perhaps the one that would have woken for them
+            self._queues_changed.notify()  # this thread was perhaps the one that would have woken for them
         self._running[key.owner] = self._running.get(key.owner, 0) + 1
         return key.owner, batch
 

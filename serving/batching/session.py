@@ -1,4 +1,4 @@
-"""A session whose runs are gathered into batches, with TF Serving's rules, errors and metrics."""
+"""A session that batches its runs, with TF Serving's rules, errors and metrics."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
 
 
 class BatchingSession:
-    """Joins runs that feed and fetch the same tensors along their first dimension.
+    """Joins runs that feed and fetch the same tensors, along the first dimension.
 
     Every input must have a first dimension, equal for all inputs of a run, and every output that of the
-    batch; see `tensors` for the errors. A batch runs until the latest deadline of its members. Runs
-    whose inputs differ in dtype are never joined; a run of 0 rows goes straight to the session.
+    batch; see `tensors` for the errors. The time limit of a batch is the latest deadline of its
+    members. Runs whose inputs differ in dtype are never joined; a run of 0 rows is not batched.
 
-    In TF Serving a bad request fails all that share its batch. Here a batch that fails with INVALID_ARGUMENT
+    In TF Serving a bad request fails the whole batch. Here a batch that fails with INVALID_ARGUMENT
     is run again in halves until the bad request stands alone (see `halving`): it gets its own error, and the
-    others their answers. A graph that changes state may do so again. Every other error ends the whole batch.
+    others their answers. A graph that changes state may do so more than once. Any other error fails the whole
+    batch.
 
     Args:
       runner: the session, closed with this one.
       scheduler: shared by all sessions.
       parameters: sizes and times of its batches.
-      metrics: what is counted.
+      metrics: counts batches and their sizes.
     """
 
     def __init__(
@@ -72,12 +73,12 @@ class BatchingSession:
         return task.outputs()
 
     def close(self) -> None:
-        """Runs what waits, waits for what runs, and closes the session."""
+        """Runs the queued batches, waits for all that run, and closes the session."""
         self._scheduler.finish(self)
         self._runner.close()
 
     def process(self, batch: Batch) -> None:
-        """Runs a batch and ends all of its tasks; called by a thread of the scheduler."""
+        """Runs a batch and finishes all of its tasks; called by a thread of the scheduler."""
         now = time.monotonic()
         for piece in batch.slices:
             self._metrics.batch_queued(now - piece.task.queued_at)
@@ -89,12 +90,16 @@ class BatchingSession:
                 waiting,
                 self._run_together,
                 lambda piece, error: self._scheduler.fail([piece], error),
-                # Meanwhile its deadline may have passed.
+                # A task's deadline may pass between two runs.
                 lambda piece: not piece.task.finished,
             )
 
     def _run_together(self, pieces: Sequence[Slice]) -> None:
-        """Runs slices as one batch; answers them, or fails all of them unless one alone may be bad."""
+        """Runs slices as one batch and finishes their tasks.
+
+        Raises:
+          ServingError: INVALID_ARGUMENT, perhaps the fault of one slice; the tasks are then not finished.
+        """
         try:
             outputs = self._outputs(pieces)
         except ServingError as error:
@@ -107,7 +112,7 @@ class BatchingSession:
             self._scheduler.deliver(pieces, outputs)
 
     def _outputs(self, pieces: Sequence[Slice]) -> list[list[np.ndarray]]:
-        """Runs slices as one batch; arrays for each slice, in the order of its fetches."""
+        """Runs slices as one batch; returns arrays for each slice, in the order of its fetches."""
         rows = sum(piece.rows for piece in pieces)
         size = self.parameters.padded(rows)
         self._metrics.batch_formed(size, size - rows)
@@ -134,6 +139,6 @@ class BatchingSession:
 
 
 def _latest_deadline(pieces: Sequence[Slice]) -> float | None:
-    """Until when somebody waits for the batch; None when one of them has no deadline."""
+    """The latest deadline of the slices' tasks; None when one of them has no deadline."""
     deadlines = [piece.task.deadline for piece in pieces]
     return None if None in deadlines else max(deadline for deadline in deadlines if deadline is not None)

@@ -1,4 +1,4 @@
-"""Joining the tensors of a batch's members, and cutting the outputs apart again."""
+"""Concatenates the input tensors of a batch's members and checks that the outputs can be split again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST_RANK = 6
 
 
 def rows_of(feeds: Mapping[str, np.ndarray]) -> int:
-    """The first dimension that all inputs share.
+    """Size of the first dimension, which all inputs share.
 
     Raises:
       ServingError: INVALID_ARGUMENT without inputs, for a scalar, or when the first dimensions differ.
@@ -32,12 +32,12 @@ def rows_of(feeds: Mapping[str, np.ndarray]) -> int:
 
 
 def join(name: str, arrays: Sequence[np.ndarray], extra_rows: int, pad: bool) -> np.ndarray:
-    """One tensor of the whole batch; a single array without `extra_rows` is handed on as it is.
+    """Concatenates the members' arrays of one tensor; returns a single array without `extra_rows` as it is.
 
     Args:
-      name: the tensor's, for the message.
-      arrays: the members', in order; one dtype, at least one row each.
-      extra_rows: how often the first row of the last array is repeated at the end.
+      name: the tensor's, for error messages.
+      arrays: one for each member, in order; all of one dtype, at least one row each.
+      extra_rows: padding rows: copies of the last array's first row, added at the end.
       pad: whether dimensions other than the first may differ and are padded to the largest, with the first
         value of the array that is padded.
 
@@ -54,7 +54,7 @@ def join(name: str, arrays: Sequence[np.ndarray], extra_rows: int, pad: bool) ->
 
 
 def check_outputs(outputs: Sequence[np.ndarray], rows: int) -> None:
-    """Raises FAILED_PRECONDITION for outputs that cannot be cut into `rows` rows."""
+    """Raises FAILED_PRECONDITION for outputs that cannot be split into `rows` rows."""
     for output in outputs:
         if output.ndim == 0:
             raise ServingError(Code.FAILED_PRECONDITION, "Batched output tensor has 0 dimensions")
@@ -77,7 +77,7 @@ def _padded(name: str, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _padded_to(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The array with its dimensions after the first grown to `shape`."""
+    """The array with the dimensions after the first padded to `shape`."""
     whole = (array.shape[0], *shape)
     # An array that would stay empty is not padded at all.
     if array.shape == whole or 0 in whole:

@@ -1,1 +1,1 @@
-"""What `serving.check` asks a server, and how it compares the answers."""
+"""The requests of `serving.check` and the comparison of their answers."""

@@ -1,4 +1,4 @@
-"""Asks a server what TensorFlow was asked in this process, makes the mistakes users make, and compares."""
+"""Sends a server the requests that TensorFlow answered here, and common mistakes; compares the answers."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PNG = b"\x89PNG"
 # A drawn picture may differ by rounding: mean difference of a pixel, in levels of 255.
 PIXEL_TOLERANCE = 1.0
 REST, ROWS, GRPC = "REST", "REST rows", "gRPC"
-NOBODY, NOTHING = "no_such_model", "no_such_signature"
-# What JSON has no form for; the REST interface refuses such outputs.
+UNKNOWN_MODEL, UNKNOWN_SIGNATURE = "no_such_model", "no_such_signature"
+# Types without a JSON form; the REST interface refuses such outputs.
 WITHOUT_JSON = ("DT_HALF", "DT_BFLOAT16", "DT_COMPLEX64", "DT_COMPLEX128")
 
 
@@ -36,14 +36,17 @@ class Tolerance(NamedTuple):
 
 
 def difference(name: str, got: object, expected: object, tolerance: Tolerance) -> str:
-    """How two tensors in nested lists differ; empty when they are equal."""
+    """The difference between two tensors in nested lists, in words; empty when they are equal."""
     one, other = np.array(got, object), np.array(expected, object)
     if one.shape != other.shape:
         return f"{name}: shape {list(one.shape)}, expected {list(other.shape)}"
     if not other.size:
         return ""
     if isinstance(other.flat[0], (str, bytes)):
-        return next(filter(None, (_text(name, a, b) for a, b in zip(one.flat, other.flat, strict=True))), "")
+        return next(
+            filter(None, (_string_difference(name, a, b) for a, b in zip(one.flat, other.flat, strict=True))),
+            "",
+        )
     try:
         a, b = one.astype(np.float64), other.astype(np.float64)
     except (TypeError, ValueError):
@@ -53,17 +56,17 @@ def difference(name: str, got: object, expected: object, tolerance: Tolerance) -
     return f"{name}: largest difference {np.nanmax(np.abs(a - b)):.3g}"
 
 
-def _text(name: str, got: Any, expected: Any) -> str:
+def _string_difference(name: str, got: Any, expected: Any) -> str:
     if got == expected:
         return ""
     if name.endswith(BINARY) and isinstance(got, bytes) and got.startswith(PNG) and expected.startswith(PNG):
-        apart = _pixels_apart(got, expected)
+        apart = _pixel_difference(got, expected)
         return "" if apart <= PIXEL_TOLERANCE else f"{name}: pixels differ by {apart:.3g} levels"
     return f"{name}: {json.dumps(got, default=repr)[:60]}, expected {json.dumps(expected, default=repr)[:60]}"
 
 
-def _pixels_apart(got: bytes, expected: bytes) -> float:
-    """Mean absolute difference in levels; 255 when the sizes differ."""
+def _pixel_difference(got: bytes, expected: bytes) -> float:
+    """Mean absolute difference of two PNGs in levels of 255; 255 when their sizes differ."""
     one, other = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), np.float64) for png in (got, expected)
     )
@@ -71,7 +74,7 @@ def _pixels_apart(got: bytes, expected: bytes) -> float:
 
 
 class Finding(NamedTuple):
-    """One thing that was compared; `difference` is empty when the answers are equal."""
+    """The result of one comparison; `difference` is empty when the answers are equal."""
 
     subject: str
     over: str
@@ -81,7 +84,7 @@ class Finding(NamedTuple):
 def signature_findings(
     case: Case, client: Client, spec: ModelSpec, tolerance: Tolerance
 ) -> Iterator[Finding]:
-    """One signature over one transport: predict in its forms, and classify or regress where it fits."""
+    """Compares one signature over one transport: predict in each form, classify or regress if they apply."""
     rest = isinstance(client, RestClient)
     if rest and any(info.dtype in WITHOUT_JSON for info in case.signature.outputs.values()):
         return
@@ -119,7 +122,7 @@ def signature_findings(
 
 
 def description_findings(export: Export, client: Client, spec: ModelSpec) -> Iterator[Finding]:
-    """The model's state and its signatures as the server tells them."""
+    """Compares the model's state and signatures as the server reports them."""
     over = REST if isinstance(client, RestClient) else GRPC
 
     def state() -> str:
@@ -135,32 +138,32 @@ def description_findings(export: Export, client: Client, spec: ModelSpec) -> Ite
         names |= {n for n in export.signatures if found.signatures.get(n) != export.signatures[n]}
         return f"other than in the export: {', '.join(sorted(names))}" if names else ""
 
-    yield Finding("status", over, _said(state))
-    yield Finding("metadata", over, _said(signatures))
+    yield Finding("status", over, _finding_of(state))
+    yield Finding("metadata", over, _finding_of(signatures))
 
 
 def error_findings(client: Client, spec: ModelSpec) -> Iterator[Finding]:
-    """Some of the answers to mistakes, word for word."""
+    """Compares the server's answers to common mistakes, word for word."""
     rest = isinstance(client, RestClient)
-    nobody = f"Servable not found for request: Latest({NOBODY})"
+    nobody = f"Servable not found for request: Latest({UNKNOWN_MODEL})"
 
     def predict(model: ModelSpec, signature_name: str = "") -> Callable[[], object]:
         return lambda: client.predict({"x": [1.0]}, signature_name=signature_name, model=model)
 
     asked: list[tuple[str, Code, str, Callable[[], object]]] = [
-        ("unknown model", Code.NOT_FOUND, nobody, predict(ModelSpec(NOBODY))),
+        ("unknown model", Code.NOT_FOUND, nobody, predict(ModelSpec(UNKNOWN_MODEL))),
         (
             "status of an unknown model",
             Code.NOT_FOUND,
-            f"Could not find any versions of model {NOBODY}",
-            lambda: client.status(model=NOBODY),
+            f"Could not find any versions of model {UNKNOWN_MODEL}",
+            lambda: client.status(model=UNKNOWN_MODEL),
         ),
     ]
     if isinstance(client, RestClient):
-        missing = f'Serving signature name: "{NOTHING}" not found in signature def'
+        missing = f'Serving signature name: "{UNKNOWN_SIGNATURE}" not found in signature def'
         path = f"/v1/models/{spec.name}"
         asked += [
-            ("unknown signature", Code.INVALID_ARGUMENT, missing, predict(spec, NOTHING)),
+            ("unknown signature", Code.INVALID_ARGUMENT, missing, predict(spec, UNKNOWN_SIGNATURE)),
             (
                 "body that is no JSON",
                 Code.INVALID_ARGUMENT,
@@ -176,19 +179,19 @@ def error_findings(client: Client, spec: ModelSpec) -> Iterator[Finding]:
             ("unknown verb", Code.INVALID_ARGUMENT, "Malformed request", _raw(client, f"{path}:name", b"{}")),
         ]
     else:
-        missing = f'Serving signature key "{NOTHING}" not found.'
+        missing = f'Serving signature key "{UNKNOWN_SIGNATURE}" not found.'
         nameless = "ModelSpec has no name specified."
         asked += [
-            ("unknown signature", Code.FAILED_PRECONDITION, missing, predict(spec, NOTHING)),
+            ("unknown signature", Code.FAILED_PRECONDITION, missing, predict(spec, UNKNOWN_SIGNATURE)),
             ("model without a name", Code.INVALID_ARGUMENT, nameless, predict(ModelSpec(""))),
         ]
     for subject, code, words, call in asked:
-        yield Finding(subject, REST if rest else GRPC, _refused(code, words, call))
+        yield Finding(subject, REST if rest else GRPC, _refusal_difference(code, words, call))
 
 
 def _raw(client: RestClient, path: str, body: bytes) -> Callable[[], object]:
     def call() -> bytes:
-        answer = client.ask("POST", path, body)
+        answer = client.request("POST", path, body)
         if answer.status != 200:
             raise error_of(answer)
         return answer.body
@@ -196,7 +199,7 @@ def _raw(client: RestClient, path: str, body: bytes) -> Callable[[], object]:
     return call
 
 
-def _refused(code: Code, words: str, call: Callable[[], object]) -> str:
+def _refusal_difference(code: Code, words: str, call: Callable[[], object]) -> str:
     try:
         call()
     except ServingError as error:
@@ -206,7 +209,7 @@ def _refused(code: Code, words: str, call: Callable[[], object]) -> str:
     return f"answered; expected {code.name}: {words}"
 
 
-def _said(call: Callable[[], str]) -> str:
+def _finding_of(call: Callable[[], str]) -> str:
     try:
         return call()
     except ServingError as error:
@@ -215,7 +218,7 @@ def _said(call: Callable[[], str]) -> str:
 
 
 def _raise_unreached(error: ServingError) -> None:
-    """A server that is not there, or wants a token, is no difference but a mistake in the command."""
+    """Raises when the server is unreachable or wants a token: a mistake in the command, not a difference."""
     if isinstance(error, CallError) and error.code in (Code.UNAVAILABLE, Code.UNAUTHENTICATED):
         raise error
 
@@ -239,7 +242,7 @@ def _difference_of(
 
 
 def _has_rows(case: Case) -> bool:
-    """Whether the row form can ask for this: a leading dimension that all inputs and outputs share."""
+    """Whether the row form can express the request: all inputs and outputs share a leading dimension."""
     arrays = [*case.inputs.values(), *(case.outputs or {}).values()]
     if not case.inputs or any(array.ndim == 0 for array in arrays):
         return False

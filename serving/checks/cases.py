@@ -22,7 +22,7 @@ from serving.specs import version_number
 MODEL_FILE = "saved_model.pb"
 SERVE = "serve"
 ROWS = 2
-INNER = 4  # what stands for a free dimension behind the first
+INNER = 4  # size of free dimensions after the first
 DRAWN_SIDE = 96
 SEED = 20120930
 IMAGE_BYTES = "image_bytes"
@@ -31,7 +31,7 @@ WORDS = (b"word", b"another word")
 
 
 class Feature(NamedTuple):
-    """A feature that a graph parses out of tf.Examples: its type, and how many values it has."""
+    """A feature that a graph parses out of tf.Examples: its type and its number of values."""
 
     dtype: str
     size: int
@@ -44,7 +44,7 @@ class Export(NamedTuple):
       path: its folder.
       version: the folder's name.
       signatures: by name, as the file declares them.
-      features: of the tf.Examples that it parses, by name; empty when it parses none.
+      features: those that it parses out of tf.Examples, by name; empty when it parses none.
     """
 
     path: Path
@@ -111,13 +111,13 @@ def _dense(node: Any, keys: Any) -> dict[str, Feature]:
 
 
 class Case(NamedTuple):
-    """One request, and TensorFlow's answer to it.
+    """One request with TensorFlow's answer.
 
     Attributes:
       signature_name: which signature.
       signature: as the export declares it.
       inputs: arrays by input name; strings as objects.
-      examples: what `inputs` holds in serialized form, where that is tf.Examples.
+      examples: the examples whose serialized form `inputs` holds; None when it holds something else.
       outputs: arrays by output name; None when TensorFlow refuses, with `code`.
     """
 
@@ -130,10 +130,10 @@ class Case(NamedTuple):
 
 
 def cases(export: Export, pictures: Sequence[bytes]) -> Iterator[Case]:
-    """A case for each signature that can be called.
+    """Makes a case for each signature that can be called.
 
     Args:
-      pictures: encoded; what is sent to inputs that take strings, if the model can read them.
+      pictures: encoded; sent to inputs that take strings, where the model can read them.
     """
     loaded = tf.saved_model.load(str(export.path))
     for name, signature in export.signatures.items():
@@ -142,7 +142,7 @@ def cases(export: Export, pictures: Sequence[bytes]) -> Iterator[Case]:
 
 
 def draw_pictures(count: int = ROWS) -> list[bytes]:
-    """Encoded pictures of smooth colours and noise, the same ones always."""
+    """Encoded pictures of smooth colours and noise; the same at each call."""
     generator = np.random.default_rng(SEED)
     drawn = []
     for _ in range(count):
@@ -155,7 +155,7 @@ def draw_pictures(count: int = ROWS) -> list[bytes]:
 
 
 def _case(name: str, signature: Signature, function: Any, export: Export, pictures: Sequence[bytes]) -> Case:
-    """The first request that TensorFlow answers; when it answers none, the last one with its refusal."""
+    """The first request that TensorFlow answers; when it answers none, the last one with its error."""
     for strings, examples in _strings(signature, export.features, pictures):
         generator = np.random.default_rng(SEED)
         inputs = {key: _array(info, strings, generator) for key, info in signature.inputs.items()}
@@ -177,7 +177,7 @@ def _answered(case: Case, function: Any) -> Case:
 def _strings(
     signature: Signature, features: Mapping[str, Feature], pictures: Sequence[bytes]
 ) -> Iterator[tuple[Sequence[bytes], Sequence[Example] | None]]:
-    """What string inputs may want, the likeliest first: pictures, tf.Examples, words."""
+    """Candidates for string inputs, the likeliest first: pictures, tf.Examples, words."""
     parsed: dict[str, Feature] = dict(features) or {IMAGE_BYTES: Feature("string", 1)}
     examples = [{name: _values(one, picture) for name, one in parsed.items()} for picture in pictures]
     as_examples = ([serialized(example) for example in examples], examples)
@@ -188,7 +188,7 @@ def _strings(
 
 
 def serialized(example: Example) -> bytes:
-    """A tf.Example from feature names to lists of one kind."""
+    """Serializes a tf.Example that is given as feature names with lists of values."""
     features = tf.train.Features(feature={name: feature_of(name, value) for name, value in example.items()})
     content: bytes = tf.train.Example(features=features).SerializeToString()
     return content
@@ -200,7 +200,7 @@ def _values(feature: Feature, picture: bytes) -> list[Any]:
 
 
 def _array(info: TensorInfo, strings: Sequence[bytes], generator: np.random.Generator) -> np.ndarray:
-    """Values for an input: `strings`, or small numbers; as many rows as there are strings."""
+    """Values for an input: `strings`, or small numbers in as many rows as there are strings."""
     declared = (-1,) if info.shape is None else info.shape
     shape = tuple(
         size if size >= 0 else (INNER if axis else len(strings)) for axis, size in enumerate(declared)

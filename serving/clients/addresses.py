@@ -1,4 +1,4 @@
-"""Where a server listens, as users write it: `host:port`, a URL, or a UNIX socket."""
+"""Server addresses as users write them: `host:port`, a URL, or a UNIX socket."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Address(NamedTuple):
     Attributes:
       host: name or IP address, IPv6 without brackets; the path of a UNIX socket when `port` is 0.
       port: 0 for a UNIX socket.
-      tls: whether the user asked for it by writing https://.
-      prefix: what stands before /v1/ behind a reverse proxy, without a slash at its end.
+      tls: whether the address began with https://.
+      prefix: path before /v1/, as behind a reverse proxy, without a trailing slash.
     """
 
     host: str
@@ -31,7 +31,7 @@ class Address(NamedTuple):
 
     @property
     def netloc(self) -> str:
-        """`host:port`, IPv6 in brackets, as HTTP's Host header and gRPC's targets take it."""
+        """`host:port`, IPv6 in brackets, as in HTTP's Host header and gRPC's targets."""
         if not self.port:
             return f"unix:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -42,7 +42,7 @@ def parse(text: str, default_port: int) -> Address:
 
     Args:
       text: `host`, `host:port`, `[IPv6]:port`, `http://...`, `https://...` or `unix:PATH`.
-      default_port: for a text without a port; a URL without one means 80 or 443, as everywhere.
+      default_port: for an address without a port; a URL without one means 80 or 443.
 
     Raises:
       UserError: when it is none of these.

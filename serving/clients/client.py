@@ -1,4 +1,4 @@
-"""What a client offers, whichever way it talks to the server, and the types of its answers."""
+"""The client's interface, the same over REST and gRPC, and the types of its answers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Example = Mapping[str, Any]
 
 
 class Prediction(NamedTuple):
-    """The answer to predict.
+    """The answer to `predict`.
 
     Attributes:
       outputs: a tensor each, as nested lists. Elements of strings are bytes where the output's name ends
         in `_bytes` and str elsewhere (bytes that are no UTF-8 as surrogate escapes), over both transports.
-      version: which version answered; None over REST, which does not tell.
+      version: which version answered; None over REST, whose answers do not name it.
     """
 
     outputs: dict[str, Any]
@@ -59,7 +59,7 @@ class Signature(NamedTuple):
 
 
 class Metadata(NamedTuple):
-    """The answer to metadata: which version answered, and its signatures by name."""
+    """The answer to `metadata`: which version answered, and its signatures by name."""
 
     model: str
     version: int
@@ -67,13 +67,13 @@ class Metadata(NamedTuple):
 
 
 class ClientSettings(NamedTuple):
-    """What both clients are made with.
+    """Settings of a client.
 
     Attributes:
-      model: the model that is meant where a call names none.
+      model: the model to use where a call names none.
       timeout: seconds for one call, its retries included.
       policy: when a call is tried again.
-      token: sent as `authorization: Bearer TOKEN`; None sends none.
+      token: sent as `authorization: Bearer TOKEN`; None for none.
     """
 
     model: ModelSpec
@@ -151,7 +151,7 @@ class Client(abc.ABC):
         return self._metadata(self.spec(model), self.deadline(timeout))
 
     def models(self, timeout: float | None = None) -> list[str]:
-        """The names of all models. TF Serving has no such call; our own server has one, over REST.
+        """The names of all models. TF Serving has no such call; this project's server has one, over REST.
 
         Raises:
           ServingError: UNIMPLEMENTED over gRPC, NOT_FOUND from other servers.
@@ -160,9 +160,9 @@ class Client(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Ends connections and waits; calls that are under way fail."""
+        """Closes connections and ends retries; calls in progress fail."""
 
-    # What a transport does for each call, once it is clear which model is meant and until when.
+    # What a transport implements for each call, given the model and the deadline.
 
     @abc.abstractmethod
     def _predict(
@@ -197,7 +197,7 @@ class Client(abc.ABC):
         self.close()
 
     def signature(self, signature_name: str, spec: ModelSpec, deadline: float) -> Signature | None:
-        """A signature from the metadata, asked for once a model; None when the model has no such one."""
+        """A signature from the model's metadata, which is kept; None when the model lacks the signature."""
         known = self._signatures.get(spec)
         if known is None:
             left = self.left(deadline)
@@ -205,25 +205,25 @@ class Client(abc.ABC):
         return known.get(signature_name or DEFAULT_SIGNATURE)
 
     def forget_signatures(self, spec: ModelSpec) -> None:
-        """Asks again next time: another version may be the latest by now."""
+        """Drops the kept metadata: another version may be the latest by now."""
         self._signatures.pop(spec, None)
 
     def spec(self, model: str | ModelSpec | None) -> ModelSpec:
-        """The model that a call means."""
+        """The model of a call."""
         if model is None:
             return self.settings.model
         return ModelSpec(model) if isinstance(model, str) else model
 
     def deadline(self, timeout: float | None) -> float:
-        """The second of time.monotonic() at which a call that starts now must be over."""
+        """The deadline, by time.monotonic(), of a call that starts now."""
         return time.monotonic() + (self.settings.timeout if timeout is None else timeout)
 
     def left(self, deadline: float) -> float:
-        """Seconds until a deadline, a positive number: the transport then finds that time is over."""
+        """Seconds until a deadline; once it has passed a tiny positive number, so that calls time out."""
         return max(0.001, deadline - time.monotonic())
 
     def name_of_only_output(self, signature_name: str, spec: ModelSpec, deadline: float) -> str:
-        """REST's answers do not name a single output; the metadata does, where a server gives it."""
+        """The name of a single output from the metadata, since REST's answers lack it; else `outputs`."""
         try:
             signature = self.signature(signature_name, spec, deadline)
         except ServingError:

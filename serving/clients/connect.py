@@ -1,4 +1,4 @@
-"""Connects to a server over REST or gRPC. Nothing heavy is imported for REST."""
+"""Makes a client for a server, over REST or gRPC. Nothing heavy is imported for REST."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def connect(
     cert_file: str | os.PathLike[str] | None = None,
     key_file: str | os.PathLike[str] | None = None,
 ) -> Client:
-    """A client for a server that speaks TF Serving's interfaces. Nothing is sent before the first call.
+    """Makes a client for a server that speaks TF Serving's interfaces. Nothing is sent before the first call.
 
     Args:
       address: `host`, `host:port`, `[IPv6]:port`, a URL, or `unix:PATH` (gRPC only); without a port 8501
         for REST and 8500 for gRPC.
       grpc: speaks gRPC, for which TensorFlow is imported, instead of REST.
-      model: the model that is meant where a call names none.
+      model: the model to use where a call names none.
       version: of this model; None for the latest available one.
       label: of a version of this model; never beside `version`.
       timeout: seconds for one call, its retries included, where a call names no other.
@@ -75,11 +75,11 @@ def connect(
 
 
 def use_only_model(client: Client) -> None:
-    """Makes the only model of a server the client's own; where none are told, TF Serving's default stays.
+    """Sets the client's model to the server's only one; servers that do not list theirs keep the default.
 
     Raises:
       UserError: when the server has several, none with TF Serving's default name.
-      ServingError: when it is not reached or wants a token.
+      ServingError: when it is unreachable or wants a token.
     """
     try:
         names = client.models()
@@ -133,7 +133,7 @@ def _context(
 
 
 def _no_password() -> str:
-    """Instead of asking on the terminal, which would wait for ever in a pod."""
+    """Refuses an encrypted key; OpenSSL would prompt for a password, and in a pod wait for ever."""
     raise UserError("the client's key is encrypted; decrypt it first: openssl pkey -in KEY -out PLAIN")
 
 

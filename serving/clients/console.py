@@ -1,4 +1,4 @@
-"""What the client's command shows: names with bars, versions and their states, signatures."""
+"""The client command's output: classes with bars, versions and their states, signatures."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from rich.table import Table
 from rich.text import Text
 
 from serving.clients.client import Metadata, TensorInfo
-from serving.clients.pictures import Answered
+from serving.clients.pictures import PictureResult
 from serving.command import printable
 from serving.specs import VersionStatus
 
 FULL, PARTIAL, PLAIN = "█", " ▏▎▍▌▋▊▉", "#"
 WIDEST_BAR = 40
 SHOWN_VALUES = 5
-# Where the output is no terminal, lines are as long as they are.
+# Width where the output is no terminal: lines are not wrapped.
 ENDLESS = 1000
 
 
-def show_answer(answered: Answered) -> None:
-    """Prints a picture's name and what the model said of it."""
+def show_result(answered: PictureResult) -> None:
+    """Prints a picture's name and the model's outputs for it."""
     outputs = answered.outputs
     table = Table.grid(padding=(0, 2))
     if isinstance(outputs.get("classes"), list) and isinstance(outputs.get("scores"), list):
@@ -46,7 +46,7 @@ def show_answer(answered: Answered) -> None:
 
 def show_status(versions: Sequence[VersionStatus]) -> None:
     """Prints a model's versions, highest first."""
-    table = headed("version", "state", "error")
+    table = table_with_columns("version", "state", "error")
     for one in versions:
         table.add_row(
             str(one.version), one.state.name, as_text(f"{one.code.name}: {one.message}" if one.code else "")
@@ -57,7 +57,7 @@ def show_status(versions: Sequence[VersionStatus]) -> None:
 def show_metadata(metadata: Metadata) -> None:
     """Prints a model's signatures with their inputs and outputs."""
     show(as_text(f"{metadata.model}, version {metadata.version}"))
-    table = headed("signature", "takes", "gives", "method")
+    table = table_with_columns("signature", "takes", "gives", "method")
     for name, signature in metadata.signatures.items():
         method = signature.method_name.removeprefix("tensorflow/serving/")
         table.add_row(as_text(name), _tensors(signature.inputs), _tensors(signature.outputs), as_text(method))
@@ -65,7 +65,7 @@ def show_metadata(metadata: Metadata) -> None:
 
 
 def summary(value: object) -> str:
-    """A tensor of one picture in a line: its shape and first values, or the size of bytes."""
+    """One picture's row of an output in one line: its shape and first values, or the size of bytes."""
     shape: list[int] = []
     innermost: list[object] = []
     first = value
@@ -82,12 +82,12 @@ def summary(value: object) -> str:
 
 
 def plain_outputs(outputs: Mapping[str, object]) -> dict[str, object]:
-    """Outputs as JSON can hold them: bytes as base64, in TF Serving's form."""
+    """Outputs with bytes as base64 objects in TF Serving's form, for JSON."""
     return {name: _jsonable(value) for name, value in outputs.items()}
 
 
 def bar(share: float, longest: int) -> str:
-    """A share of 0..1 as a bar of text, in eighths of a character where the output has them."""
+    """A fraction (0 to 1) as a text bar, in eighths of a character where stdout's encoding has them."""
     share = min(max(share, 0.0), 1.0)  # not every model's scores are probabilities
     if printable(FULL) != FULL:
         return PLAIN * round(longest * share)
@@ -122,7 +122,7 @@ def _shaped(info: TensorInfo) -> str:
     return f"{kind} [{', '.join('N' if size < 0 else str(size) for size in info.shape)}]"
 
 
-def headed(*columns: str) -> Table:
+def table_with_columns(*columns: str) -> Table:
     """An empty table with these columns."""
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold", pad_edge=False)
     for name in columns:
@@ -131,12 +131,12 @@ def headed(*columns: str) -> Table:
 
 
 def as_text(text: object) -> Text:
-    """Text that is shown as it is: names may hold what rich takes for markup."""
+    """Text that rich prints verbatim: names may hold what it would take for markup."""
     return Text(printable(str(text)), overflow="fold")
 
 
 def show(what: RenderableType, indent: int = 0) -> None:
-    """Prints text or a table, without blanks at the ends of lines."""
+    """Prints text or a table without trailing blanks."""
     width = None if sys.stdout.isatty() else ENDLESS
     console = Console(file=sys.stdout, width=width, highlight=False)
     with console.capture() as captured:

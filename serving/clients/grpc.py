@@ -1,4 +1,4 @@
-"""TF Serving's gRPC interface. Importing this module imports TensorFlow, which the message types need."""
+"""The client over gRPC. Importing this module imports TensorFlow, which the message types need."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from serving.specs import ModelSpec, State, VersionStatus
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),  # gRPC's own limit of 4 MiB is too small for tensors
     ("grpc.max_send_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),  # a second, by default, is longer than our own waits
+    ("grpc.initial_reconnect_backoff_ms", 100),  # the default of a second is longer than our own waits
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
 
 class TlsFiles(NamedTuple):
-    """What the channel speaks TLS with, as PEM: None for the system's authorities, or for no certificate."""
+    """PEM texts for the channel's TLS; None for the system's authorities, or for no client certificate."""
 
     authorities: bytes | None = None
     key: bytes | None = None
@@ -62,7 +62,7 @@ class GrpcClient(Client):
     Args:
       address: the server's.
       settings: model, timeout, retries, token.
-      tls: how to speak TLS; None for plain connections.
+      tls: TLS settings; None for plain connections.
     """
 
     def __init__(self, address: Address, settings: ClientSettings, tls: TlsFiles | None = None) -> None:
@@ -81,7 +81,7 @@ class GrpcClient(Client):
         try:
             signature = self.signature(signature_name, spec, deadline)
         except ServingError as error:
-            if error.code != Code.UNIMPLEMENTED:  # not every server tells its signatures
+            if error.code != Code.UNIMPLEMENTED:  # not every server gives its signatures
                 raise
             signature = None
         request = predict_pb2.PredictRequest(model_spec=_message(spec, signature_name))
@@ -162,12 +162,12 @@ class GrpcClient(Client):
 
 
 def signature_of(proto: SignatureDef) -> Signature:
-    """A SignatureDef as the client's own type."""
+    """Converts a SignatureDef to the client's own type."""
     return Signature(_tensors(proto.inputs), _tensors(proto.outputs), proto.method_name)
 
 
 def columns(inputs: Inputs, types: Mapping[str, TensorInfo]) -> dict[str, Any]:
-    """The columnar form of either form of inputs.
+    """Converts inputs in row or columnar form to the columnar form.
 
     Args:
       inputs: as `Client.predict` takes them.
@@ -193,7 +193,7 @@ def columns(inputs: Inputs, types: Mapping[str, TensorInfo]) -> dict[str, Any]:
 
 
 def _array(name: str, value: object, info: TensorInfo | None) -> np.ndarray:
-    """A value as an array of the type that the signature declares, or of its own where that is unknown."""
+    """A value as an array of the signature's type, or of the value's own where that is unknown."""
     try:
         if info is not None and info.dtype != "DT_STRING":
             array = np.asarray(value)
@@ -219,7 +219,7 @@ def _bytes(value: object) -> bytes:
 
 
 def lists_of(name: str, array: np.ndarray) -> Any:
-    """Nested lists; strings as bytes where the name says so, else as text."""
+    """An array as nested lists; strings as bytes where the output's name ends in `_bytes`, else as text."""
     lists = array.tolist()
     if array.dtype != object or name.endswith(BINARY):
         return lists
@@ -251,7 +251,7 @@ def _input(examples: Sequence[Example]) -> input_pb2.Input:
 
 
 def feature_of(name: str, value: object) -> tf.train.Feature:
-    """A feature of the kind that REST would make of the same value."""
+    """A feature of the kind that TF Serving's REST interface would make of the same value."""
     plain = value.tolist() if hasattr(value, "tolist") else value
     values = list(plain) if isinstance(plain, (list, tuple)) else [plain]
     if all(isinstance(one, int) for one in values):

@@ -1,7 +1,7 @@
-"""HTTP with a deadline: connections that are kept and shared by threads, TLS, errors with their code.
+"""HTTP/1.1 with one deadline for a whole exchange; threads share the kept connections.
 
-The standard library's timeouts count from one received byte to the next; here a request as a whole has
-to be over at its deadline, however slowly the other side talks.
+Written by hand because the timeouts of the standard library and of common HTTP clients limit each wait for
+the next bytes; here a whole request ends at its deadline, however slowly the server sends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from serving.clients.addresses import Address
 from serving.clients.retry import CallError
 from serving.errors import Code
 
-# The way back from serving.errors.HTTP_STATUS, with what proxies answer in front of a server.
+# The reverse of serving.errors.HTTP_STATUS, with the statuses of proxies in front of a server.
 CODES = {
     400: Code.INVALID_ARGUMENT,
     401: Code.UNAUTHENTICATED,
@@ -40,8 +40,8 @@ CODES = {
 SHOWN_CHARACTERS = 200
 
 
-class HttpAnswer(NamedTuple):
-    """An answer as it came; `retry_after` in seconds where the server asked to wait."""
+class HttpResponse(NamedTuple):
+    """A response as received; `retry_after` is the Retry-After header in seconds."""
 
     status: int
     body: bytes
@@ -49,11 +49,11 @@ class HttpAnswer(NamedTuple):
 
 
 class HttpTransport:
-    """Sends requests to one server and keeps its connections; threads may share it.
+    """Sends requests to one server over kept connections; threads may share it.
 
     Args:
       address: the server's.
-      tls: how to speak TLS; None for plain HTTP.
+      tls: TLS settings; None for plain HTTP.
       headers: sent with every request.
     """
 
@@ -66,14 +66,14 @@ class HttpTransport:
         self._busy: set[_Connection] = set()
         self._closed = False
 
-    def request(self, method: str, path: str, body: bytes | None, deadline: float) -> HttpAnswer:
-        """One request and its answer, whatever its status.
+    def request(self, method: str, path: str, body: bytes | None, deadline: float) -> HttpResponse:
+        """Sends a request and returns the response, whatever its status.
 
         Args:
           deadline: second of time.monotonic() at which it must be over.
 
         Raises:
-          CallError: UNAVAILABLE when no answer came, DEADLINE_EXCEEDED when it came too late.
+          CallError: UNAVAILABLE when no response came, DEADLINE_EXCEEDED when none came in time.
         """
         while True:
             connection = self._take(deadline)
@@ -81,11 +81,11 @@ class HttpTransport:
             try:
                 connection.request(method, self._address.prefix + path, body, self._headers)
                 response = connection.getresponse()
-                answer = HttpAnswer(
+                answer = HttpResponse(
                     response.status, response.read(), _seconds(response.headers.get("Retry-After"))
                 )
             except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
-                # A server may close a kept connection at any time, which says nothing about this request.
+                # A server may close a kept connection at any time; this request may still succeed on another.
                 if not kept or self._closed:
                     raise self._unreached(error) from error
             except TimeoutError as error:
@@ -101,7 +101,7 @@ class HttpTransport:
                 self._give_back(connection)
 
     def close(self) -> None:
-        """Closes all connections; requests under way fail."""
+        """Closes all connections; requests in progress fail."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -121,7 +121,7 @@ class HttpTransport:
         return connection
 
     def _give_back(self, connection: _Connection) -> None:
-        """Keeps a connection whose request went well, and closes every other."""
+        """Keeps a connection whose request succeeded; closes any other."""
         with self._lock:
             self._busy.discard(connection)
             if connection.answered and not self._closed:
@@ -149,7 +149,7 @@ class HttpTransport:
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection on which every single wait ends at the deadline of the request in hand."""
+    """A connection on which every wait ends at the current request's deadline."""
 
     def __init__(self, address: Address, tls: ssl.SSLContext | None) -> None:
         super().__init__(address.host, address.port)
@@ -159,7 +159,7 @@ class _Connection(http.client.HTTPConnection):
         self.answered = False
 
     def connect(self) -> None:
-        """Tries the host's addresses in turn, and speaks TLS where asked."""
+        """Tries the host's addresses in turn; starts TLS where it is set."""
         failure: OSError | None = None
         for family, kind, protocol, _, where in socket.getaddrinfo(
             self.host, self.port, type=socket.SOCK_STREAM
@@ -195,13 +195,13 @@ class _Connection(http.client.HTTPConnection):
         return left
 
     def interrupt(self) -> None:
-        """Makes the request under way fail, from another thread."""
+        """Makes the current request fail; called from another thread."""
         if self.sock is not None:
             self.sock.interrupt()
 
 
 class _DeadlineSocket:
-    """What http.client asks of a socket."""
+    """The part of a socket's interface that http.client uses."""
 
     def __init__(self, plain: socket.socket, connection: _Connection) -> None:
         self._plain = plain
@@ -223,7 +223,7 @@ class _DeadlineSocket:
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Bytes of a socket; a wait for more ends at the deadline."""
+    """Reads from a socket; each wait ends at the request's deadline."""
 
     def __init__(self, plain: socket.socket, connection: _Connection) -> None:
         super().__init__()
@@ -243,14 +243,14 @@ class _DeadlineReader(io.RawIOBase):
         super().close()
 
 
-def error_of(answer: HttpAnswer) -> CallError:
-    """The error that a status other than 200 stands for, with the server's own words."""
+def error_of(answer: HttpResponse) -> CallError:
+    """The error for a status other than 200, with the server's message."""
     code = CODES.get(answer.status, Code.UNKNOWN)
     text = answer.body.decode("utf-8", "replace")
     with contextlib.suppress(ValueError):
-        said = json.loads(text)
-        if isinstance(said, dict) and isinstance(said.get("error"), str):
-            return CallError(code, said["error"], retry_after=answer.retry_after)
+        document = json.loads(text)
+        if isinstance(document, dict) and isinstance(document.get("error"), str):
+            return CallError(code, document["error"], retry_after=answer.retry_after)
     shown = " ".join(text.split())[:SHOWN_CHARACTERS]
     reason = http.client.responses.get(answer.status, "")
     message = f"HTTP {answer.status} {reason}, without TF Serving's form of an error: {shown!r}"
@@ -258,5 +258,5 @@ def error_of(answer: HttpAnswer) -> CallError:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """The header in its form of a number; its form as a date is left to the back-off."""
+    """Retry-After as a number of seconds; None for its form as a date."""
     return float(retry_after) if retry_after and retry_after.isdecimal() else None

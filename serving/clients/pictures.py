@@ -1,4 +1,4 @@
-"""Asks a server about pictures: batches, several at a time, and who is to blame when one is refused."""
+"""Sends pictures to a server in concurrent batches and isolates those that it refuses."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from serving.errors import Code, ServingError
 from serving.specs import DEFAULT_SIGNATURE
 
 STDIN = "-"
-# What is looked for in a folder; a file that is named is sent whatever it is called.
+# Suffixes of pictures in a folder; a file that is named itself is sent whatever its suffix.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 SALIENCY, OVERLAY = "saliency", "overlay_bytes"
 SUFFIX = ".png"
 
 
-class Picture(NamedTuple):
-    """A picture's name, and its bytes as the file holds them; or why they could not be read."""
+class PictureFile(NamedTuple):
+    """A picture's name and encoded bytes, or why they could not be read."""
 
     name: str
     content: bytes
     error: str = ""
 
 
-def expand(words: Sequence[str]) -> list[str]:
-    """Names of files: those given, and for a folder the pictures in it at any depth, sorted.
+def expand_paths(words: Sequence[str]) -> list[str]:
+    """File names; a folder is replaced by the pictures in it at any depth, sorted.
 
     Raises:
       UserError: when a folder holds none, or standard input is named twice.
@@ -52,25 +52,25 @@ def expand(words: Sequence[str]) -> list[str]:
     return found
 
 
-def read(names: Sequence[str]) -> Iterator[Picture]:
-    """Reads files one after the other; one that cannot be read carries the reason."""
+def read_pictures(names: Sequence[str]) -> Iterator[PictureFile]:
+    """Reads files one by one; one that cannot be read carries the reason."""
     for name in names:
         try:
             content = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
         except OSError as error:
-            yield Picture(name, b"", error.strerror or str(error))
+            yield PictureFile(name, b"", error.strerror or str(error))
         else:
-            yield Picture(name, content, "" if content else "the file is empty")
+            yield PictureFile(name, content, "" if content else "the file is empty")
 
 
-class Asking(NamedTuple):
+class SendOptions(NamedTuple):
     """How pictures are sent.
 
     Attributes:
       signature_name: which signature; its only input takes encoded pictures.
       batch_size: pictures in one request.
-      concurrency: requests under way at the same time.
-      deadline: second of time.monotonic() when all must be over.
+      concurrency: requests in progress at the same time.
+      deadline: second of time.monotonic() at which everything must be finished.
     """
 
     signature_name: str = ""
@@ -79,42 +79,44 @@ class Asking(NamedTuple):
     deadline: float = float("inf")
 
 
-class Answered(NamedTuple):
-    """A picture's outputs: one row of each; or why there are none."""
+class PictureResult(NamedTuple):
+    """One picture's row of each output, or why there is none."""
 
     name: str
     outputs: dict[str, Any]
     error: str = ""
 
 
-def ask(client: Client, pictures: Iterable[Picture], asking: Asking) -> Iterator[Answered]:
-    """The server's answers, in the pictures' order, as they come.
+def predict_pictures(
+    client: Client, pictures: Iterable[PictureFile], options: SendOptions
+) -> Iterator[PictureResult]:
+    """Yields the result of each picture, in the pictures' order.
 
-    Not more pictures are read than are under way. A batch that is refused because of a picture is sent
-    again in halves, so that only this picture goes without an answer.
+    Pictures are read as their requests are sent. A batch that is refused because of a picture is sent again
+    in halves, so that only this picture has no answer.
 
     Raises:
-      ServingError: what concerns every request: no such model, no server, time is up.
+      ServingError: for errors of every request: unknown model, unreachable server, deadline exceeded.
       UserError: when the signature takes no pictures.
     """
-    executor = ThreadPoolExecutor(asking.concurrency, thread_name_prefix="pictures")
-    waiting: deque[Future[list[Answered]]] = deque()
+    executor = ThreadPoolExecutor(options.concurrency, thread_name_prefix="pictures")
+    waiting: deque[Future[list[PictureResult]]] = deque()
     try:
-        for batch in _batches(pictures, asking.batch_size):
-            waiting.append(executor.submit(_answer, client, batch, asking))
-            if len(waiting) > asking.concurrency:
+        for batch in _batches(pictures, options.batch_size):
+            waiting.append(executor.submit(_answer, client, batch, options))
+            if len(waiting) > options.concurrency:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
     except BaseException:
-        client.close()  # or the requests under way would hold up the end
+        client.close()  # ends the requests in progress, for which the executor would wait
         raise
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    batch: list[Picture] = []
+def _batches(pictures: Iterable[PictureFile], size: int) -> Iterator[list[PictureFile]]:
+    batch: list[PictureFile] = []
     for picture in pictures:
         batch.append(picture)
         if len(batch) == size:
@@ -124,49 +126,49 @@ def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
         yield batch
 
 
-def _answer(client: Client, batch: list[Picture], asking: Asking) -> list[Answered]:
-    """Each picture of a batch with its row of the answer."""
-    found: list[Answered] = []
+def _answer(client: Client, batch: list[PictureFile], options: SendOptions) -> list[PictureResult]:
+    """The result of each picture of a batch."""
+    found: list[PictureResult] = []
     run_in_halves(
         [picture for picture in batch if not picture.error],
-        lambda pictures: found.extend(_send(client, pictures, asking)),
-        lambda picture, error: found.append(Answered(picture.name, {}, error.message)),
+        lambda pictures: found.extend(_send(client, pictures, options)),
+        lambda picture, error: found.append(PictureResult(picture.name, {}, error.message)),
     )
     answers = iter(found)
-    return [Answered(p.name, {}, p.error) if p.error else next(answers) for p in batch]
+    return [PictureResult(p.name, {}, p.error) if p.error else next(answers) for p in batch]
 
 
-def _send(client: Client, batch: Sequence[Picture], asking: Asking) -> list[Answered]:
-    """One request.
+def _send(client: Client, batch: Sequence[PictureFile], options: SendOptions) -> list[PictureResult]:
+    """Sends one request.
 
     Raises:
       ServingError: of the server, INVALID_ARGUMENT for a picture that it cannot read.
       UserError: when the signature takes no pictures.
     """
-    left = asking.deadline - time.monotonic()
+    left = options.deadline - time.monotonic()
     if left <= 0:
         raise ServingError(Code.DEADLINE_EXCEEDED, "not all pictures were answered in time")
     try:
         answer = client.predict(
             [picture.content for picture in batch],
-            signature_name=asking.signature_name,
+            signature_name=options.signature_name,
             timeout=min(left, client.settings.timeout),
         )
     except ServingError as error:
         if error.code is Code.INVALID_ARGUMENT:
-            check_takes_pictures(client, asking.signature_name)
+            check_takes_pictures(client, options.signature_name)
         raise
     for name, column in answer.outputs.items():
         if not isinstance(column, list) or len(column) != len(batch):
             raise ServingError(Code.INTERNAL, f"output {name!r} does not hold a row for each picture")
     return [
-        Answered(picture.name, {name: column[row] for name, column in answer.outputs.items()})
+        PictureResult(picture.name, {name: column[row] for name, column in answer.outputs.items()})
         for row, picture in enumerate(batch)
     ]
 
 
 def check_takes_pictures(client: Client, signature_name: str) -> None:
-    """Says plainly that the signature is the mistake, where the model's metadata shows it.
+    """Raises a clear error when the model's metadata shows that the signature takes no pictures.
 
     Raises:
       UserError: when there is no such signature, or its input is no string.
@@ -174,7 +176,7 @@ def check_takes_pictures(client: Client, signature_name: str) -> None:
     try:
         metadata = client.metadata()
     except ServingError:
-        return  # not every server tells; its own words about the pictures must do
+        return  # not every server gives metadata; its error about the pictures stands
     name = signature_name or DEFAULT_SIGNATURE
     fitting = signatures_for_pictures(metadata)
     if name in fitting:
@@ -186,7 +188,7 @@ def check_takes_pictures(client: Client, signature_name: str) -> None:
 
 
 def signatures_for_pictures(metadata: Metadata) -> list[str]:
-    """The signatures whose only input is a vector of strings."""
+    """Names of the signatures whose only input holds strings."""
     return [
         name
         for name, signature in metadata.signatures.items()
@@ -194,20 +196,20 @@ def signatures_for_pictures(metadata: Metadata) -> list[str]:
     ]
 
 
-def write(
-    client: Client, pictures: Sequence[Picture], path: Path, asking: Asking
-) -> Iterator[tuple[Answered, str]]:
-    """Asks for the overlay of each picture and writes it.
+def write_overlays(
+    client: Client, pictures: Sequence[PictureFile], path: Path, options: SendOptions
+) -> Iterator[tuple[PictureResult, str]]:
+    """Requests the saliency overlay of each picture and writes it to a file.
 
     Args:
-      path: a file for a single picture when it ends in .png; else a folder, which is made.
-      asking: how pictures are sent; its signature is not used.
+      path: a file for a single picture when it ends in .png; else a folder, which is created.
+      options: how pictures are sent; its signature is not used.
 
     Yields:
-      The answer, and the file that was written; empty when there was no answer.
+      Each picture's result and the file that was written; empty when there was no answer.
 
     Raises:
-      UserError: when the signature draws no overlay, or one file is to hold several.
+      UserError: when the signature has no overlay output, or one file is named for several pictures.
       OSError: when it cannot be written.
     """
     one_file = path.suffix.lower() == SUFFIX
@@ -215,20 +217,20 @@ def write(
         raise UserError(f"{path}: one file cannot hold {len(pictures)} overlays; name a folder")
     (path.parent if one_file else path).mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
-    for answered in ask(client, pictures, asking._replace(signature_name=SALIENCY)):
+    for answered in predict_pictures(client, pictures, options._replace(signature_name=SALIENCY)):
         if answered.error:
             yield answered, ""
             continue
         content = answered.outputs.get(OVERLAY)
         if not isinstance(content, bytes):
             raise UserError(f"signature {SALIENCY!r} has no output {OVERLAY!r}")
-        target = path if one_file else path / free_name(answered.name, taken)
+        target = path if one_file else path / overlay_name(answered.name, taken)
         target.write_bytes(content)
         yield answered, str(target)
 
 
-def free_name(picture: str, taken: set[str]) -> str:
-    """`STEM-overlay.png`, with a number when another picture of this run has it already."""
+def overlay_name(picture: str, taken: set[str]) -> str:
+    """`STEM-overlay.png`, with a number when another picture of this run already has that name."""
     stem = "stdin" if picture == STDIN else Path(picture).stem
     name, number = f"{stem}-overlay{SUFFIX}", 2
     while name in taken:

@@ -1,4 +1,4 @@
-"""TF Serving's REST interface from the standard library alone: no TensorFlow, no NumPy, no gRPC."""
+"""The client over REST, with the standard library alone: no TensorFlow, no NumPy, no gRPC."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from serving.clients.client import (
     Signature,
     TensorInfo,
 )
-from serving.clients.http import HttpAnswer, HttpTransport, error_of
+from serving.clients.http import HttpResponse, HttpTransport, error_of
 from serving.clients.retry import CallError, call
 from serving.errors import Code, ServingError
 from serving.specs import ModelSpec, State, VersionStatus
@@ -33,7 +33,7 @@ class RestClient(Client):
     Args:
       address: the server's.
       settings: model, timeout, retries, token.
-      tls: how to speak TLS; None for plain HTTP.
+      tls: TLS settings; None for plain HTTP.
     """
 
     def __init__(self, address: Address, settings: ClientSettings, tls: ssl.SSLContext | None = None) -> None:
@@ -50,9 +50,9 @@ class RestClient(Client):
             body["signature_name"] = signature_name
         answer = self._post(spec, "predict", body, deadline)
         named = columns_of(answer)
-        if isinstance(named, Unnamed):
+        if isinstance(named, UnnamedOutput):
             named = {self.name_of_only_output(signature_name, spec, deadline): named.value}
-        return Prediction({name: unpacked(value) for name, value in named.items()})
+        return Prediction({name: with_bytes(value) for name, value in named.items()})
 
     def _classify(
         self, examples: Sequence[Example], signature_name: str, spec: ModelSpec, deadline: float
@@ -79,7 +79,7 @@ class RestClient(Client):
                 for one in answer["model_version_status"]
             ]
         except (KeyError, TypeError, ValueError) as error:
-            raise _odd("a status") from error
+            raise _malformed("a status") from error
 
     def _metadata(self, spec: ModelSpec, deadline: float) -> Metadata:
         answer = self._get(f"{_path(spec)}/metadata", deadline)
@@ -91,10 +91,10 @@ class RestClient(Client):
                 {name: _signature(found[name]) for name in sorted(found)},
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise _odd("metadata") from error
+            raise _malformed("metadata") from error
 
     def models(self, timeout: float | None = None) -> list[str]:
-        """The names of all models. Only our own server tells them; TF Serving has no such call.
+        """The names of all models. TF Serving has no such call; this project's server has.
 
         Raises:
           ServingError: NOT_FOUND from any other server.
@@ -103,15 +103,15 @@ class RestClient(Client):
         try:
             return [str(one["name"]) for one in answer["models"]]
         except (KeyError, TypeError) as error:
-            raise _odd("a list of models") from error
+            raise _malformed("a list of models") from error
 
-    def ask(
+    def request(
         self, method: str, path: str, body: bytes | None = None, timeout: float | None = None
-    ) -> HttpAnswer:
-        """One request as it is, without retries, and its answer whatever its status.
+    ) -> HttpResponse:
+        """Sends one request without retries and returns the response, whatever its status.
 
         Raises:
-          ServingError: UNAVAILABLE or DEADLINE_EXCEEDED when there was none.
+          ServingError: UNAVAILABLE or DEADLINE_EXCEEDED when there is no response.
         """
         return self._http.request(method, path, body, self.deadline(timeout))
 
@@ -133,18 +133,18 @@ class RestClient(Client):
         answer = self._post(spec, verb, body, deadline)
         results = answer.get("results") if isinstance(answer, dict) else None
         if not isinstance(results, list):
-            raise _odd("results")
+            raise _malformed("results")
         return results
 
     def _post(self, spec: ModelSpec, verb: str, body: dict[str, Any], deadline: float) -> Any:
-        content = json.dumps(body, default=_plain, separators=(",", ":")).encode()
+        content = json.dumps(body, default=_json_default, separators=(",", ":")).encode()
         return self._call("POST", f"{_path(spec)}:{verb}", content, deadline)
 
     def _get(self, path: str, deadline: float) -> Any:
         return self._call("GET", path, None, deadline)
 
     def _call(self, method: str, path: str, body: bytes | None, deadline: float) -> Any:
-        def attempt() -> HttpAnswer:
+        def attempt() -> HttpResponse:
             answer = self._http.request(method, path, body, deadline)
             if answer.status != 200:
                 raise error_of(answer)
@@ -154,21 +154,21 @@ class RestClient(Client):
         if time.monotonic() > deadline:
             raise CallError(Code.DEADLINE_EXCEEDED, "no answer in time")
         try:
-            # Labels may be of any bytes, and the server passes them on.
+            # Labels may hold any bytes, and the server sends them unchanged.
             return json.loads(answer.body.decode("utf-8", "surrogateescape"))
         except ValueError as error:
-            raise _odd("JSON") from error
+            raise _malformed("JSON") from error
 
 
-class Unnamed:
-    """The value of an answer that does not name its single output."""
+class UnnamedOutput:
+    """The value of a single output, which REST's answers do not name."""
 
     def __init__(self, value: object) -> None:
         self.value = value
 
 
-def columns_of(answer: object) -> dict[str, Any] | Unnamed:
-    """The outputs of a predict answer by name, whichever form it has.
+def columns_of(answer: object) -> dict[str, Any] | UnnamedOutput:
+    """The outputs by name of a predict answer in row or columnar form.
 
     Raises:
       ServingError: when it has none.
@@ -176,26 +176,26 @@ def columns_of(answer: object) -> dict[str, Any] | Unnamed:
     if isinstance(answer, dict) and "outputs" in answer:
         outputs = answer["outputs"]
         several = isinstance(outputs, dict) and set(outputs) != {"b64"}
-        return outputs if several else Unnamed(outputs)
+        return outputs if several else UnnamedOutput(outputs)
     rows = answer.get("predictions") if isinstance(answer, dict) else None
     if not isinstance(rows, list):
-        raise _odd("predictions")
+        raise _malformed("predictions")
     if not rows or not isinstance(rows[0], dict) or set(rows[0]) == {"b64"}:
-        return Unnamed(rows)
+        return UnnamedOutput(rows)
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def unpacked(value: object) -> object:
-    """Nested lists with the bytes that their b64 objects stand for."""
+def with_bytes(value: object) -> object:
+    """Nested lists with their b64 objects decoded to bytes."""
     if isinstance(value, list):
-        return [unpacked(one) for one in value]
+        return [with_bytes(one) for one in value]
     if isinstance(value, dict) and set(value) == {"b64"}:
         return base64.b64decode(value["b64"])
     return value
 
 
-def _plain(value: object) -> object:
-    """What JSON does not know: bytes, arrays and their scalars."""
+def _json_default(value: object) -> object:
+    """The JSON form of bytes, arrays and NumPy scalars."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"b64": base64.b64encode(value).decode("ascii")}
     if hasattr(value, "tolist"):
@@ -210,18 +210,20 @@ def _path(spec: ModelSpec) -> str:
     return path if spec.label is None else f"{path}/labels/{quote(spec.label, safe='')}"
 
 
-def _signature(said: dict[str, Any]) -> Signature:
-    return Signature(_tensors(said["inputs"]), _tensors(said["outputs"]), said.get("method_name", ""))
+def _signature(message: dict[str, Any]) -> Signature:
+    return Signature(
+        _tensors(message["inputs"]), _tensors(message["outputs"]), message.get("method_name", "")
+    )
 
 
-def _tensors(said: dict[str, Any]) -> dict[str, TensorInfo]:
+def _tensors(infos: dict[str, Any]) -> dict[str, TensorInfo]:
     found = {}
-    for name in sorted(said):
-        shape = said[name].get("tensor_shape", {})
+    for name in sorted(infos):
+        shape = infos[name].get("tensor_shape", {})
         sizes = None if shape.get("unknown_rank") else tuple(int(d["size"]) for d in shape.get("dim", []))
-        found[name] = TensorInfo(said[name]["dtype"], sizes, said[name].get("name", ""))
+        found[name] = TensorInfo(infos[name]["dtype"], sizes, infos[name].get("name", ""))
     return found
 
 
-def _odd(what: str) -> ServingError:
+def _malformed(what: str) -> ServingError:
     return CallError(Code.INTERNAL, f"the server's answer holds no {what} in TF Serving's form", final=True)

@@ -1,4 +1,4 @@
-"""Trying again: what is worth it, how long to wait, and never past the deadline.
+"""Retries with exponential back-off: which errors, how long to wait, never past the deadline.
 
 Waits double and are drawn at random up to their length ("full jitter"), so that clients which failed
 together do not come back together.
@@ -14,17 +14,17 @@ from typing import NamedTuple, TypeVar
 
 from serving.errors import Code, ServingError
 
-Answer = TypeVar("Answer")
-# A server that starts, is full, or drains before it stops. Everything else would be answered the same again.
+T = TypeVar("T")
+# A server that starts, is full, or drains before it stops. Any other error would only come again.
 WORTH_ANOTHER_TRY = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
 
 
 class CallError(ServingError):
-    """A call without an answer, with what its transport knows about trying again.
+    """A failed call, with what its transport knows about retrying it.
 
     Attributes:
-      final: whether trying again is of no use although the code says otherwise: an unknown host, a
-        certificate that is not trusted.
+      final: whether a retry is useless in spite of the code: an unknown host, a certificate that is not
+        trusted.
       retry_after: seconds that the server asked to wait, or None.
     """
 
@@ -37,7 +37,7 @@ class CallError(ServingError):
 
 
 class RetryPolicy(NamedTuple):
-    """How often and how fast a call is tried again.
+    """How often and how fast a call is retried.
 
     Attributes:
       retries: tries after the first.
@@ -51,18 +51,18 @@ class RetryPolicy(NamedTuple):
 
 
 def call(
-    attempt: Callable[[], Answer],
+    attempt: Callable[[], T],
     policy: RetryPolicy,
     deadline: float,
     closed: threading.Event,
     draw: Callable[[], float] = random.random,
-) -> Answer:
-    """Calls `attempt` until it answers, refuses for good, or time or tries are used up.
+) -> T:
+    """Calls `attempt` until it succeeds, fails for good, or the deadline or the number of retries is reached.
 
     Args:
       attempt: one try; raises ServingError.
       policy: how often and how fast.
-      deadline: second of time.monotonic() after which nothing is tried any more.
+      deadline: second of time.monotonic() after which there is no further try.
       closed: ends a wait early; the last error is then raised.
       draw: numbers from 0 to 1.
 

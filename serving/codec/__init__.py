@@ -1,1 +1,1 @@
-"""JSON as TensorFlow Serving's REST API reads and writes it."""
+"""The JSON of TensorFlow Serving's REST API: requests to tensors, tensors to answers."""

@@ -1,4 +1,4 @@
-"""Classify and regress requests of the REST interface to serialized tf.Examples, and their answers.
+"""JSON of classify and regress: requests to serialized tf.Examples, results to answers.
 
 A feature's kind follows from its JSON values: numbers with a fraction or an exponent are floats, integers
 and booleans int64, strings and b64 objects bytes. https://www.tensorflow.org/tfx/serving/api_rest
@@ -23,7 +23,7 @@ UINT64_END = 2**64
 
 
 def decode(request: Request) -> list[bytes]:
-    """The request's examples, serialized.
+    """Converts a request's examples to serialized tf.Examples.
 
     A context's features come before each example's own: concatenated messages parse as one.
 
@@ -75,7 +75,7 @@ def _fill(feature: Feature, name: str, values: Sequence[Any]) -> None:
 
 
 def _item(value: Any, name: str) -> tuple[str, Any]:
-    """A value's kind and what the feature takes for it."""
+    """A JSON value's kind of feature (float, int64, bytes) and its value there."""
     if isinstance(value, str):
         return "bytes", value.encode("utf-8", "surrogateescape")
     if is_b64(value):
@@ -91,7 +91,7 @@ def _item(value: Any, name: str) -> tuple[str, Any]:
 
 
 def encode_classifications(rows: Sequence[Sequence[tuple[bytes, float]]]) -> bytes:
-    """`results`: per example a list of [label, score]."""
+    """The answer's body: `results` holds a list of [label, score] for each example."""
     scores = iter(float_texts(np.array([score for row in rows for _, score in row], np.float32)))
     lines = [
         "[" + ", ".join(f"[{string_text(label)}, {next(scores)}]" for label, _ in row) + "]" for row in rows
@@ -100,7 +100,7 @@ def encode_classifications(rows: Sequence[Sequence[tuple[bytes, float]]]) -> byt
 
 
 def encode_regressions(values: Sequence[float]) -> bytes:
-    """`results`: one number an example."""
+    """The answer's body: `results` holds a number for each example."""
     return _results(float_texts(np.array(values, np.float32)), ", ")
 
 

@@ -1,4 +1,4 @@
-"""Predict requests and answers of the REST interface: JSON <-> tensors.
+"""JSON of predict: requests to tensors, tensors to answers.
 
 A request gives its tensors by rows (`instances`) or by columns (`inputs`); the answer has the same form
 (`predictions` or `outputs`). https://www.tensorflow.org/tfx/serving/api_rest describes both.
@@ -24,7 +24,7 @@ BYTES_SUFFIX = "_bytes"
 
 
 class Request(NamedTuple):
-    """A parsed body.
+    """A parsed request body.
 
     Attributes:
       document: the top-level object.
@@ -36,12 +36,12 @@ class Request(NamedTuple):
 
     @property
     def is_row(self) -> bool:
-        """Whether tensors are given, and answered, row by row."""
+        """Whether tensors are in row form, in the request and so in the answer."""
         return "instances" in self.document
 
 
 def read_request(body: bytes) -> Request:
-    """Parses a body up to what does not depend on the model.
+    """Parses a body as far as that does not depend on the model.
 
     Raises:
       ServingError: INVALID_ARGUMENT: no JSON, no object, or a signature name that is no string.
@@ -56,17 +56,17 @@ def read_request(body: bytes) -> Request:
 
 
 def missing_signature(signature_name: str) -> ServingError:
-    """What REST predict answers when the model lacks the signature; gRPC has another code and text."""
+    """The error of REST predict for an unknown signature; gRPC has another code and text."""
     return invalid(f'Serving signature name: "{signature_name}" not found in signature def')
 
 
 def decode(request: Request, inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
-    """The request's tensors.
+    """Converts the request's tensors to arrays.
 
     Args:
-      request: what `read_request` gave.
-      inputs: the signature's inputs, name -> TensorInfo; only `dtype` is looked at. Shapes are the
-        graph's matter.
+      request: from `read_request`.
+      inputs: the signature's inputs, name -> TensorInfo, of which only `dtype` is used. The graph checks the
+        shapes.
 
     Returns:
       Input name -> array; strings are bytes in object arrays. Row form has a new leading batch dimension.
@@ -80,8 +80,8 @@ def decode(request: Request, inputs: Mapping[str, TensorInfo]) -> dict[str, np.n
     document = request.document
     if request.is_row:
         if "inputs" in document:
-            complaint = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
-            raise format_error(document, complaint)
+            reason = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+            raise format_error(document, reason)
         if not isinstance(document["instances"], list):
             raise format_error(document, "Expecting 'instances' to be an list/array")
         if not document["instances"]:
@@ -135,7 +135,7 @@ def _is_named(row: object) -> bool:
 
 
 def _rows_error(rows: list[Any], by_name: bool, dtypes: Mapping[str, int]) -> ServingError:
-    """The first error in TF Serving's order: element by element, key by key."""
+    """The first error of a row request in TF Serving's order: element by element, key by key."""
     first_shapes: dict[str, Sequence[int]] = {}
     for index, row in enumerate(rows):
         if by_name != _is_named(row):
@@ -155,7 +155,7 @@ def _rows_error(rows: list[Any], by_name: bool, dtypes: Mapping[str, int]) -> Se
                 f"Failed to process element: {index} of 'instances' list. JSON object: {quote(row)} "
                 f"keys must be equal to: {','.join(sorted(dtypes))}"
             )
-    # Every element is right in itself, and they agree: only the rank can be NumPy's limit.
+    # Every element is valid, and they agree: only the rank can be beyond NumPy's limit.
     name = next((name for name, shape in first_shapes.items() if len(shape) >= MAX_RANK), next(iter(dtypes)))
     return invalid(f"tensor parsing error: {name}")
 
@@ -163,7 +163,7 @@ def _rows_error(rows: list[Any], by_name: bool, dtypes: Mapping[str, int]) -> Se
 def _check_row(
     value: Any, name: str, dtypes: Mapping[str, int], first_shapes: dict[str, Sequence[int]]
 ) -> None:
-    """Raises what is wrong with one element's tensor, alone or beside the first element's."""
+    """Raises the error of one element's tensor, which must fit its type and the first element's shape."""
     if name not in dtypes:
         raise invalid(f"JSON object: does not have named input: {name}")
     shape = shape_of(value)
@@ -181,10 +181,10 @@ def _shape_text(shape: Sequence[int]) -> str:
 
 
 def encode(outputs: Mapping[str, np.ndarray], is_row: bool) -> bytes:
-    """An answer's body.
+    """Writes an answer's body.
 
     Args:
-      outputs: name -> array. A single one is shown without its name.
+      outputs: name -> array. A single one is written without its name.
       is_row: `predictions`, one element an example, instead of `outputs`.
 
     Raises:
@@ -237,6 +237,6 @@ def _key(name: str) -> str:
 
 
 def error_body(message: str) -> bytes:
-    """`{"error": ".."}`, always UTF-8 whatever the request's bytes were that the message quotes."""
+    """`{"error": ".."}`, always valid UTF-8, even where the message quotes invalid bytes of the request."""
     text = string_text(message.encode("utf-8", "replace"))
     return f'{{\n    "error": {text}\n}}'.encode()

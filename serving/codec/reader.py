@@ -1,11 +1,12 @@
-"""Request bodies to Python values, in the dialect of JSON that TF Serving reads.
+"""Reads request bodies in TF Serving's dialect of JSON.
 
-It is RapidJSON's: `NaN`, `Inf`, `Infinity` and their negatives are numbers, bytes after the first value
-are ignored, depth has no limit worth naming, and a number that no double can hold is an error instead of
-infinity. Reasons and offsets of errors are RapidJSON's too, because clients read them.
+The dialect is RapidJSON's: `NaN`, `Inf`, `Infinity` and their negatives are numbers, bytes after the first
+value are ignored, depth is practically unlimited, and a number that no double can hold is an error instead of
+infinity. Texts and offsets of errors are RapidJSON's too, because clients read them. No JSON library for
+Python has this dialect and these errors, so the reader is written by hand.
 
-The standard library's C scanner does the work. Where it differs, a cheap test of the body or its own
-refusal leads to the exact reader of this module, which needs no recursion.
+The standard library's C scanner reads almost every body. Where it would differ, a cheap test of the body or
+its own error leads to the exact reader of this module, which does not recurse.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, NoReturn
 
 from serving.errors import invalid
 
-# A list costs 64 bytes, so that a body of brackets alone would grow by that factor. No tensor has more
+# A list takes 64 bytes, so a body of brackets alone would grow by that factor in memory. No tensor has more
 # than 254 dimensions.
 MAX_DEPTH = 1_000_000
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -33,7 +34,7 @@ LARGE_EXPONENTS = (re.compile(rb"e\+?[0-9]{3}"), re.compile(rb"E\+?[0-9]{3}"))
 INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 FRACTION = re.compile(r"\.[0-9]+")
 EXPONENT = re.compile(r"[eE][+-]?[0-9]+")
-# Group 1 is half a surrogate pair without the other half; whole pairs and other escapes are stepped over.
+# Group 1 is half a surrogate pair without the other half; whole pairs and other escapes match without it.
 ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.S
 )
@@ -55,7 +56,7 @@ def read(body: bytes) -> Any:
     """Reads the first JSON value of a body.
 
     Bytes that are not UTF-8 become lone surrogates (`surrogateescape`), so that a string's bytes can be
-    had back as they were sent.
+    restored.
 
     Raises:
       ServingError: INVALID_ARGUMENT `JSON Parse error: REASON at offset: N`, N in bytes.
@@ -68,19 +69,19 @@ def read(body: bytes) -> Any:
         if not _has_lone_surrogate(text):
             return _decoder(body).raw_decode(text, _skip(text, 0))[0]
     except (ValueError, RecursionError):
-        pass  # wrong, or right only in this dialect, or too deep: the exact reader says which
+        pass  # invalid, valid only in this dialect, or too deep: the exact reader decides
     return _ExactReader(text, mark).read()
 
 
 def _decoder(body: bytes) -> json.JSONDecoder:
-    """The standard library's decoder; the one that checks every number only where one may be too big."""
+    """The standard library's decoder; with checks of every number only where one may be too large."""
     if any(pattern.search(body) for pattern in LARGE_EXPONENTS) or _has_long_number(body):
         return json.JSONDecoder(parse_float=_finite, parse_int=_storable)
     return json.JSONDecoder()
 
 
 def _has_long_number(body: bytes) -> bool:
-    """Whether a run of digits may be longer than a double holds: it would fill one of these blocks."""
+    """Whether a run of digits may be too long for a double: it would fill one of these blocks."""
     return any(body[i : i + BLOCK].isdigit() for i in range(0, len(body), BLOCK))
 
 
@@ -98,8 +99,8 @@ def _finite(digits: str) -> float:
 
 
 def _storable(digits: str) -> int:
-    """An integer that a double can hold, exactly or not."""
-    if len(digits) > DIGITS_OF_LARGEST_DOUBLE + 1:  # with the sign; longer ones Python may refuse to read
+    """Converts digits to an integer; ValueError for one beyond the range of doubles."""
+    if len(digits) > DIGITS_OF_LARGEST_DOUBLE + 1:  # with the sign; Python may refuse to convert longer ones
         raise ValueError(digits)
     value = int(digits)
     try:
@@ -110,12 +111,12 @@ def _storable(digits: str) -> int:
 
 
 def _skip(text: str, position: int) -> int:
-    """The next position that is no white space."""
+    """The next position that is not white space."""
     return SPACE.match(text, position).end()  # type: ignore[union-attr]  # it matches everywhere
 
 
 class _ExactReader:
-    """Reads one text, value by value, with a stack of its own."""
+    """Reads one text, value by value, with an explicit stack instead of recursion."""
 
     def __init__(self, text: str, bytes_before: int) -> None:
         self.text = text
@@ -157,7 +158,7 @@ class _ExactReader:
         return None, False
 
     def put(self, value: Any) -> tuple[Any, bool]:
-        """Puts a value into the innermost container; returns that one with True where it ends here."""
+        """Adds a value to the innermost container; returns it with True if it ends, else (None, False)."""
         container = self.stack[-1]
         self.position = _skip(self.text, self.position)
         sign = self.peek()
@@ -220,7 +221,7 @@ class _ExactReader:
         return WORDS[word.group()]
 
     def shared_with(self, word: str) -> int:
-        """How many of the word's first characters stand here."""
+        """Length of the prefix of `word` at the current position."""
         here = self.text[self.position : self.position + len(word)]
         return next((n for n, (a, b) in enumerate(zip(here, word, strict=False)) if a != b), len(here))
 

@@ -1,4 +1,4 @@
-"""Status and metadata bodies of the REST interface: protobuf's JSON form, defaults printed.
+"""JSON of status and metadata: protobuf's JSON form with default values printed.
 
 Field names are those of the .proto files (get_model_status.proto, get_model_metadata.proto), int64 are
 strings, enums go by name.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def status_entries(statuses: Iterable[VersionStatus]) -> list[dict[str, Any]]:
-    """`model_version_status`: one object a version, in the order given."""
+    """`model_version_status`: one object for each version, in the order given."""
     return [
         {
             "version": str(status.version),
@@ -31,15 +31,15 @@ def status_entries(statuses: Iterable[VersionStatus]) -> list[dict[str, Any]]:
 
 
 def status_body(statuses: Iterable[VersionStatus]) -> bytes:
-    """GET /v1/models/M."""
+    """The answer's body of GET /v1/models/M."""
     return body({"model_version_status": status_entries(statuses)})
 
 
 def metadata_body(spec: ModelSpec, signatures: Mapping[str, SignatureDef]) -> bytes:
-    """GET /v1/models/M/metadata.
+    """The answer's body of GET /v1/models/M/metadata.
 
     Args:
-      spec: the model and the version that was found.
+      spec: the model and the version that answers.
       signatures: signature name -> SignatureDef.
     """
     # The key of the response's map, then the one field of the SignatureDefMap in it.
@@ -60,5 +60,5 @@ def _message(message: SignatureDef) -> dict[str, Any]:
 
 
 def body(value: object) -> bytes:
-    """Any answer of plain values."""
+    """The body of an answer of JSON values."""
     return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n"

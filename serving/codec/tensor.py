@@ -1,8 +1,8 @@
-"""Nested JSON lists to NumPy arrays by TensorFlow's types.
+"""Converts nested JSON lists to NumPy arrays of TensorFlow's types.
 
-Two ways through the same values: `fast_array` takes the lists apart level by level with built-ins that
-run in C and converts all leaves by one call; where that refuses, `check` walks the values one by one, in
-TF Serving's order (tensorflow_serving/util/json_tensor.cc), to find the error that the client reads.
+In two steps: `fast_array` flattens the lists level by level with built-ins that run in C and converts all
+leaves in one call; where that fails, `check` walks the values one by one, in TF Serving's order
+(tensorflow_serving/util/json_tensor.cc), to find the error for the client.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ MAX_RANK = 64  # NumPy's; TensorFlow's is 254
 
 
 def is_b64(value: object) -> TypeGuard[dict[str, str]]:
-    """Whether a value is binary data: an object with the one key `b64` and a string behind it."""
+    """Whether a value is binary data: an object with the single key `b64` and a string as its value."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get(B64_KEY), str)
 
 
 def decode_b64(text: str) -> bytes:
-    """Base64's standard alphabet; padding may be left out, white space is skipped.
+    """Decodes base64 of the standard alphabet; padding may be missing, white space is skipped.
 
     Raises:
       ServingError: INVALID_ARGUMENT `Unable to base64 decode`.
@@ -76,7 +76,7 @@ def decode_b64(text: str) -> bytes:
 
 
 def shape_of(value: object) -> list[int]:
-    """The shape that a value's first elements show: [] for a scalar."""
+    """The shape of a value by its first elements; [] for a scalar."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -85,7 +85,7 @@ def shape_of(value: object) -> list[int]:
 
 
 def to_array(value: object, dtype: int, name: str) -> np.ndarray:
-    """A value as a tensor of its own (columnar form).
+    """Converts a value to a whole tensor (columnar form).
 
     Args:
       value: a scalar, nested lists, or b64 objects in either.
@@ -98,12 +98,12 @@ def to_array(value: object, dtype: int, name: str) -> np.ndarray:
     array = fast_array(value, dtype)
     if array is None:
         check(value, shape_of(value), dtype)
-        raise invalid(f"tensor parsing error: {name}")  # right in itself, but of more dimensions than NumPy's
+        raise invalid(f"tensor parsing error: {name}")  # valid, but with more dimensions than NumPy allows
     return array
 
 
 def fast_array(value: object, dtype: int) -> np.ndarray | None:
-    """The value as an array; None when anything is wrong with it.
+    """Converts a value to an array; None when anything is wrong with it.
 
     The first dimension of a list of rows is the batch; each row's shape must then be the first row's,
     which is what a tensor's rule amounts to.
@@ -158,12 +158,12 @@ def _binary(value: dict[str, Any]) -> bytes:
 
 
 def check(value: object, shape: Sequence[int], dtype: int) -> int:
-    """Walks a value element by element, depth first.
+    """Checks a value element by element, depth first.
 
     Args:
-      value: what is walked.
-      shape: what `shape_of` says of it.
-      dtype: number of the type of its leaves.
+      value: a scalar or nested lists.
+      shape: `shape_of(value)`.
+      dtype: number of the leaves' type.
 
     Returns:
       The number of leaves.
@@ -181,10 +181,8 @@ def check(value: object, shape: Sequence[int], dtype: int) -> int:
                 stack.append(iter(element))
                 break
             if level != rank:
-                complaint = (
-                    f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {rank}"
-                )
-                raise format_error(element, complaint)
+                reason = f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {rank}"
+                raise format_error(element, reason)
             _check_leaf(element, dtype)
             count += 1
         else:
@@ -223,6 +221,6 @@ def _fits(value: object, dtype: int) -> bool:
 
 
 def type_error(value: object, dtype: int) -> ServingError:
-    """`JSON Value: V Type: T is not of expected type: D`."""
+    """The error `JSON Value: V Type: T is not of expected type: D`."""
     expected = TYPE_NAMES.get(dtype, "unknown")
     return format_error(value, f"Type: {type_name(value)} is not of expected type: {expected}")

@@ -1,4 +1,4 @@
-"""Tensors to JSON text: TF Serving's way to write numbers, strings and bytes.
+"""Writes tensors as JSON text with TF Serving's formats of numbers, strings and bytes.
 
 A float is written with six significant digits where these read back to the same value, else with as many
 as every value needs (9 for float32, 17 for float64), and with `.0` where the text would look like an
@@ -32,15 +32,15 @@ INDENTATION = "    "
 
 
 def number_text(value: float) -> str:
-    """One double's text."""
+    """The text of one double."""
     return float_texts(np.asarray([value], np.float64))[0]
 
 
 def float_texts(values: np.ndarray) -> list[str]:
-    """The text of every value.
+    """The text of every value, in row-major order.
 
     Args:
-      values: float32 or float64, of any shape, in row-major order.
+      values: float32 or float64, of any shape.
     """
     flat = np.ascontiguousarray(values).reshape(-1)
     finite = np.isfinite(flat)
@@ -69,7 +69,7 @@ def _finite_texts(flat: np.ndarray) -> list[str]:
 
 
 def _formatted(flat: np.ndarray, digits: int) -> list[str]:
-    """All values by few calls of the formatter, between which other threads have their turn."""
+    """Formats all values in few calls, between which other threads can run."""
     texts: list[str] = []
     for begin in range(0, flat.size, VALUES_A_CALL):
         part = tuple(flat[begin : begin + VALUES_A_CALL].tolist())
@@ -78,7 +78,7 @@ def _formatted(flat: np.ndarray, digits: int) -> list[str]:
 
 
 def string_text(value: bytes) -> str:
-    """A JSON string; bytes that are not UTF-8 pass through (as lone surrogates), as TF Serving has it."""
+    """A JSON string; bytes that are not UTF-8 pass through (as lone surrogates), as in TF Serving."""
     return json.encoder.encode_basestring(value.decode("utf-8", "surrogateescape"))
 
 
@@ -88,13 +88,13 @@ def bytes_text(value: bytes) -> str:
 
 
 def array_text(array: np.ndarray, as_bytes: bool = False) -> str:
-    """A whole tensor's text: a bare value for rank 0, else nested lists."""
+    """The text of a whole tensor: a bare value for rank 0, else nested lists."""
     texts = row_texts(array, as_bytes)
     return f"[{', '.join(texts)}]" if array.ndim else texts[0]
 
 
 def row_texts(array: np.ndarray, as_bytes: bool = False) -> list[str]:
-    """The text of each element along the first dimension; of rank 0 the value's alone."""
+    """The text of each element along the first dimension; for rank 0 that of the value."""
     texts = element_texts(array, as_bytes)
     for axis in range(array.ndim - 1, 0, -1):
         size, count = array.shape[axis], math.prod(array.shape[:axis])
@@ -126,7 +126,7 @@ def element_texts(array: np.ndarray, as_bytes: bool = False) -> list[str]:
 
 
 def quote(value: object) -> str:
-    """A value as indented JSON, cut after 256 bytes; as little of it is written as that needs."""
+    """A value as indented JSON, cut after 256 bytes; no more of it is formatted than that."""
     pieces, length = [], 0
     for piece in _pieces(value):
         pieces.append(piece)
@@ -153,13 +153,13 @@ def type_name(value: object) -> str:
     return "Array" if isinstance(value, list) else "Object"
 
 
-def format_error(value: object, complaint: str) -> ServingError:
-    """`JSON Value: V COMPLAINT`."""
-    return invalid(f"JSON Value: {quote(value)} {complaint}")
+def format_error(value: object, reason: str) -> ServingError:
+    """The error `JSON Value: V REASON`."""
+    return invalid(f"JSON Value: {quote(value)} {reason}")
 
 
 def _pieces(value: object) -> Iterator[str]:
-    """A value's text in pieces, without recursion: bodies may be nested ten thousand deep."""
+    """The text of a value in pieces, without recursion: bodies may be nested ten thousand deep."""
     stack: list[Iterator[Any]] = [iter([("", value)])]
     closers = [""]
     while stack:
@@ -181,7 +181,7 @@ def _pieces(value: object) -> Iterator[str]:
 
 
 def _members(container: list[Any] | dict[str, Any], line: str) -> Iterator[tuple[str, Any]]:
-    """Every element with what stands before it."""
+    """Every element of a container with the text before it."""
     commas = itertools.chain(("",), itertools.repeat(","))
     if isinstance(container, list):
         return ((comma + line, item) for comma, item in zip(commas, container, strict=False))

@@ -1,1 +1,1 @@
-"""The gRPC transport."""
+"""The gRPC transport: services and server."""

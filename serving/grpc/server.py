@@ -1,4 +1,4 @@
-"""The gRPC server: ports, TLS, threads, health, reflection, the API token."""
+"""The gRPC server: ports, TLS, threads, health service, reflection, API token."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serving.security import SslConfig
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
-# Names under which TF Serving reports its health: the whole, and both services without their package.
+# Names under which TF Serving reports its health: the whole server, and both services without their package.
 HEALTH_NAMES = ("", "ModelService", "PredictionService")
 LARGEST_MESSAGE = 2**31 - 1  # gRPC's own default of 4 MiB is less than a batch of photographs
 UNAUTHENTICATED = "a valid API token is needed: metadata 'authorization: Bearer TOKEN'"
@@ -33,13 +33,13 @@ class GrpcServer:
     """Serves the core over gRPC.
 
     Args:
-      core: answers.
-      metrics: counts.
-      max_threads: requests that are worked on at once; more wait.
+      core: answers requests.
+      metrics: counts requests.
+      max_threads: requests that run at once; more wait.
       channel_arguments: `key=value` separated by commas (--grpc_channel_arguments).
-      health_service: whether grpc.health.v1.Health is offered (--enable_grpc_healthcheck_service).
+      health_service: whether to offer grpc.health.v1.Health (--enable_grpc_healthcheck_service).
       as_content: see `PredictionService`.
-      api_token: what every call must bring; empty for none.
+      api_token: token that every call must carry; empty for none.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server)
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
-        """Adds an address, before `start`.
+        """Adds an address to listen on; before `start`.
 
         Args:
           address: `HOST:PORT` (port 0 for any) or `unix:PATH`.
           credentials: None for an insecure port.
 
         Returns:
-          The bound port; 1 for a socket's path.
+          The bound port; 1 for a UNIX socket.
 
         Raises:
           ServingError: UNAVAILABLE when it cannot be bound.
@@ -100,17 +100,17 @@ class GrpcServer:
         return port
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts to answer calls."""
         self._server.start()
 
     def stop(self, grace: float) -> None:
-        """Refuses new calls at once, and waits up to `grace` seconds for those that were begun."""
+        """Refuses new calls at once, and waits up to `grace` seconds for those in progress."""
         self._server.stop(grace).wait()
         self._threads.shutdown(wait=False)
 
 
 def tls_credentials(config: SslConfig) -> grpc.ServerCredentials:
-    """TLS as an SSLConfig message describes it, which `serving.security.server_context` has checked."""
+    """TLS credentials from an SSLConfig message that `serving.security.server_context` has checked."""
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         root_certificates=config.custom_ca.encode() or None,
@@ -119,12 +119,12 @@ def tls_credentials(config: SslConfig) -> grpc.ServerCredentials:
 
 
 def alts_credentials() -> grpc.ServerCredentials:
-    """Google's Application Layer Transport Security, which only works inside its cloud."""
+    """Credentials of Google's Application Layer Transport Security, which works only inside its cloud."""
     return grpc.alts_server_credentials()
 
 
 def _options(channel_arguments: str) -> Sequence[tuple[str, Any]]:
-    """Settings of the channel; of the user's, whole numbers are handed on as such."""
+    """Options of the server's channels: our own and the user's, whole numbers converted to int."""
     options: dict[str, Any] = {
         "grpc.max_receive_message_length": LARGEST_MESSAGE,
         "grpc.max_send_message_length": LARGEST_MESSAGE,
@@ -141,7 +141,7 @@ def _options(channel_arguments: str) -> Sequence[tuple[str, Any]]:
 
 
 class _TokenInterceptor(grpc.ServerInterceptor):
-    """Refuses calls that do not bring the token."""
+    """Refuses calls without the API token."""
 
     def __init__(self, token: str) -> None:
         self._expected = f"Bearer {token}".encode()

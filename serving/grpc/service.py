@@ -1,4 +1,4 @@
-"""PredictionService and ModelService: thin adapters between gRPC's messages and the core."""
+"""PredictionService and ModelService: adapters between gRPC's messages and the core."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.core import Classification, Core, InferenceTask, Regression
+from serving.core import ClassifyResult, Core, InferenceTask, RegressResult
 from serving.errors import Code, ServingError, invalid
 from serving.model import inference, tensors
 from serving.monitoring.metrics import ServerMetrics
@@ -33,17 +33,17 @@ LONGEST_DEADLINE = 366 * 24 * 3600.0
 STATUS_CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
 
 T = TypeVar("T")
-ResultT = TypeVar("ResultT", Classification, Regression)
+ResultT = TypeVar("ResultT", ClassifyResult, RegressResult)
 
 log = logging.getLogger("serving")
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """tensorflow_serving/apis/prediction_service.proto.
+    """The service of tensorflow_serving/apis/prediction_service.proto.
 
     Args:
-      core: answers.
-      metrics: counts.
+      core: answers requests.
+      metrics: counts requests.
       as_content: writes numbers into tensor_content (--enable_serialization_as_tensor_content).
     """
 
@@ -84,7 +84,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response = inference_pb2.MultiInferenceResponse()
             for result in self._core.multi_inference(tasks, examples, _deadline(context)):
                 filled = response.results.add(model_spec=_message(result.spec))
-                if isinstance(result, Classification):
+                if isinstance(result, ClassifyResult):
                     _fill_classifications(filled.classification_result, result)
                 else:
                     _fill_regressions(filled.regression_result, result)
@@ -131,7 +131,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         response: Any,
         fill: Callable[[Any, ResultT], None],
     ) -> Any:
-        """Runs the request's tf.Examples and fills `response` with what that gives."""
+        """Runs the request's tf.Examples and fills `response` with the results."""
 
         def answer() -> tuple[Any, float]:
             spec, examples = _spec(request), inference.serialized_examples(request.input)
@@ -149,7 +149,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         context: grpc.ServicerContext,
         answer: Callable[[], tuple[Any, float]],
     ) -> Any:
-        """Answers, and counts the request whatever comes of it."""
+        """Answers a request, and counts it whether or not it succeeds."""
         began, code = time.perf_counter(), Code.OK
         try:
             response, inside = answer()
@@ -166,7 +166,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """tensorflow_serving/apis/model_service.proto."""
+    """The service of tensorflow_serving/apis/model_service.proto."""
 
     def __init__(self, core: Core, metrics: ServerMetrics) -> None:
         self._core = core
@@ -230,7 +230,7 @@ def _message(spec: ModelSpec) -> model_pb2.ModelSpec:
     return message
 
 
-def _fill_classifications(result: classification_pb2.ClassificationResult, answer: Classification) -> None:
+def _fill_classifications(result: classification_pb2.ClassificationResult, answer: ClassifyResult) -> None:
     for row in answer.rows:
         classes = result.classifications.add().classes
         for label, score in row:
@@ -238,20 +238,20 @@ def _fill_classifications(result: classification_pb2.ClassificationResult, answe
             classes.add(label=label.decode("utf-8", "replace"), score=score)
 
 
-def _fill_regressions(result: regression_pb2.RegressionResult, answer: Regression) -> None:
+def _fill_regressions(result: regression_pb2.RegressionResult, answer: RegressResult) -> None:
     for value in answer.values:
         result.regressions.add(value=value)
 
 
 def _deadline(context: grpc.ServicerContext) -> float | None:
-    """The caller's deadline on this machine's clock."""
+    """The call's deadline by time.monotonic(); None without one."""
     left = context.time_remaining()
     # Without a deadline gRPC counts down from the end of its clock.
     return None if left is None or left > LONGEST_DEADLINE else time.monotonic() + left
 
 
 def _timed(call: Callable[[], T]) -> tuple[T, float]:
-    """What the call gives, and the seconds it took."""
+    """The call's result, and the seconds it took."""
     began = time.perf_counter()
     return call(), time.perf_counter() - began
 
@@ -264,7 +264,7 @@ def _answered(context: grpc.ServicerContext, answer: Callable[[], Any]) -> Any:
 
 
 def _failure(error: Exception) -> ServingError:
-    """The error as the client sees it; one that nobody foresaw is logged whole."""
+    """The error for the client; an unexpected one is logged with its traceback."""
     if isinstance(error, ServingError):
         return error
     log.exception("a request failed in an unforeseen way")

@@ -1,1 +1,1 @@
-"""Which versions of which models are served: found, loaded, switched and unloaded."""
+"""The lifecycle of models: their versions are found, loaded, switched and unloaded."""

@@ -1,6 +1,6 @@
-"""The configuration in force: which models and labels there are, and what their base paths last held.
+"""The current configuration: models and version labels, and the versions last found in the base paths.
 
-It tells the manager which versions are wanted, and knows what to wait for.
+It sets the manager's wanted versions, and waits for models to become available.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.errors import Code, ServingError
 from serving.lifecycle import model_config
-from serving.lifecycle import model_config as version_source
 from serving.lifecycle.manager import Manager
 from serving.lifecycle.model_config import ModelSettings
-from serving.lifecycle.threads import Notices
+from serving.lifecycle.threads import ThrottledLog
 from serving.settings import messages as config_messages
 from serving.specs import ServableId, State, VersionStatus
 
@@ -27,22 +26,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("serving")
 
 
-class _Outcome(NamedTuple):
-    """How a model that was waited for came out: which version, as text, and its status."""
+class _ModelOutcome(NamedTuple):
+    """The end of waiting for a model: which version, as text, and its status."""
 
     which: str
     status: VersionStatus
 
 
 class Catalog:
-    """Settings by model name.
+    """The configured models and their base paths. Thread-safe.
 
     Args:
       settings: of the repository.
-      manager: is told which versions are wanted.
+      manager: gets the wanted versions.
 
     Attributes:
-      on_change: called when there are new settings to look at.
+      on_change: called when the configuration has changed, so that base paths are polled.
     """
 
     def __init__(self, settings: RepositorySettings, manager: Manager) -> None:
@@ -53,15 +52,15 @@ class Catalog:
         self._changing = threading.Lock()
         self._models: Mapping[str, ModelSettings] | None = None
         self._in_force: ModelServerConfig | None = None
-        # One look at a time.
-        self._looking = threading.Lock()
+        # One poll at a time.
+        self._polling = threading.Lock()
         self._problems: dict[str, tuple[ModelSettings, str]] = {}
-        self._notices = Notices()
-        self._file_notices = Notices()
+        self._notices = ThrottledLog()
+        self._file_notices = ThrottledLog()
 
     @property
     def models(self) -> Mapping[str, ModelSettings]:
-        """What is configured; empty when nothing is."""
+        """Settings of the configured models by name."""
         return self._models or {}
 
     def labels(self, name: str) -> Mapping[str, int]:
@@ -70,13 +69,13 @@ class Catalog:
         return model.labels if model is not None else {}
 
     def apply(self, config: ModelServerConfig) -> list[str]:
-        """Puts a configuration in force, whole or not at all, without waiting for anything.
+        """Applies a configuration, completely or not at all, without waiting for loads.
 
         Returns:
           Names of the models that were not configured before.
 
         Raises:
-          ServingError: of the configuration.
+          ServingError: the configuration is invalid.
         """
         with self._changing:
             models = model_config.checked(config, self._models)
@@ -95,22 +94,22 @@ class Catalog:
                     log.info(" Removing model: %s", name)
                     self._manager.set_wanted(name, {})
         self.on_change()
-        # Who waits for a model that is gone now need not.
+        # Threads that wait for a model that was removed need not wait any longer.
         self._manager.wake()
         return [name for name in models if name not in old]
 
-    def look(self) -> None:
-        """Looks into every base path, one bad path notwithstanding, and says what is wanted."""
-        with self._looking:
+    def poll(self) -> None:
+        """Polls every base path and sets the manager's wanted versions; a bad path affects no other."""
+        with self._polling:
             models = self.models
             for model in models.values():
-                self._look_into(model)
+                self._poll_model(model)
             for name in self._problems.keys() - models.keys():
                 del self._problems[name]
-                self._notices.say(name, logging.WARNING, "")
+                self._notices.report(name, logging.WARNING, "")
 
     def read_file(self) -> None:
-        """Reads the configuration file again; one that is broken, or may not be, leaves all as it is."""
+        """Reads the configuration file again; an invalid one changes nothing and is logged."""
         path = self._settings.model_config_file
         try:
             config = config_messages.read_text_file(path, ModelServerConfig())
@@ -118,21 +117,21 @@ class Catalog:
                 self.apply(config)
         except ServingError as error:
             text = f"The configuration stays as it was, since {path} cannot be applied: {error.message}"
-            self._file_notices.say(path, logging.ERROR, text)
+            self._file_notices.report(path, logging.ERROR, text)
         else:
-            self._file_notices.say(path, logging.ERROR, "")
+            self._file_notices.report(path, logging.ERROR, "")
 
     def wait_for(self, names: Callable[[], Iterable[str]], noun: str) -> None:
-        """Waits until each model has a version that is available or failed.
+        """Waits until each model has a version that is available or has failed.
 
         Args:
-          names: gives the models' names, asked again after every change.
-          noun: what the error calls them.
+          names: returns the models' names; called again after every change.
+          noun: for the models in the error's text.
 
         Raises:
           ServingError: UNKNOWN with the reason of each model that failed; CANCELLED when the server stops.
         """
-        outcomes: list[_Outcome | None] = []
+        outcomes: list[_ModelOutcome | None] = []
 
         def over() -> bool:
             outcomes[:] = [self._outcome(name) for name in names()]
@@ -149,39 +148,39 @@ class Catalog:
                 Code.UNKNOWN, f"{len(failed)} {noun} did not become available: {{{''.join(failed)}}}"
             )
 
-    def _outcome(self, name: str) -> _Outcome | None:
-        """What there is to wait for no longer; None while it may come."""
-        status = self._manager.reached(name)
+    def _outcome(self, name: str) -> _ModelOutcome | None:
+        """How waiting for a model ends; None while a version may still become available."""
+        status = self._manager.outcome(name)
         if status is not None:
-            return _Outcome(str(ServableId(name, status.version)), status)
-        model, hopeless = self.models.get(name), None
+            return _ModelOutcome(str(ServableId(name, status.version)), status)
+        model, failure = self.models.get(name), None
         if model is None:
-            hopeless = VersionStatus(0, State.END, Code.ABORTED, "a later configuration leaves it out")
+            failure = VersionStatus(0, State.END, Code.ABORTED, "a later configuration leaves it out")
         elif self._settings.file_system_poll_wait_seconds == 0:
-            # Nobody will look again.
-            looked_at, problem = self._problems.get(name, (None, ""))
-            if looked_at == model and problem:
-                hopeless = VersionStatus(0, State.END, Code.NOT_FOUND, problem)
-        return None if hopeless is None else _Outcome(f"{{name: {name}}}", hopeless)
+            # The base path is not polled again.
+            polled, problem = self._problems.get(name, (None, ""))
+            if polled == model and problem:
+                failure = VersionStatus(0, State.END, Code.NOT_FOUND, problem)
+        return None if failure is None else _ModelOutcome(f"{{name: {name}}}", failure)
 
-    def _look_into(self, model: ModelSettings) -> None:
+    def _poll_model(self, model: ModelSettings) -> None:
         wanted, level = None, logging.WARNING
         try:
-            wanted, problem = version_source.look(model)
+            wanted, problem = model_config.poll_base_path(model)
         except ServingError as error:
             problem, level = error.message, logging.ERROR
         with self._changing:
             if self.models.get(model.name) != model:
-                return  # Another configuration came meanwhile; its look follows.
+                return  # Another configuration was applied meanwhile; its poll follows.
             if wanted is not None:
                 self._manager.set_wanted(model.name, wanted)
             self._problems[model.name] = (model, "" if wanted else problem)
-        self._notices.say(model.name, level, problem)
+        self._notices.report(model.name, level, problem)
         if problem:
             self._manager.wake()
 
     def _check_labels(self, models: Mapping[str, ModelSettings]) -> None:
-        """A label may name only what can answer now, or, with the flag, also something new."""
+        """Raises unless each label names an available version; with the flag a new label may name any."""
         for model in models.values():
             for label, version in model.labels.items():
                 now = self.labels(model.name).get(label, version)

@@ -1,4 +1,4 @@
-"""From a version's folder to a servable: session, batching, warm-up, with what each took."""
+"""Loads a version folder as a servable: session, batching, warm-up; each is timed."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from serving.specs import ServableId
 
 @dataclass(frozen=True)
 class Loader:
-    """Loads versions; called by the repository's threads.
+    """Loads versions; called by the manager's threads.
 
     Attributes:
-      metrics: told of loads, warm-ups and runs.
+      metrics: counts and times loads, warm-ups and runs.
       tags: of the graph in the SavedModel.
       session_config: of every session.
-      scheduler: None serves without batching.
-      parameters: of every model's batching, but for those below.
-      per_model_parameters: takes them from the version's own file, and batches no version without one.
-      warmup_iterations: runs of each warm-up request; 0 leaves them out.
+      scheduler: None for no batching.
+      parameters: batching parameters of all models, without `per_model_parameters`.
+      per_model_parameters: reads batching parameters from each version's own file; versions without one are
+        not batched.
+      warmup_iterations: runs of each warm-up request; 0 for no warm-up.
       check_method_name: see `Servable`.
     """
 
@@ -48,7 +49,7 @@ class Loader:
         """Loads one version and warms it up.
 
         Raises:
-          ServingError: whatever keeps it from being served.
+          ServingError: the version cannot be loaded or warmed up.
         """
         servable = self._servable(servable_id, path)
         try:
@@ -60,7 +61,7 @@ class Loader:
         return servable
 
     def _servable(self, servable_id: ServableId, path: str) -> Servable:
-        # First: a version whose parameters are wrong need not be read.
+        # First: a version with invalid parameters need not be read.
         parameters = self._parameters(path)
         began, code = time.perf_counter(), Code.UNKNOWN
         try:
@@ -84,7 +85,7 @@ class Loader:
         )
 
     def _parameters(self, path: str) -> BatchingParameters | None:
-        """How this version's requests are batched; None for not at all."""
+        """The version's batching parameters; None for no batching."""
         if self.scheduler is None or not self.per_model_parameters:
             return self.parameters
         return batching_parameters.read_per_model(path)

@@ -1,7 +1,7 @@
-"""Loads the versions that are wanted, unloads the others, and lends what is loaded to requests.
+"""Loads the wanted versions (TF Serving: aspired), unloads others, and lends loaded ones to requests.
 
-No thread ever waits for another's work: a version between two tries holds none, nor does one that requests
-still use while it is to be unloaded. Loading and unloading themselves run outside of the lock.
+No thread is blocked by a version that waits: neither between two tries to load it, nor while requests still
+use it before it is unloaded. Loading and unloading themselves run outside of the lock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from serving.errors import Code, ServingError, from_tensorflow
 from serving.lifecycle import versions as transitions
-from serving.lifecycle.threads import Job, Workers
+from serving.lifecycle.threads import Job, ThreadPool
 from serving.lifecycle.versions import Version, VersionHistory
 from serving.monitoring import memory as process_memory
 from serving.specs import ServableId, State, VersionStatus
@@ -31,25 +31,25 @@ Load = Callable[[ServableId, str], "Servable"]
 
 
 def load(loader: Load, servable_id: ServableId, path: str) -> tuple[Servable | None, ServingError | None]:
-    """Tries to load a version folder.
+    """Tries once to load a version folder.
 
     Returns:
-      The servable, or why there is none; either is None.
+      (servable, None), or (None, the error).
     """
     log.info("Loading servable version %s from %s", servable_id, path)
     try:
         return loader(servable_id, path), None
-    except BaseException as error:  # what others put into a folder must not end a thread
+    except BaseException as error:  # no content of a version folder may end the thread
         if not isinstance(error, ServingError):
             log.debug("Loading %s raised", servable_id, exc_info=True)
         failure = _as_serving_error(error)
-    # Only now that the error is gone are the frames that it held, and the half of a model in them.
-    process_memory.give_back()
+    # Only now are the error, its frames and the partly loaded model in them unreferenced.
+    process_memory.release_memory()
     return None, failure
 
 
 def unload(servable: Servable, servable_id: ServableId) -> None:
-    """Closes a servable that nobody holds; the caller must let go of it for its memory to be free."""
+    """Closes a servable that no request holds; its memory is free once the caller drops its reference."""
     try:
         servable.close()
     except BaseException as error:  # noqa: BLE001 - the version is gone all the same
@@ -57,10 +57,10 @@ def unload(servable: Servable, servable_id: ServableId) -> None:
 
 
 def _as_serving_error(error: BaseException) -> ServingError:
-    """A new error without the frames of the old one, which live as long as a status is shown."""
+    """A new error without the old one's frames, which would live as long as the version's status."""
     if isinstance(error, ServingError):
         return ServingError(error.code, error.message)
-    # TensorFlow's own, told by its attributes so that it need not be imported here.
+    # TensorFlow's own error, recognized by its attributes so that TensorFlow need not be imported here.
     if hasattr(error, "error_code") and hasattr(error, "message"):
         return from_tensorflow(error)
     return ServingError(Code.UNKNOWN, f"{type(error).__name__}: {error}")
@@ -70,17 +70,17 @@ OnEvent = Callable[[ServableId, VersionStatus], None]
 
 
 class Manager:
-    """The state machine of all models.
+    """The state machine of all models' versions. Thread-safe.
 
     Args:
-      load: makes a servable of a version folder, warmed up; whatever it raises is a failed try.
+      load: loads a version folder as a servable and warms it up; any exception is a failed try.
       max_num_load_retries: tries after the first.
       load_retry_interval_seconds: from a failed try to the next.
       num_load_threads: versions loaded at once; 0 is 1.
       num_unload_threads: versions unloaded at once; 0 is 1.
-      on_event: told of every change of state, in order and under the manager's lock: it must be quick, and
+      on_event: called at every change of state, in order and under the manager's lock: it must be quick and
         must not raise.
-      clock: seconds that never go back.
+      clock: a monotonic clock in seconds.
     """
 
     def __init__(
@@ -98,20 +98,20 @@ class Manager:
         self._retry_interval = load_retry_interval_seconds
         self._on_event = on_event
         self._clock = clock
-        # Guards all that follows, and is notified of every change.
+        # Guards all attributes below, and is notified of every change.
         self.changed = threading.Condition()
         self._models: dict[str, dict[int, Version]] = {}
         self._history = VersionHistory()
         self._to_close: deque[Version] = deque()
         self._stopping = False
-        self._loaders = Workers("load", self.changed, self._take_load, self._until_due, num_load_threads)
-        self._unloaders = Workers("unload", self.changed, self._take_unload, limit=num_unload_threads)
+        self._loaders = ThreadPool("load", self.changed, self._take_load, self._until_due, num_load_threads)
+        self._unloaders = ThreadPool("unload", self.changed, self._take_unload, limit=num_unload_threads)
 
     def set_wanted(self, name: str, paths: Mapping[int, str]) -> None:
-        """Says which versions of a model are to be served, and where they lie; returns at once."""
+        """Sets the versions of a model to serve, with their folders by number; returns at once."""
         with self.changed:
             known = self._models.get(name, {})
-            # Most looks find what the one before found.
+            # Most polls find what the previous one found.
             if self._stopping or paths == {n: version.path for n, version in known.items() if version.wanted}:
                 return
             versions = self._models.setdefault(name, {})
@@ -125,7 +125,7 @@ class Manager:
             self._settle(name)
 
     def acquire(self, name: str, number: int | None = None) -> Version | None:
-        """Lends a version that is available, the highest one without `number`; `release` must follow."""
+        """Lends an available version, without `number` the highest, or None; `release` must follow."""
         with self.changed:
             found = self._available(name, number)
             if found is not None:
@@ -133,32 +133,32 @@ class Manager:
             return found
 
     def has_available(self, name: str, number: int | None = None) -> bool:
-        """Whether a version, any one without `number`, can answer now."""
+        """Whether a version is available, without `number` any version."""
         with self.changed:
             return self._available(name, number) is not None
 
     def release(self, version: Version) -> None:
-        """Takes a version back."""
+        """Takes back a version that `acquire` lent."""
         with self.changed:
             version.users -= 1
             if version.users == 0 and version.state == State.UNLOADING:
                 self._close_soon(version)
 
     def statuses(self, name: str) -> list[VersionStatus]:
-        """Every version known of a model, highest first."""
+        """States of every known version of a model, highest first."""
         with self.changed:
             found = {status.version: status for status in self._history.of(name)}
             found.update({n: version.status for n, version in self._models.get(name, {}).items()})
             return [found[number] for number in sorted(found, reverse=True)]
 
-    def reached(self, name: str) -> VersionStatus | None:
-        """How a model that was waited for came out: an available version, else one that failed, else None."""
+    def outcome(self, name: str) -> VersionStatus | None:
+        """The status of the highest available version, else of the highest failed one, else None."""
         with self.changed:
             version = transitions.outcome(self._models.get(name, {}).values())
             return None if version is None else version.status
 
     def wait_until(self, done: Callable[[], bool]) -> None:
-        """Waits until `done` holds, looking after every change; it is called under the lock.
+        """Waits until `done()` holds; it is called under the lock, after every change.
 
         Raises:
           ServingError: CANCELLED when the manager is stopped first.
@@ -169,22 +169,22 @@ class Manager:
                 raise ServingError(Code.CANCELLED, "The server is stopping")
 
     def wake(self) -> None:
-        """Has every waiting thread look again: the clock moved, or what `wait_until` looks at changed."""
+        """Makes waiting threads check again: the clock moved, or a condition of `wait_until` changed."""
         with self.changed:
             self.changed.notify_all()
 
     def limit_load_threads(self, number: int) -> None:
-        """How many versions may be loaded at once from now on."""
+        """Sets how many versions may be loaded at once."""
         with self.changed:
-            self._loaders.limit(number)
-            self._man_loaders()
+            self._loaders.set_limit(number)
+            self._grow_loaders()
 
     def retry(self, name: str, number: int) -> None:
         """Loads a failed version again, with all its tries; returns at once.
 
         Raises:
-          ServingError: NOT_FOUND for a version never heard of, FAILED_PRECONDITION when it has not failed, or
-            is not wanted any more.
+          ServingError: NOT_FOUND for an unknown version, FAILED_PRECONDITION when it has not failed or is not
+            wanted any more.
         """
         with self.changed:
             version = self._models.get(name, {}).get(number)
@@ -205,8 +205,8 @@ class Manager:
         """Unloads everything and ends the threads; once.
 
         Args:
-          timeout: seconds to wait for loads in progress and for requests that hold a version. What is left
-            after that stays in memory, but keeps no process alive.
+          timeout: seconds to wait for loads in progress and for requests that hold a version. Versions still
+            in use after that stay in memory, but do not keep the process alive.
         """
         end = time.monotonic() + timeout
         with self.changed:
@@ -217,14 +217,14 @@ class Manager:
                 for version in self._models[name].values():
                     version.wanted = False
                 self._settle(name)
-            # Loaders at work hand their servable over to be unloaded.
+            # Loads in progress end with their servable being unloaded.
             self.changed.wait_for(lambda: not self._models, timeout)
             left = [str(v.id) for versions in self._models.values() for v in versions.values()]
         if left:
             log.warning("Stopped while these were still in use: %s", ", ".join(left))
-        for workers in (self._loaders, self._unloaders):
-            workers.end(end - time.monotonic())
-        process_memory.give_back()
+        for pool in (self._loaders, self._unloaders):
+            pool.close(end - time.monotonic())
+        process_memory.release_memory()
 
     def _available(self, name: str, number: int | None) -> Version | None:
         versions = self._models.get(name, {})
@@ -240,7 +240,7 @@ class Manager:
         self._enter(version, State.START)
 
     def _moved(self, version: Version, path: str) -> None:
-        """A wanted version lies elsewhere than before; one that failed there is tried here."""
+        """Updates a wanted version's folder; one that failed is loaded again from the new folder."""
         if version.path == path:
             return
         version.path = path
@@ -254,7 +254,7 @@ class Manager:
         self._on_event(version.id, version.status)
 
     def _settle(self, name: str) -> None:
-        """Does what is due for a model without waiting, and hands out the rest; after every change of it."""
+        """Makes a model's due transitions and starts threads for its loads; called after each change."""
         versions = self._models[name]
         for version in list(versions.values()):
             if not version.wanted and version.waiting:
@@ -268,15 +268,15 @@ class Manager:
                 self._close_soon(unwanted)
         if not versions:
             del self._models[name]
-        self._man_loaders()
+        self._grow_loaders()
         self.changed.notify_all()
 
-    def _man_loaders(self) -> None:
+    def _grow_loaders(self) -> None:
         everything = (version for versions in self._models.values() for version in versions.values())
-        self._loaders.man(sum(version.loading or version.waiting for version in everything))
+        self._loaders.grow_to(sum(version.loading or version.waiting for version in everything))
 
     def _take_load(self) -> Job | None:
-        """The load that is due, model by model in turn."""
+        """The next load that is due, models in turn; None when there is none."""
         now = self._clock()
         for name in list(self._models):
             version = transitions.next_to_load(self._models[name].values(), now)
@@ -319,25 +319,25 @@ class Manager:
 
     def _close_soon(self, version: Version) -> None:
         self._to_close.append(version)
-        self._unloaders.man(1 + len(self._to_close))
+        self._unloaders.grow_to(1 + len(self._to_close))
         self.changed.notify_all()
 
     def _take_unload(self) -> Job | None:
         return partial(self._unload_now, self._to_close.popleft()) if self._to_close else None
 
     def _unload_now(self, version: Version) -> None:
-        """Closes what no request holds any more, and answers END once its memory is given back."""
+        """Closes a version that no request holds, and enters END once its memory is released."""
         begun = time.monotonic()
         servable, version.servable = version.servable, None
         if servable is not None:
             unload(servable, version.id)
         del servable
-        if not self._stopping:  # which does it once for all
-            process_memory.give_back()
+        if not self._stopping:  # `stop` does it once for all versions
+            process_memory.release_memory()
         with self.changed:
             self._enter(version, State.END)
             if version.wanted:
-                # Its folder came back meanwhile.
+                # Its folder has reappeared meanwhile.
                 self._begin(version.id, version.path)
             self._settle(version.id.name)
         log.info("Unloaded servable version %s in %.3f s", version.id, time.monotonic() - begun)

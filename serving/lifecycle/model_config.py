@@ -1,6 +1,6 @@
-"""Which models to serve, from where, and which of their versions: ModelServerConfig, checked.
+"""ModelServerConfig, checked: the models to serve, their base paths and version policies; polling base paths.
 
-The message is tensorflow_serving/config/model_server_config.proto; the rules and their words are those of
+The message is tensorflow_serving/config/model_server_config.proto; its rules and the error texts are those of
 tensorflow_serving/model_servers/server_core.cc.
 """
 
@@ -25,12 +25,12 @@ MODEL_LIST = "model_config_list"
 
 @dataclass(frozen=True)
 class VersionPolicy:
-    """Which of the versions in the base path are wanted.
+    """The policy that chooses which versions in the base path to serve.
 
     Attributes:
       kind: `latest`, `all` or `specific`.
-      num_versions: how many of the highest, for `latest`.
-      versions: those wanted, for `specific`.
+      num_versions: number of highest versions, for `latest`.
+      versions: version numbers, for `specific`.
     """
 
     kind: str = "latest"
@@ -38,7 +38,7 @@ class VersionPolicy:
     versions: frozenset[int] = frozenset()
 
     def choose(self, versions: Iterable[int]) -> list[int]:
-        """The wanted ones among `versions`, highest first."""
+        """The versions to serve among `versions`, highest first."""
         found = sorted(versions, reverse=True)
         if self.kind == "all":
             return found
@@ -52,11 +52,11 @@ class ModelSettings:
     """One model of a checked configuration.
 
     Attributes:
-      name: what requests call it.
+      name: its name in requests.
       base_path: folder of its version folders: an absolute path or a URI.
       platform: always `tensorflow`.
       policy: which versions to serve.
-      labels: versions by label; cannot be changed.
+      labels: versions by label; immutable.
     """
 
     name: str
@@ -67,7 +67,7 @@ class ModelSettings:
 
 
 def single_model(name: str, base_path: str) -> ModelServerConfig:
-    """The configuration that --model_name and --model_base_path stand for."""
+    """The configuration for --model_name and --model_base_path."""
     config = ModelServerConfig()
     config.model_config_list.config.add(name=name, base_path=base_path, model_platform=TENSORFLOW_PLATFORM)
     return config
@@ -76,18 +76,18 @@ def single_model(name: str, base_path: str) -> ModelServerConfig:
 def checked(
     config: ModelServerConfig, current: Mapping[str, ModelSettings] | None = None
 ) -> dict[str, ModelSettings] | None:
-    """Checks a configuration that is to replace the current one.
+    """Checks a configuration that replaces the current one.
 
     Args:
       config: the message.
-      current: the models of the configuration in force; None when no list of models has been given yet.
+      current: the models of the configuration in force; None before the first configuration.
 
     Returns:
-      Settings by model name, in the configuration's order; None when it says nothing and there was none.
+      Settings by model name, in the configuration's order; None when it is empty and there was none before.
 
     Raises:
       ServingError: FAILED_PRECONDITION when a list of models would turn into something else, UNIMPLEMENTED
-        for a custom configuration, INVALID_ARGUMENT for every broken rule.
+        for a custom configuration, INVALID_ARGUMENT for every other violation.
     """
     kind = config.WhichOneof("config")
     if current is not None and kind != MODEL_LIST:
@@ -165,7 +165,7 @@ def _settings(model: ModelConfig, platform: str) -> ModelSettings:
 
 
 def _policy(message: Any) -> VersionPolicy:
-    """A FileSystemStoragePathSourceConfig.ServableVersionPolicy, read."""
+    """Reads a FileSystemStoragePathSourceConfig.ServableVersionPolicy."""
     kind = message.WhichOneof("policy_choice") or "latest"
     if kind == "specific":
         return VersionPolicy(kind, versions=frozenset(message.specific.versions))
@@ -174,23 +174,24 @@ def _policy(message: Any) -> VersionPolicy:
     return VersionPolicy(kind)
 
 
-class Look(NamedTuple):
-    """What a look into a base path found.
+class PollResult(NamedTuple):
+    """The versions found in a base path.
 
     Attributes:
-      wanted: the path of each version that the policy wants; empty unloads the model.
-      complaint: what an operator should know of it, in TF Serving's words; empty when all is well.
+      wanted: the path of each version that the policy chooses; empty unloads the model.
+      warning: for the log, in TF Serving's words; empty when all is well.
     """
 
     wanted: dict[int, str]
-    complaint: str
+    warning: str
 
 
-def look(model: ModelSettings) -> Look:
-    """Looks into a model's base path.
+def poll_base_path(model: ModelSettings) -> PollResult:
+    """Lists a model's base path and applies its version policy.
 
     Raises:
-      ServingError: NOT_FOUND when the base path is missing or cannot be read; nothing should change then.
+      ServingError: NOT_FOUND when the base path is missing or cannot be read; the versions should then stay
+        as they are.
     """
     try:
         names = file_system.children(model.base_path)
@@ -201,29 +202,29 @@ def look(model: ModelSettings) -> Look:
             f"{error.strerror or error}",
         ) from error
     found: dict[int, str] = {}
-    complaints = []
+    warnings = []
     for name in sorted(names):
         version = version_number(name)
         if version is None:
             continue
         if version in found:
-            complaints.append(
+            warnings.append(
                 f"Duplicate version directories detected. Version {version} will be loaded from {name}, "
                 f"{found[version]} will be ignored."
             )
         found[version] = name
     missing = sorted(model.policy.versions - set(found))
     if missing:
-        complaints.append(
+        warnings.append(
             f"Version(s) {', '.join(map(str, missing))} of servable {model.name}, requested to be served as "
             f"'specific', were not found under base path {model.base_path}"
         )
     elif not found:
-        complaints.append(
+        warnings.append(
             f"No versions of servable {model.name} found under base path {model.base_path}. Did you forget "
             "to name your leaf directory as a number (eg. '/1/')?"
         )
     wanted = {
         number: file_system.join(model.base_path, found[number]) for number in model.policy.choose(found)
     }
-    return Look(wanted, " ".join(complaints))
+    return PollResult(wanted, " ".join(warnings))

@@ -1,7 +1,7 @@
-"""The models of a server: configured, found on disk, loaded, and chosen for requests.
+"""The model repository: models are configured, found on disk, loaded, and chosen for requests.
 
-Configuration changes by request or by file; the base paths are looked at again and again; the manager does
-the loading. Nothing here blocks a request.
+The configuration changes by request or by file; base paths are polled; the manager does the loading.
+Nothing here blocks a request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from serving.lifecycle import model_config
 from serving.lifecycle.catalog import Catalog
 from serving.lifecycle.manager import Manager, OnEvent
 from serving.lifecycle.settings import RepositorySettings
-from serving.lifecycle.threads import Periodic
+from serving.lifecycle.threads import PeriodicTask
 from serving.lifecycle.versions import Version
 from serving.settings import flags
 from serving.specs import ModelSpec, VersionStatus
@@ -27,18 +27,18 @@ from serving.specs import ModelSpec, VersionStatus
 if TYPE_CHECKING:
     from serving.model.servable import Servable
 
-# Of the initial load; later --num_load_threads has its say.
+# During the initial load; later --num_load_threads applies.
 LOADS_PER_CPU = 4
 
 
 class Repository:
-    """Every model's versions; all methods may be called by many threads.
+    """The versions of all models. Thread-safe.
 
     Args:
-      load: makes a servable, warmed up, of a version folder; whatever it raises is a failed try.
-      settings: see there.
-      on_event: told of every change of a version's state, in order; it must be quick, and must not raise.
-      clock: seconds that never go back; the time of the tries to load.
+      load: loads a version folder as a servable and warms it up; any exception is a failed try.
+      settings: see `RepositorySettings`.
+      on_event: called at every change of a version's state, in order; it must be quick and must not raise.
+      clock: a monotonic clock in seconds, for the times of retries.
     """
 
     def __init__(
@@ -59,30 +59,32 @@ class Repository:
             clock,
         )
         self._catalog = Catalog(settings, self._manager)
-        self._pollers: list[Periodic] = []
+        self._pollers: list[PeriodicTask] = []
         self._started = False
 
     def start(self) -> None:
-        """Loads what is configured, and waits until each model has a version that is available or failed.
+        """Loads the configured models, and waits until each has a version that is available or has failed.
 
-        A base path that is missing, or has no versions yet, is waited for as long as it takes.
+        Waits without limit for a base path that is missing or has no versions yet.
 
         Raises:
-          ServingError: of the configuration; UNKNOWN when a model's versions failed; CANCELLED by `stop`.
+          ServingError: an invalid configuration; UNKNOWN when a model's versions failed; CANCELLED by `stop`.
         """
         settings = self._settings
         try:
             self._catalog.apply(settings.model_config)
-            # As many at once as the machine can use, since nobody is being served yet.
+            # As many at once as the machine can use, since no requests are served yet.
             self._manager.limit_load_threads(LOADS_PER_CPU * flags.cpus())
             if settings.file_system_poll_wait_seconds >= 0:
-                looking = Periodic("versions", self._catalog.look, settings.file_system_poll_wait_seconds)
-                self._catalog.on_change = looking.wake
-                self._pollers.append(looking)
-                looking.wake()
+                version_poller = PeriodicTask(
+                    "versions", self._catalog.poll, settings.file_system_poll_wait_seconds
+                )
+                self._catalog.on_change = version_poller.wake
+                self._pollers.append(version_poller)
+                version_poller.wake()
             if settings.model_config_file and settings.model_config_file_poll_wait_seconds > 0:
                 seconds = settings.model_config_file_poll_wait_seconds
-                self._pollers.append(Periodic("config", self._catalog.read_file, seconds))
+                self._pollers.append(PeriodicTask("config", self._catalog.read_file, seconds))
             for poller in self._pollers:
                 poller.start()
             self._catalog.wait_for(lambda: self._catalog.models, "servable(s)")
@@ -111,10 +113,10 @@ class Repository:
         self._catalog.wait_for(lambda: new, "model(s)")
 
     def servable(self, spec: ModelSpec) -> ServableHandle:
-        """Chooses the version that a request means, to be held with `with`.
+        """The version that a request means, to be held with `with`.
 
-        Without a version and a label it is the highest one that is available at that moment. It is not
-        unloaded while it is held.
+        Without a version or label it is the highest available one on entering. It is not unloaded while it is
+        held.
 
         Raises:
           ServingError: on entering: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND when
@@ -123,10 +125,10 @@ class Repository:
         return ServableHandle(self._manager, self._catalog, spec)
 
     def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """What is known of a model's versions, highest first; those that ended are listed too.
+        """The states of a model's versions, highest first, including those that ended.
 
         Raises:
-          ServingError: NOT_FOUND when there are none, or not this one.
+          ServingError: NOT_FOUND when no version is known, or not this one.
         """
         found = self._manager.statuses(name)
         if version is not None:
@@ -149,7 +151,8 @@ class Repository:
         """Loads a failed version again, with all its tries; returns at once.
 
         Raises:
-          ServingError: NOT_FOUND, FAILED_PRECONDITION when it has not failed or is not wanted any more.
+          ServingError: NOT_FOUND for an unknown version, FAILED_PRECONDITION when it has not failed or is not
+            wanted any more.
         """
         self._manager.retry(name, version)
 
@@ -161,12 +164,12 @@ class Repository:
         """Whether the first load is over and every configured model has an available version."""
         return self._started and not self.missing()
 
-    def look(self) -> None:
-        """Looks into all base paths now."""
-        self._catalog.look()
+    def poll(self) -> None:
+        """Polls all base paths now."""
+        self._catalog.poll()
 
     def read_config_file(self) -> None:
-        """Reads the configuration file now; one that is broken, or may not be, leaves all as it is."""
+        """Reads the configuration file now; an invalid one changes nothing and is logged."""
         self._catalog.read_file()
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -181,7 +184,7 @@ class Repository:
 
 
 class ServableHandle:
-    """Holds a version for the time of a `with` block."""
+    """Holds a version during a `with` block."""
 
     __slots__ = ("_catalog", "_held", "_manager", "_spec")
 

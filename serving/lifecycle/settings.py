@@ -1,4 +1,4 @@
-"""The settings of a repository of models."""
+"""The settings of the model repository."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 @dataclass(frozen=True)
 class RepositorySettings:
-    """What TF Serving's flags of the same names say (tensorflow_serving/model_servers/main.cc).
+    """Values of TF Serving's flags of the same names (tensorflow_serving/model_servers/main.cc).
 
     Attributes:
       model_config: the first configuration.
-      file_system_poll_wait_seconds: between two looks into the base paths; 0 to look once (and after every
-        change of the configuration), negative never to look.
-      model_config_file: where the configuration is read again; empty for nowhere.
+      file_system_poll_wait_seconds: between two polls of the base paths; 0 polls once (and after every change
+        of the configuration), negative never.
+      model_config_file: file from which the configuration is read again; empty for none.
       model_config_file_poll_wait_seconds: between two readings; 0 for never.
     """
 

@@ -1,4 +1,4 @@
-"""Threads that do jobs as they come: as many as there are jobs at once, up to a limit that may change."""
+"""The lifecycle's background threads: a thread pool, a periodic task, and a log that they do not flood."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ log = logging.getLogger("serving")
 AGAIN_SECONDS = 60.0
 
 
-class Workers:
-    """A pool whose jobs are chosen at the moment a thread is free for them.
+class ThreadPool:
+    """A thread pool that grows with demand up to an adjustable limit.
 
-    A queue would fix their order when they come; here a version that appears later can still go first.
+    A job is chosen when a thread is free for it: a queue would fix the order in which jobs arrive, but a
+    version that appears later may have to be loaded first.
 
     Args:
       name: of the threads.
-      changed: its lock guards the pool, and it is notified when there may be something to take.
-      take: called under the lock: a job, or None when there is none now. A job must not raise.
+      changed: its lock guards the pool, and it is notified when there may be a job.
+      take: called under the lock: returns a job, or None when there is none now. A job must not raise.
       pause: called under the lock: seconds until there may be a job without a notification; None for never.
-      limit: of threads.
+      limit: largest number of threads.
     """
 
     def __init__(
@@ -41,21 +42,21 @@ class Workers:
         self._ended = False
         self._threads: set[threading.Thread] = set()
 
-    def man(self, jobs: int) -> None:
-        """Starts threads for so many jobs, running ones included; under the lock."""
+    def grow_to(self, jobs: int) -> None:
+        """Starts threads for `jobs` jobs, including running ones; called under the lock."""
         while len(self._threads) < min(jobs, self._limit) and not self._ended:
             # A load that hangs in a file system must not keep the process alive.
             thread = threading.Thread(target=self._work, name=f"serving-{self._name}", daemon=True)
             self._threads.add(thread)
             thread.start()
 
-    def limit(self, threads: int) -> None:
-        """Changes the limit; threads beyond it end with their job. Under the lock."""
+    def set_limit(self, threads: int) -> None:
+        """Changes the limit; threads beyond it end after their job. Called under the lock."""
         self._limit = max(threads, 1)
         self._changed.notify_all()
 
-    def end(self, timeout: float) -> None:
-        """Takes no further jobs and waits for those in progress; not under the lock.
+    def close(self, timeout: float) -> None:
+        """Takes no further jobs and waits for those in progress; called without the lock.
 
         Args:
           timeout: seconds to wait.
@@ -70,7 +71,7 @@ class Workers:
     def _work(self) -> None:
         while (job := self._next()) is not None:
             job()
-            # It holds what it worked on, and the next may be long in coming.
+            # It references what it worked on, and the next may come much later.
             del job
 
     def _next(self) -> Job | None:
@@ -85,12 +86,12 @@ class Workers:
             return None
 
 
-class Periodic:
-    """Calls a function in a thread of its own.
+class PeriodicTask:
+    """Calls a function periodically in a thread of its own.
 
     Args:
       name: of the thread.
-      work: the function; what it raises is logged, and it is called again.
+      work: the function; an exception is logged, and the function is called again.
       seconds: from the end of one call to the next; None or 0 to call it only when woken.
     """
 
@@ -108,7 +109,7 @@ class Periodic:
         self._thread.start()
 
     def wake(self) -> None:
-        """Has the function called as soon as it is not being called any more."""
+        """Calls the function without waiting for its period, after a call in progress."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
@@ -138,19 +139,19 @@ class Periodic:
                 log.exception("%s failed", self._thread.name)
 
 
-class Notices:
-    """Says a thing about a subject once, and again each minute while it lasts; not thread-safe."""
+class ThrottledLog:
+    """Logs a message about a subject once, and again each minute while it lasts; not thread-safe."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[str, float]] = {}
+        self._reported: dict[str, tuple[str, float]] = {}
 
-    def say(self, subject: str, level: int, text: str) -> None:
-        """Logs `text` unless it is what was said last of `subject`; empty when all is well again."""
+    def report(self, subject: str, level: int, text: str) -> None:
+        """Logs `text` unless the last message about `subject` was the same; empty when all is well again."""
         if not text:
-            self._said.pop(subject, None)
+            self._reported.pop(subject, None)
             return
         now = time.monotonic()
-        last, when = self._said.get(subject, ("", 0.0))
+        last, when = self._reported.get(subject, ("", 0.0))
         if text != last or now - when >= AGAIN_SECONDS:
-            self._said[subject] = (text, now)
+            self._reported[subject] = (text, now)
             log.log(level, "%s", text)

@@ -1,7 +1,7 @@
-"""A version's record, and which of a model's versions to load or unload next.
+"""The state of a version, and the choice of a model's next version to load or unload.
 
-The policy is TF Serving's availability preserving one: the old version serves until the new one can, so both
-are in memory for a while (tensorflow_serving/core/availability_preserving_policy.cc).
+The policy is TF Serving's availability-preserving one: the old version serves until the new one is available,
+so both are in memory for a while (tensorflow_serving/core/availability_preserving_policy.cc).
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ MODELS = 1000
 
 @dataclass(eq=False)
 class Version:
-    """One version that is managed; read and changed under the manager's lock alone.
+    """One managed version; read and changed only under the manager's lock.
 
     Attributes:
       id: model and number.
       path: the folder last found for it; a loaded version may come from an earlier one.
-      wanted: whether the version policy asks for it.
-      state: what GetModelStatus tells.
+      wanted: whether the version policy chooses it (TF Serving: aspired).
+      state: as in GetModelStatus.
       error: why its last load failed.
       loading: whether a thread is loading it now; between two tries it is in state LOADING and this is False.
-      tries: how many times loading has been tried.
-      due: the clock's second from which it may be tried (again).
-      servable: what answers requests, from AVAILABLE until it is closed.
-      users: how many requests hold it.
+      tries: number of tries to load it.
+      due: second of the manager's clock from which it may be tried (again).
+      servable: answers requests, from AVAILABLE until it is closed.
+      users: number of requests that hold it.
     """
 
     id: ServableId
@@ -52,7 +52,7 @@ class Version:
 
     @property
     def failed(self) -> bool:
-        """Whether loading was given up."""
+        """Whether loading has failed for good."""
         return self.state == State.END and self.error is not None
 
     @property
@@ -62,20 +62,20 @@ class Version:
 
     @property
     def status(self) -> VersionStatus:
-        """Healthy through all tries, as TF Serving has it; the error shows once they are over."""
+        """The version's status; as in TF Serving without an error until the last try has failed."""
         if self.state != State.END or self.error is None:
             return VersionStatus(self.id.version, self.state)
         return VersionStatus(self.id.version, self.state, self.error.code, self.error.message)
 
 
 def available(versions: Iterable[Version]) -> Version | None:
-    """The highest version that can answer now."""
+    """The highest available version."""
     ready = (version for version in versions if version.state == State.AVAILABLE)
     return max(ready, key=_number, default=None)
 
 
 def outcome(versions: Collection[Version]) -> Version | None:
-    """What there is to wait for no longer: the highest available version, else the highest that failed."""
+    """The highest available version, else the highest that failed, else None."""
     failed = (version for version in versions if version.failed)
     return available(versions) or max(failed, key=_number, default=None)
 
@@ -87,9 +87,10 @@ def next_to_load(versions: Iterable[Version], now: float) -> Version | None:
 
 
 def next_to_unload(versions: Iterable[Version]) -> Version | None:
-    """The lowest version that is not wanted any more, once the model can do without it.
+    """The lowest available version that is not wanted any more, once the model can do without it.
 
-    That is when a wanted version is available, when none is wanted, or when another unwanted one is there.
+    That is when a wanted version is available, when none is wanted, or when another unwanted one is
+    available.
     """
     versions = list(versions)
     idle = [version for version in versions if version.state == State.AVAILABLE and not version.wanted]
@@ -104,7 +105,7 @@ def _number(version: Version) -> int:
 
 
 class VersionHistory:
-    """The last status of versions that ended; not thread-safe.
+    """The last states of versions that ended; not thread-safe.
 
     The oldest of a model's versions is forgotten when there are more than `versions` of it, and the model
     longest untouched when there are more than `models`, so that a server that runs for years does not grow.
@@ -116,7 +117,7 @@ class VersionHistory:
         self._models: OrderedDict[str, OrderedDict[int, VersionStatus]] = OrderedDict()
 
     def remember(self, name: str, status: VersionStatus) -> None:
-        """Notes how a version ended."""
+        """Adds the last status of a version."""
         ended = self._models.setdefault(name, OrderedDict())
         self._models.move_to_end(name)
         ended[status.version] = status
@@ -127,9 +128,9 @@ class VersionHistory:
             self._models.popitem(last=False)
 
     def forget(self, servable_id: ServableId) -> None:
-        """Leaves out a version that lives again."""
+        """Removes a version that is loaded again."""
         self._models.get(servable_id.name, OrderedDict()).pop(servable_id.version, None)
 
     def of(self, name: str) -> list[VersionStatus]:
-        """What is remembered of a model's versions, in no order that means anything."""
+        """The last states of a model's versions, in no particular order."""
         return list(self._models.get(name, OrderedDict()).values())

@@ -1,1 +1,1 @@
-"""One loaded SavedModel, and what can be asked of it."""
+"""One loaded SavedModel: its session, signatures, tensors and warm-up."""

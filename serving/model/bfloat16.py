@@ -1,4 +1,4 @@
-"""Whether --mixed_precision=bfloat16 pays on this processor: one convolution, measured both ways."""
+"""Warns when --mixed_precision=bfloat16 is slow on this processor: times one convolution in both types."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 
-# The third convolution of AlexNet: most layers of its kind are bound by arithmetic, as this one is.
+# The third convolution of AlexNet: like most convolutions, this one is limited by arithmetic.
 SIDE, INPUTS, OUTPUTS, KERNEL = 13, 256, 384, 3
 PICTURES = 2
-ROUNDS = 4  # beside the first, which rewrites the graph and lays out the weights
-LONGEST_SECONDS = 0.6  # after which no further round is begun
+ROUNDS = 4  # after the first, which rewrites the graph and lays out the weights
+LONGEST_SECONDS = 0.6  # no further round is started after this
 # Two equal programs differ by some percent on a busy machine.
 SLOWER = 1.2
 
 
 def warning(config: config_pb2.ConfigProto) -> str:
-    """A line for the user when sessions of this configuration are slower than in float32; else empty.
+    """A warning for the user when sessions of this configuration are slower than in float32; else empty.
 
     Args:
       config: of sessions whose graphs are rewritten to bfloat16.
@@ -31,11 +31,11 @@ def warning(config: config_pb2.ConfigProto) -> str:
             "warning: --mixed_precision=bfloat16: this processor cannot compute a convolution in bfloat16, "
             f"so that most requests will fail ({reason}); leave the flag out"
         )
-    return complaint(float32, bfloat16)
+    return slowdown_warning(float32, bfloat16)
 
 
-def complaint(float32: float, bfloat16: float) -> str:
-    """What to say of two times of the same convolution, in seconds; empty when bfloat16 is no slower."""
+def slowdown_warning(float32: float, bfloat16: float) -> str:
+    """The warning for two times of the same convolution, in seconds; empty when bfloat16 is no slower."""
     if bfloat16 < SLOWER * float32:
         return ""
     factor = bfloat16 / float32
@@ -46,9 +46,9 @@ def complaint(float32: float, bfloat16: float) -> str:
 
 
 def measure(config: config_pb2.ConfigProto) -> tuple[float, float]:
-    """Seconds of one convolution in float32, and in bfloat16 as a session makes it so: the shortest of some.
+    """Seconds of one convolution in float32, and in bfloat16 as rewritten by a session: the shortest run.
 
-    The two take turns, so that whatever else the machine does meets both.
+    The two alternate, so that other load on the machine affects both.
 
     Raises:
       tf.errors.OpError: it cannot be computed in bfloat16 at all.

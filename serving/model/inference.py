@@ -1,4 +1,4 @@
-"""What Classify, Regress and MultiInference ask of a signature, and what they make of its outputs."""
+"""Classify, Regress and MultiInference: which tensors of a signature to run, and results from its outputs."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ClassRows = list[tuple[bytes, float]]
 def serialized_examples(source: input_pb2.Input) -> list[bytes]:
     """The tf.Examples of a request, serialized.
 
-    A context's features join every example: parsers of two concatenated messages see one (protobuf's
-    encoding guide), and a feature that stands in both is the example's.
+    A context's features are added to every example: two concatenated messages parse as one (protobuf's
+    encoding guide), and of a feature in both the example's value counts.
     """
     kind = source.WhichOneof("kind")
     if kind == "example_list":

@@ -1,6 +1,6 @@
-"""One loaded version of a model: checks a call against the signature, runs it, checks the answer.
+"""A servable, one loaded version of a model: checks a call by its signature, runs it, checks the outputs.
 
-The order of the checks and their words are those of tensorflow_serving/servables/tensorflow:
+The order of the checks and the error texts are those of tensorflow_serving/servables/tensorflow:
 predict_util.cc, classifier.cc, regressor.cc, multi_inference.cc.
 """
 
@@ -26,7 +26,7 @@ OnRun = Callable[[str, float], None]
 
 
 def signature_key_not_found(name: str) -> ServingError:
-    """What Predict over gRPC says of an unknown signature."""
+    """The error of Predict over gRPC for an unknown signature."""
     return ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
 
 
@@ -37,8 +37,8 @@ class Servable:
       servable_id: name and version.
       path: its folder.
       signatures: by name.
-      runner: executes its graph; closed with the servable.
-      on_run: told of every run.
+      runner: runs its graph; closed with the servable.
+      on_run: called after every run.
       check_method_name: refuses Predict on signatures of other methods
         (--enable_signature_method_name_check).
     """
@@ -72,16 +72,16 @@ class Servable:
         Args:
           signature_name: empty for `serving_default`.
           decode: makes the inputs, by alias, once the signature is known. A mapping that parses an input
-            only when it is asked for keeps the order of TF Serving's checks.
+            only on access keeps the order of TF Serving's checks.
           output_filter: aliases of the outputs wanted; empty for all.
-          deadline: `time.monotonic()` by which the answer must stand.
+          deadline: second of `time.monotonic()` by which the run must be finished.
           missing_signature: makes the error for an unknown signature; REST has another text.
 
         Returns:
           Arrays by output alias.
 
         Raises:
-          ServingError: of the request, or the graph's own.
+          ServingError: the request does not fit the signature, or the graph's own error.
         """
         name = signature_name or DEFAULT_SIGNATURE
         signature = self.signatures.get(name)
@@ -123,10 +123,10 @@ class Servable:
         Args:
           tasks: (method name, signature name) each.
           examples: serialized tf.Examples.
-          deadline: `time.monotonic()` by which the answer must stand.
+          deadline: second of `time.monotonic()` by which the run must be finished.
 
         Returns:
-          For each task, in order, what `classify` or `regress` gives.
+          For each task, in order, the result of `classify` or `regress`.
         """
         feeds: set[str] = set()
         plans: list[tuple[str, dict[str, str]]] = []
@@ -190,7 +190,7 @@ class Servable:
 
 
 def _feeds(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays by graph tensor: the request's inputs, and the signature's defaults for what it leaves out."""
+    """Arrays by graph tensor: the request's inputs, and the signature's defaults for missing ones."""
     sent, required, defaults = set(inputs), set(signature.inputs), _defaults(signature)
     if len(sent) > len(required) or (len(sent) < len(required) and not defaults):
         raise invalid(
@@ -219,12 +219,12 @@ def _feeds(signature: SignatureDef, inputs: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _defaults(signature: SignatureDef) -> Mapping[str, Any]:
-    """Values of inputs that a request may leave out, in SavedModels that can hold them."""
+    """Default values of inputs, in SavedModels of a format that has them."""
     return getattr(signature, "defaults", {})
 
 
 def _wanted(signature: SignatureDef, output_filter: Sequence[str]) -> list[str]:
-    """Aliases of the outputs to fetch, sorted, so that one set of outputs is one set of fetches."""
+    """Aliases of the outputs to fetch; sorted, so that equal sets give equal fetches."""
     if not output_filter:
         return sorted(signature.outputs)
     seen: set[str] = set()

@@ -1,8 +1,8 @@
-"""A SavedModel in a session of its own, loaded step by step as TF Serving's C++ loader does it.
+"""A SavedModel in a session of its own, loaded in the same steps as by TF Serving's C++ loader.
 
-The session is TensorFlow's DirectSession, asked without Python's checks: it feeds graph tensors by name,
-looks at their types and not at the shapes that the signature declares, fetches only what is asked for,
-and answers in TF Serving's words. Closing it frees the variables: they belong to the session.
+The session is TensorFlow's DirectSession, called without Python's checks: it feeds graph tensors by name,
+checks their types but not the shapes that the signature declares, fetches only the named tensors, and its
+errors have TF Serving's texts. Closing it frees the variables: they belong to the session.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from serving.errors import Code, ServingError, from_tensorflow
 
 SERVE_TAG = "serve"
 INIT_OP = "__saved_model_init_op"
-# Where the initialisation of tables stood before SavedModels had a signature for it, newest first.
+# Collections for the initialisation of tables, from before SavedModels had a signature for it; newest first.
 INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 
 
 class Runner(Protocol):
-    """What executes a graph: a session, or a batching one around it."""
+    """Runs a graph: a session, or a batching session around it."""
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], deadline: float | None = None
     ) -> list[np.ndarray]:
-        """Feeds graph tensors, fetches others.
+        """Feeds some graph tensors and fetches others.
 
         Args:
           feeds: arrays by tensor name (`x:0`); string tensors are object arrays of bytes.
           fetches: tensor names.
-          deadline: `time.monotonic()` by which the answer must stand; None for no limit.
+          deadline: second of `time.monotonic()` by which the run must be finished; None for no limit.
 
         Returns:
           An array for each fetch, also of rank 0; string tensors as in `feeds`.
@@ -48,17 +48,17 @@ class Runner(Protocol):
         """
 
     def close(self) -> None:
-        """Frees everything; no run may be in progress."""
+        """Frees the model; no run may be in progress."""
 
 
 class Observer(Protocol):
-    """Told how long things took; `serving.monitoring.metrics.ServerMetrics` is one."""
+    """Records durations; see `serving.monitoring.metrics.ServerMetrics`."""
 
     def graph_run_done(self, seconds: float) -> None:
-        """A request's or batch's run."""
+        """Records a request's or batch's run."""
 
     def load_stage_done(self, path: str, stage: str, seconds: float) -> None:
-        """A stage of a successful loading, under the name that TensorFlow's own loader gives it."""
+        """Records a stage of a successful load, under the name that TensorFlow's own loader gives it."""
 
 
 class SavedModelSession:
@@ -75,7 +75,7 @@ class SavedModelSession:
         observer: Observer | None = None,
     ) -> None:
         self._observer = observer
-        # Copies, so that the graph itself can go once TensorFlow has it.
+        # Copies, so that the MetaGraph can be freed once TensorFlow has imported it.
         self.signatures = {
             name: _copied(definition) for name, definition in sorted(meta_graph.signature_def.items())
         }
@@ -97,12 +97,12 @@ class SavedModelSession:
 
     def close(self) -> None:
         self._session.close()
-        # The session and the graph hold each other in a circle, with all the variables in it.
+        # The session and the graph refer to each other, and keep all variables alive.
         self._outputs.clear()
         del self._session, self._graph
 
     def restore(self, path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
-        """Reads the variables; a SavedModel without files for them is left as it is, as in TF Serving."""
+        """Restores the variables; does nothing without files for them, as TF Serving."""
         prefix = os.path.join(path, "variables", "variables")
         saver = meta_graph.saver_def
         if not saver.restore_op_name or not tf.io.gfile.exists(f"{prefix}.index"):
@@ -111,7 +111,7 @@ class SavedModelSession:
         self._run(feeds, [], [saver.restore_op_name], None)
 
     def initialize(self, path: str, meta_graph: meta_graph_pb2.MetaGraphDef) -> None:
-        """Runs the operation that fills tables, if there is one."""
+        """Runs the operation that initialises tables, if there is one."""
         operation = _init_operation(meta_graph)
         if operation:
             self._run(_asset_feeds(path, meta_graph), [], [operation], None)
@@ -145,11 +145,11 @@ class SavedModelSession:
         return [_array(value) for value in fetched]
 
     def _output(self, name: str) -> Any:
-        """TensorFlow's handle of a graph tensor, looked up once."""
+        """TensorFlow's handle of a graph tensor; cached."""
         found = self._outputs.get(name)
         if found is None:
             try:
-                # Some old exports leave the `:0` away.
+                # Some old exports leave out the `:0`.
                 found = self._graph.get_tensor_by_name(name if ":" in name else f"{name}:0")._as_tf_output()
             except (KeyError, ValueError):
                 raise ServingError(
@@ -174,7 +174,7 @@ def load(
       path: folder that holds saved_model.pb or saved_model.pbtxt; a path or URI that tf.io.gfile opens.
       tags: of the MetaGraph, all of them and no others.
       config: of the session.
-      observer: told how long loading and every run took.
+      observer: records how long loading and every run take.
 
     Raises:
       ServingError: NOT_FOUND without the file or the tags; DATA_LOSS when the file is damaged; the
@@ -236,7 +236,7 @@ def read_meta_graph(path: str, tags: Sequence[str] = (SERVE_TAG,)) -> meta_graph
 
 
 def _init_operation(meta_graph: meta_graph_pb2.MetaGraphDef) -> str:
-    """Name of the operation to run once after the variables are there; empty when there is none."""
+    """Name of the operation to run once after the variables are restored; empty when there is none."""
     signature = meta_graph.signature_def.get(INIT_OP)
     if signature is not None and INIT_OP in signature.outputs:
         return str(signature.outputs[INIT_OP].name).partition(":")[0]
@@ -261,13 +261,13 @@ def _scalar(text: str) -> np.ndarray:
 
 
 def _array(fetched: Any) -> np.ndarray:
-    """What TensorFlow's binding has fetched, as an array: of rank 0 it gives bytes or a NumPy scalar."""
-    # NumPy itself would make a type of fixed length of bytes, and lose the zeros at their end.
+    """A fetched value as an array; for rank 0 TensorFlow's binding returns bytes or a NumPy scalar."""
+    # NumPy would convert bytes to a fixed-length type, which loses trailing zeros.
     return np.array(fetched, object) if isinstance(fetched, bytes) else np.asarray(fetched)
 
 
 def _timeout(deadline: float | None) -> Any:
-    """RunOptions in TensorFlow's own buffer, which the caller deletes; None for no time limit."""
+    """RunOptions with the time limit in a TensorFlow buffer, which the caller deletes; None for no limit."""
     if deadline is None:
         return None
     left = int((deadline - time.monotonic()) * 1000)

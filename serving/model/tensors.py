@@ -1,6 +1,7 @@
-"""TensorProto messages to NumPy arrays and back, as tensorflow::Tensor::FromProto and AsProtoField do it.
+"""Converts TensorProto messages to NumPy arrays and back, as tensorflow::Tensor::FromProto and AsProtoField.
 
-String tensors are object arrays of bytes.
+String tensors are object arrays of bytes. Written by hand because TensorFlow's converters for Python accept
+other messages and raise other errors than those in C++, which TF Serving's answers come from.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ _FIELDS = {
     types_pb2.DT_UINT32: "uint32_val",
     types_pb2.DT_UINT64: "uint64_val",
 }
-# A few bytes may announce any shape, since a short list is filled with its last element. What a request
-# makes of itself is bounded by this; what it really carries, by the size of a message.
+# A few bytes may declare any shape, since a short list is filled up with its last element. This limits the
+# filled size; the size of a message limits the values that it carries.
 MAX_FILLED_BYTES = 256 * 2**20
 MAX_DIMENSIONS = 254  # tensorflow/core/framework/tensor_shape.h
 
 
 class TensorInputs(Mapping[str, np.ndarray]):
-    """The inputs of a PredictRequest, each parsed when it is asked for.
+    """The inputs of a PredictRequest, each parsed on access.
 
     Args:
       protos: the request's map from alias to TensorProto.
@@ -56,7 +57,7 @@ class TensorInputs(Mapping[str, np.ndarray]):
         self._protos = protos
 
     def __getitem__(self, alias: str) -> np.ndarray:
-        # A protobuf map would invent what it lacks.
+        # Access to a missing key would add it to the protobuf map.
         if alias not in self._protos:
             raise KeyError(alias)
         return to_array(self._protos[alias], alias)
@@ -69,7 +70,7 @@ class TensorInputs(Mapping[str, np.ndarray]):
 
 
 def to_array(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
-    """Parses a tensor.
+    """Converts a TensorProto to an array.
 
     Both encodings are read: `tensor_content`, which must hold exactly the shape's elements, or the typed
     list, which is cut after them, or filled up with its last element (zeros when it is empty).
@@ -94,7 +95,7 @@ def to_array(proto: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
 
 
 def to_proto(array: np.ndarray, as_content: bool = False) -> tensor_pb2.TensorProto:
-    """Writes a tensor into its typed list, every element, which is where clients look for it.
+    """Converts an array to a TensorProto with all elements in the typed list, which clients read.
 
     Args:
       array: of any type that `to_array` gives.
@@ -120,7 +121,7 @@ def to_proto(array: np.ndarray, as_content: bool = False) -> tensor_pb2.TensorPr
 
 
 def _shape(proto: tensor_shape_pb2.TensorShapeProto) -> tuple[int, ...] | None:
-    """The shape; None when it is not one of a tensor."""
+    """The shape; None when no tensor can have it."""
     shape = tuple(dim.size for dim in proto.dim)
     if len(shape) > MAX_DIMENSIONS or any(size < 0 for size in shape):
         return None
@@ -135,12 +136,12 @@ def _from_content(proto: tensor_pb2.TensorProto, shape: tuple[int, ...], alias: 
     if len(proto.tensor_content) != math.prod(shape) * dtype.itemsize:
         raise _unparsable(alias)
     if dtype == np.bool_ and np.frombuffer(proto.tensor_content, np.uint8).max() > 1:
-        raise _unparsable(alias)  # TensorFlow refuses such truths
+        raise _unparsable(alias)  # TensorFlow accepts only 0 and 1
     return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
 
 
 def _strings_from_content(content: bytes, shape: tuple[int, ...], alias: str) -> np.ndarray:
-    """tensorflow::port::DecodeStringList: every length as a varint, then every string."""
+    """Decodes strings as tensorflow::port::DecodeStringList: all lengths as varints, then all strings."""
     count = math.prod(shape)
     if count > len(content):
         raise _unparsable(alias)
@@ -176,7 +177,7 @@ def _from_list(dtype_enum: int, values: Any, shape: tuple[int, ...], alias: str)
     if dtype_enum == types_pb2.DT_STRING:
         flat = _objects(values[:present])
     elif dtype_enum in (types_pb2.DT_HALF, types_pb2.DT_BFLOAT16):
-        # The low sixteen bits of each int32, whatever stands above them.
+        # The low sixteen bits of each int32; the others are ignored.
         bits = np.fromiter(values, np.int64, present) & 0xFFFF
         flat = bits.astype(np.uint16).view(dtype)
     elif per_element == 2:
@@ -192,7 +193,7 @@ def _from_list(dtype_enum: int, values: Any, shape: tuple[int, ...], alias: str)
 
 
 def _filled(flat: np.ndarray, count: int, empty: Any) -> np.ndarray:
-    """`flat` and its last element again and again; `empty` when there is none."""
+    """`flat` filled up to `count` with its last element, or with `empty` when it has none."""
     whole = np.full(count, flat[-1] if len(flat) else empty, flat.dtype)
     whole[: len(flat)] = flat
     return whole

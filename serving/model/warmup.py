@@ -1,7 +1,7 @@
-"""Requests that a version answers before it is called available, so that no user pays for the first call.
+"""Warm-up: a version answers recorded requests before it is available, so that no user waits for a first run.
 
-A TFRecord of PredictionLog messages in the version's folder
-(www.tensorflow.org/tfx/serving/saved_model_warmup); rules and words are those of
+The requests are a TFRecord of PredictionLog messages in the version's folder
+(www.tensorflow.org/tfx/serving/saved_model_warmup); rules and error texts are those of
 tensorflow_serving/servables/tensorflow/saved_model_warmup_util.cc.
 """
 
@@ -26,7 +26,7 @@ log = logging.getLogger("serving")
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000
-# The version's path, how it ended, the seconds that it took, and the records read.
+# The version's path, the code of the result, the seconds that it took, and the number of records.
 OnDone = Callable[[str, Code, float, int], None]
 
 
@@ -35,18 +35,18 @@ def run(
     iterations: int = 1,
     on_done: OnDone = lambda path, code, seconds, records: None,
 ) -> int:
-    """Sends a version the requests that its folder holds; without such a file there is nothing to do.
+    """Sends a version the warm-up requests in its folder; does nothing without such a file.
 
     Args:
-      servable: the version; whatever name and number the requests give, it answers them.
+      servable: the version; it answers requests for any name and version.
       iterations: how often each request is sent; below 1 is once (--num_request_iterations_for_warmup).
-      on_done: told how it went when there is a file.
+      on_done: called at the end when there is a file.
 
     Returns:
       The number of records.
 
     Raises:
-      ServingError: of the first request that fails; DATA_LOSS when the file is no TFRecord; INVALID_ARGUMENT
+      ServingError: the first request that fails; DATA_LOSS when the file is no TFRecord; INVALID_ARGUMENT
         for a record that is no PredictionLog, and for more than 1000 records; UNIMPLEMENTED for kinds of
         requests that cannot be sent.
     """
@@ -79,7 +79,7 @@ def run(
 
 
 def _read(path: str) -> Iterator[bytes]:
-    """The records, one by one."""
+    """Yields the records."""
     try:
         for number, record in enumerate(_pywrap_record_io.RecordIterator(path, "")):
             if number == MAX_RECORDS:

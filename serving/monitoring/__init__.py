@@ -1,1 +1,1 @@
-"""What a server counts and measures of itself."""
+"""The server's metrics and memory management."""

@@ -1,4 +1,4 @@
-"""Who takes memory from the system, what is kept for good, and giving the rest back once a model is gone."""
+"""Memory: TensorFlow's allocator, what glibc keeps, and returning memory once a model is unloaded."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _KEPT_BYTES = 2**30
 
 
 def use_system_allocator() -> None:
-    """Has TensorFlow take memory from the C library; of effect only before TensorFlow is imported.
+    """Makes TensorFlow allocate memory from the C library; effective only before TensorFlow is imported.
 
-    oneDNN's own allocator never gives back what an unloaded version held.
+    oneDNN's own allocator never returns the memory of an unloaded version.
     """
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 
-def keep_at_hand() -> None:
-    """Has glibc keep up to a gigabyte that was freed, in one heap, until `give_back`; no effect elsewhere.
+def keep_freed_memory() -> None:
+    """Makes glibc keep up to a gigabyte of freed memory until `release_memory`; no effect elsewhere.
 
-    By default it hands the system every large block as it is freed and takes it anew for the next request,
+    By default it returns every large block to the system at once and takes it again for the next request,
     page by page: on two cores that took a tenth of a batching server's time, and half of it with
     --mixed_precision, which makes a copy of the weights for every batch.
     """
@@ -36,17 +36,17 @@ def keep_at_hand() -> None:
 
 
 def freeze() -> None:
-    """Leaves what is in memory now out of all later collections; for a server, once it is put together.
+    """Excludes all current objects from later garbage collections; called once the server is assembled.
 
-    TensorFlow's modules alone are 325,000 objects: looking through them takes 0.15 s, in which no request is
-    answered, at every unloading and every now and then besides. Without them it takes milliseconds.
+    TensorFlow's modules alone have 325,000 objects: a collection that visits them takes 0.15 s, in which no
+    request is answered, at every unload and at times in between. Without them it takes milliseconds.
     """
     gc.collect()
     gc.freeze()
 
 
-def give_back() -> None:
-    """Frees what only circles of references hold, then what the C library keeps for later.
+def release_memory() -> None:
+    """Frees unreachable reference cycles, then the freed memory that the C library keeps.
 
     Without the second step a process stays as large as the largest set of models it ever held at once.
     """
@@ -58,7 +58,7 @@ def give_back() -> None:
 
 @functools.cache
 def _c_function(name: str) -> Callable[..., int] | None:
-    """A function of the C library (ctypes lets other threads run meanwhile); None where it has none."""
+    """A function of the C library, called without the interpreter's lock; None where there is none."""
     try:
         function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):

@@ -1,8 +1,9 @@
-"""What the server counts and times, under TF Serving's names and, for what TF Serving lacks, under our own.
+"""The server's metrics: TF Serving's under its own names, and further ones under this project's.
 
 TF Serving's metrics keep its names, labels, bounds and units (microseconds), so that dashboards made for it
-read this server. Ours follow Prometheus' own conventions (`alexnet_tf_serving_...`, base units, no colon: TF
-Serving's names begin with one, and Prometheus keeps it for recording rules), so that none is mistaken.
+work with this server. Ours follow Prometheus' own conventions (`alexnet_tf_serving_...`, base units, no
+colon: TF Serving's names begin with one, and Prometheus reserves it for recording rules), so that none is
+mistaken for one of TF Serving's.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ BATCH_BOUNDS = exponential(1, 2, 14)
 GRAPH_RUN_BOUNDS = exponential(1000, 2, 20)
 EXAMPLE_BOUNDS = exponential(1, 2, 15)
 TRANSPORT_BOUNDS = exponential(1e-5, 1.8, 33)  # seconds
-# Names that no request has succeeded with are the client's choice: so many are told apart, of this length.
-STRANGE_NAMES = 100
-STRANGE_NAME_LENGTH = 128
+# A client may send any model name: so many names without a successful request get labels, up to this length.
+UNKNOWN_NAMES = 100
+UNKNOWN_NAME_LENGTH = 128
 OTHER_NAMES = "(other names)"
-# Versions whose loading is remembered: a server that loads one an hour must not have a page of a year's.
+# Versions with metrics of their loading: the page of a server that loads one an hour must not grow for ever.
 PATHS = 100
 
 
 class ServerMetrics:
     """All metrics of one server. Thread-safe; a request costs a few microseconds.
 
-    TF Serving keeps a label set for every model name that anybody ever asked for. Here a client cannot make
-    the page grow: a name gets label sets of its own once a request for it has succeeded, or it is configured
-    (see `watch_models`), or it is one of the first 100 others; what comes after counts as `(other names)`.
+    TF Serving keeps a label set for every model name ever requested. Here a client cannot make the page grow:
+    a name gets label sets of its own once a request for it has succeeded, or if it is configured (see
+    `watch_models`), or if it is one of the first 100 others; the rest count as `(other names)`.
     """
 
     def __init__(self) -> None:
@@ -101,21 +102,21 @@ class ServerMetrics:
         self._graph_times = Histogram("/tensorflow/core/graph_run_time_usecs_histogram", (), GRAPH_RUN_BOUNDS)
 
     def watch_models(self, models: Callable[[], Mapping[str, Sequence[VersionStatus]]]) -> None:
-        """Where the page learns which models are configured and in which states their versions are.
+        """Sets the source of the configured models and their versions' states.
 
         Args:
-          models: what is known of each configured model's versions; also asked for when a name turns up that
-            no request has succeeded with and there have been too many of those.
+          models: returns the states of each configured model's versions; also called for a name without a
+            successful request once there are too many of those.
         """
         self._models = models
         self._names.configured = models
 
     def watch_queue(self, length: Callable[[], int]) -> None:
-        """Where the page learns how many requests wait for a batch thread."""
+        """Sets the source of the number of requests that wait for a batch thread."""
         self._queued = length
 
     def request_done(self, model_name: str, code: Code, api: str, entrypoint: str, seconds: float) -> None:
-        """A request of those that TF Serving counts has been answered.
+        """Counts an answered request of the kinds that TF Serving counts.
 
         These are gRPC's Predict, Classify and Regress (entrypoint GRPC, api so spelled) and every REST
         request under /v1/ (entrypoint REST; api predict, classify, regress, or empty for a GET; model_name
@@ -131,41 +132,41 @@ class ServerMetrics:
             self._request_latency.observe((name, api, entrypoint), int(seconds * MICROSECONDS))
 
     def run_done(self, model_name: str, api: str, seconds: float) -> None:
-        """A session run for one request succeeded; api Predict, Classify or Regress for both transports.
+        """Records a successful session run for a request; api is Predict, Classify or Regress.
 
         Args:
-          seconds: of the run, and of waiting for a batch where requests are batched.
+          seconds: of the run, including the wait for a batch where requests are batched.
         """
         name = self._names.label(model_name, succeeded=True)
         self._runtime_latency.observe((name, api, "TF1"), int(seconds * MICROSECONDS))
 
     def transport_done(self, model_name: str, api: str, entrypoint: str, seconds: float) -> None:
-        """A request spent so long outside the core: reading, parsing, writing."""
+        """Records a request's seconds outside the core: reading, parsing, writing."""
         self._transport.observe((self._names.label(model_name), api, entrypoint), seconds)
 
     def examples_counted(self, model_name: str, count: int) -> None:
-        """A MultiInference request carried so many examples."""
+        """Records the number of examples of a MultiInference request."""
         name = self._names.label(model_name)
         self._example_counts.observe((name,), count)
         self._example_total.increment((name,), count)
 
     def load_done(self, path: str, code: Code, seconds: float) -> None:
-        """A version was loaded, or an attempt at it failed."""
+        """Records a load of a version, or a failed try."""
         if code is Code.OK:
             self._load_latency.increment((path,), int(seconds * MICROSECONDS))
         self._load_attempts.increment((path, "success" if code is Code.OK else "fail"))
 
     def load_stage_done(self, path: str, stage: str, seconds: float) -> None:
-        """A stage of a successful loading: restore_graph (graph, variables) or init_graph (its init op)."""
+        """Records a stage of a load: restore_graph (graph and variables) or init_graph (its init op)."""
         self._load_stages.observe((path, stage), int(seconds * MICROSECONDS))
 
     def warmup_done(self, path: str, code: Code, seconds: float, records: int) -> None:
-        """A version was warmed up with so many records of its file; a failure's label is its code alone."""
+        """Records a warm-up and its number of records; the label of a failure is only its code."""
         self._warmup_latency.observe((path, code.name), int(seconds * MICROSECONDS))
         self._warmup_records.increment((path, code.name), records)
 
     def graph_run_done(self, seconds: float) -> None:
-        """A session has run a graph without an error, for a batch or for a single request."""
+        """Records a session's run without an error, for a batch or for a single request."""
         microseconds = int(seconds * MICROSECONDS)
         self._session_runs.increment()
         self._graph_runs.increment()
@@ -173,24 +174,24 @@ class ServerMetrics:
         self._graph_times.observe((), microseconds)
 
     def batch_input(self, rows: int) -> None:
-        """An input tensor of so many rows was handed to batching."""
+        """Records the rows of an input tensor that is to be batched."""
         self._input_sizes.observe((), rows)
 
     def batch_queued(self, seconds: float) -> None:
-        """A request left its queue after so long; the label is empty, as TF Serving's is on this path."""
+        """Records a request's seconds in its queue; the label is empty, as TF Serving's is on this path."""
         self._queuing.observe(("",), int(seconds * MICROSECONDS))
 
     def batch_formed(self, rows: int, padding: int) -> None:
-        """A batch of `rows` rows, `padding` of them repeated ones, is about to run."""
+        """Records a batch that is about to run: `rows` rows, of which `padding` are padding."""
         self._padding.observe((str(rows),), padding)
         self._batch_sizes.observe((), rows)
 
     def batch_run(self) -> None:
-        """A batch is run."""
+        """Counts a run of a batch."""
         self._wrapped_runs.increment()
 
     def counters(self) -> dict[str, int]:
-        """Every counter's sum over its labels, by TensorFlow's name: a reload reports their increase."""
+        """Every counter's sum over its labels, by TensorFlow's name; a reload reports their increase."""
         return {metric.name: metric.total() for metric in self._metrics if isinstance(metric, Counter)}
 
     def render(self) -> str:
@@ -198,7 +199,7 @@ class ServerMetrics:
         return page(self._metrics)
 
     def _versions_by_state(self) -> dict[Labels, float]:
-        """Versions per model and state; a model of which none is AVAILABLE shows 0 there."""
+        """Number of versions by model and state; 0 in AVAILABLE for a model without one there."""
         tally: dict[Labels, float] = {}
         for name, versions in self._models().items():
             states = Tally(version.state for version in versions)
@@ -208,36 +209,36 @@ class ServerMetrics:
 
 
 class _ModelNames:
-    """Which model names get label sets of their own."""
+    """Decides which model names get label sets of their own."""
 
     def __init__(self) -> None:
         self.configured: Callable[[], Container[str]] = tuple
         self._known = {""}
-        self._strange: set[str] = set()
+        self._unknown: set[str] = set()
         self._lock = threading.Lock()
 
     def label(self, name: str, *, succeeded: bool = False) -> str:
-        """The label for a model's name; `succeeded` when a request for it did."""
+        """The label for a model's name; `succeeded` when a request for it has succeeded."""
         if name in self._known:
             return name
         if not succeeded:
             with self._lock:
-                if name in self._strange:
+                if name in self._unknown:
                     return name
-                if len(self._strange) < STRANGE_NAMES and len(name) <= STRANGE_NAME_LENGTH:
-                    self._strange.add(name)
+                if len(self._unknown) < UNKNOWN_NAMES and len(name) <= UNKNOWN_NAME_LENGTH:
+                    self._unknown.add(name)
                     return name
-            # Asked without the lock: whoever answers may hold one of its own and be counting something.
+            # Called without the lock: the callee may hold a lock of its own in which it counts something.
             if name not in self.configured():
                 return OTHER_NAMES
         with self._lock:
             self._known.add(name)
-            self._strange.discard(name)
+            self._unknown.discard(name)
         return name
 
 
 def resident_memory() -> dict[Labels, float]:
-    """Bytes of this process in memory; nothing where the system has no /proc."""
+    """Resident bytes of this process; nothing where the system has no /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:

@@ -1,6 +1,7 @@
-"""Counters, gauges and histograms, and the text page that Prometheus reads.
+"""Counters, gauges and histograms, and their page in Prometheus' text format.
 
-Names, bounds and text are those of TensorFlow's monitoring library as TF Serving's exporter prints it
+Written by hand because Prometheus' client library prints other names and text than TF Serving, and dashboards
+for it should work here. The text is that of TensorFlow's monitoring library in TF Serving's exporter
 (tensorflow_serving/util/prometheus_exporter.cc): no HELP lines, `{}` after a name without labels, bounds with
 six significant digits. A metric has its TYPE line once it is registered, a label set its lines once used.
 """
@@ -23,14 +24,14 @@ def exponential(start: float, growth: float, count: int) -> tuple[float, ...]:
 
 
 class Metric(Generic[Cell]):
-    """A named family of values, one for each label set that was used. Thread-safe.
+    """A metric: a value for each label set that was used. Thread-safe.
 
     Attributes:
       name: TensorFlow's own spelling, such as `/tensorflow/serving/request_count`.
       labels: names of the labels.
-      shown_unused: whether the TYPE line stands on the page before the first value.
-      most_label_sets: how many are kept; then the oldest is forgotten, and begins anew when it is used again,
-        which Prometheus takes for a restart; None for all.
+      shown_unused: whether the page has the TYPE line before the first value.
+      most_label_sets: how many are kept; beyond that the oldest is dropped, and restarts at zero when it is
+        used again, as after a restart of the server; None keeps all.
     """
 
     kind = ""
@@ -56,7 +57,7 @@ class Metric(Generic[Cell]):
         return re.sub("[^a-zA-Z0-9_]", ":", self.name)
 
     def lines(self) -> list[str]:
-        """The metric's part of the page, label sets in order."""
+        """The metric's lines of the page, sorted by label set."""
         with self._lock:
             cells = sorted((labels, self._copy(cell)) for labels, cell in self._cells.items())
         if not cells and not self.shown_unused:
@@ -71,7 +72,7 @@ class Metric(Generic[Cell]):
         return page
 
     def _add_cell(self, labels: Labels, cell: Cell) -> Cell:
-        """Takes in a new label set; the lock is held."""
+        """Adds a new label set; the lock is held."""
         if len(labels) != len(self.labels):
             raise ValueError(f"{self.name} has the labels {self.labels}, not {labels}")
         if len(self._cells) == self.most_label_sets:
@@ -87,7 +88,7 @@ class Metric(Generic[Cell]):
 
 
 class Counter(Metric[int]):
-    """A sum that only grows."""
+    """A counter."""
 
     kind = "counter"
 
@@ -107,7 +108,7 @@ class Counter(Metric[int]):
 
 
 class Gauge(Metric[float]):
-    """Values that are asked for when the page is made."""
+    """A gauge whose values are read when the page is made."""
 
     kind = "gauge"
 
@@ -130,21 +131,21 @@ class Gauge(Metric[float]):
 
 
 class Distribution(NamedTuple):
-    """One label set of a histogram: how many values lie in each bucket, and their sum."""
+    """The counts by bucket and the sum of one label set of a histogram."""
 
     counts: list[int]
     total: list[float]
 
 
 class Histogram(Metric[Distribution]):
-    """How values are spread over buckets.
+    """A histogram.
 
     A value that equals a bound is counted in the bucket above it (tensorflow/core/lib/histogram/histogram.cc;
     Prometheus' own libraries count it below): a batch of 8 is found under le="16".
 
     Args:
       name, labels, shown_unused, most_label_sets: as in `Metric`.
-      bounds: ascending finite upper bounds; one more bucket takes what lies above them.
+      bounds: ascending finite upper bounds; one more bucket holds larger values.
     """
 
     kind = "histogram"
@@ -188,10 +189,10 @@ class Histogram(Metric[Distribution]):
 
 
 def number(value: float) -> str:
-    """A value's text: whole numbers without a point, others so that they read back to the same float.
+    """The text of a value: whole numbers without a point, others with the digits that identify the float.
 
-    TF Serving prints the sum of a histogram with six digits, which stops growing after a while: it is the one
-    number of the page that is longer here.
+    TF Serving prints the sum of a histogram with six digits, so that it stops growing after a while; only
+    that number is longer here.
     """
     return str(int(value)) if value == int(value) else repr(float(value))
 
@@ -202,10 +203,10 @@ def label_name(name: str) -> str:
 
 
 def escaped(value: str) -> str:
-    r"""A label's value on the page: `\` and `"` escaped, and what would break the page for all its readers.
+    r"""A label's value on the page, with `\`, `"` and what would break the page escaped or replaced.
 
-    Clients choose model names: a line feed in one ends the line, a NUL ends the reading, and a lone surrogate
-    cannot be sent at all. TF Serving lets these through.
+    Clients choose model names: a line feed in one would end the line, a NUL the page, and a lone surrogate
+    cannot be encoded. TF Serving does not escape these.
     """
     value = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\0", "\ufffd")
     return value.encode("utf-8", "replace").decode("utf-8")

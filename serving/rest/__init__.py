@@ -1,1 +1,1 @@
-"""The REST transport."""
+"""The REST transport: application, routes, HTTP server."""

@@ -1,4 +1,4 @@
-"""The access log: one JSON object a request, one line each."""
+"""The access log: one line with a JSON object for each request."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ log = logging.getLogger("serving")
 
 
 class AccessLog:
-    """Writes lines to a file, at its end, or to stdout.
+    """Appends lines to a file, or prints them to stdout.
 
-    A disk that is full, or a reader that is gone, is reported once and costs no request.
+    A full disk, or a stdout without a reader, is logged once and fails no request.
 
     Args:
       path: the file, or `-` for stdout.
@@ -29,8 +29,8 @@ class AccessLog:
         self._path = path
         self._lock = threading.Lock()
         self._failed = False
-        # Without a buffer: it would keep what a full disk refuses, and grow.
-        self._file: BinaryIO | None = None if path == STDOUT else _appended(path)
+        # Unbuffered: a buffer would keep what a full disk refuses, and grow.
+        self._file: BinaryIO | None = None if path == STDOUT else _open_for_append(path)
 
     def write(
         self,
@@ -44,17 +44,17 @@ class AccessLog:
         model: str,
         client: str,
     ) -> None:
-        """Adds a request.
+        """Writes the line of a request.
 
         Args:
           method: as sent.
           path: as sent, with the query string.
-          status: HTTP's; 0 when the client left before the answer.
-          bytes_in: of the body as it was sent.
-          bytes_out: of the answer's body.
+          status: HTTP's; 0 when the client disconnected before the answer.
+          bytes_in: size of the body as it was sent.
+          bytes_out: size of the answer's body.
           seconds: from the end of the request's header to the answer.
           model: its name; empty where the request named none.
-          client: the other side's address.
+          client: the client's address.
         """
         now = datetime.datetime.now(datetime.timezone.utc)
         line = json.dumps(
@@ -89,5 +89,5 @@ class AccessLog:
                 self._file.close()
 
 
-def _appended(path: str) -> BinaryIO:
+def _open_for_append(path: str) -> BinaryIO:
     return open(path, "ab", buffering=0)

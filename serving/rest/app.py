@@ -1,7 +1,7 @@
-"""The REST interface as an ASGI application: TF Serving's /v1/ and our few URLs beside it.
+"""The REST interface as an ASGI application: TF Serving's URLs under /v1/ and a few of this project's.
 
-The event loop only moves bytes. Everything that computes or waits runs in threads, inference apart from
-status pages and probes, so that a busy model does not look like a dead server.
+The event loop only moves bytes. Everything that computes or waits runs in threads: inference in one pool,
+status pages and probes in another, so that a busy model does not make the server seem dead.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, TypeVar
 from serving.errors import Code, ServingError
 from serving.rest import body as rest_body
 from serving.rest import pages as rest_pages
-from serving.rest import routes as rest_paths
+from serving.rest import routes as rest_routes
 from serving.rest.access_log import AccessLog
 from serving.rest.asgi import HttpScope, Receive, Send
-from serving.rest.body import ClientGone
+from serving.rest.body import ClientDisconnected
 from serving.rest.options import RestOptions
-from serving.rest.pages import Answer, DemoFiles, error_answer, json_answer
+from serving.rest.pages import DemoFiles, Response, error_response, json_response
 from serving.rest.routes import RestCalls, Route
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ log = logging.getLogger("serving")
 
 
 class RestApp:
-    """Answers HTTP requests from a core.
+    """Answers HTTP requests with a core.
 
     Args:
       core: answers them.
@@ -65,84 +65,86 @@ class RestApp:
         self._information = ThreadPoolExecutor(PROBE_THREADS, "rest-probe")
 
     def close(self) -> None:
-        """Ends the threads, once they have done what they are at, and closes the log."""
+        """Ends the threads after their current calls, and closes the log."""
         for pool in (self._inference, self._information):
             pool.shutdown(wait=False, cancel_futures=True)
         if self._access_log is not None:
             self._access_log.close()
 
     async def __call__(self, scope: HttpScope, receive: Receive, send: Send) -> None:
-        """One request (ASGI 3); never raises for what a client can do."""
+        """Answers one request (ASGI 3); never raises for anything a client can do."""
         exchange = Exchange(scope, receive)
         try:
-            answer = await self._guarded(exchange, self._answer)
-        except ClientGone:
+            response = await self._error_as_response(exchange, self._respond)
+        except ClientDisconnected:
             self._log(exchange, None)
             return
-        await self._send(exchange, answer, send)
-        self._log(exchange, answer)
+        await self._send(exchange, response, send)
+        self._log(exchange, response)
 
-    async def _guarded(self, exchange: Exchange, handler: Callable[[Exchange], Awaitable[Answer]]) -> Answer:
-        """The handler's answer; an error is an answer too."""
+    async def _error_as_response(
+        self, exchange: Exchange, handler: Callable[[Exchange], Awaitable[Response]]
+    ) -> Response:
+        """The handler's response, or the response for its error."""
         try:
             return await handler(exchange)
         except ServingError as error:
-            return error_answer(error)
-        except ClientGone:
+            return error_response(error)
+        except ClientDisconnected:
             raise
-        except asyncio.CancelledError:  # the server stops, and its grace is over
-            return error_answer(ServingError(Code.UNAVAILABLE, "The server is stopping"))
-        except Exception:  # whatever it is, it is ours, and the client gets an answer
-            log.exception("%s %s", exchange.method, exchange.shown)
-            return error_answer(ServingError(Code.INTERNAL, "Internal error"))
+        except asyncio.CancelledError:  # the server stops, and its grace period is over
+            return error_response(ServingError(Code.UNAVAILABLE, "The server is stopping"))
+        except Exception:  # an error of the server's own; the client still gets an answer
+            log.exception("%s %s", exchange.method, exchange.target_text)
+            return error_response(ServingError(Code.INTERNAL, "Internal error"))
 
-    async def _answer(self, exchange: Exchange) -> Answer:
+    async def _respond(self, exchange: Exchange) -> Response:
         options = self._options
         if options.prometheus_path and exchange.path == options.prometheus_path.encode():
             self._check_token(exchange)
             page = await self._run(self._information, self._metrics.render)
-            return Answer(200, rest_pages.TEXT, page.encode("utf-8", "replace"))
-        if rest_paths.is_rest(exchange.target):
-            return await self._answer_rest(exchange)
-        return await self._answer_own(exchange)
+            return Response(200, rest_pages.TEXT, page.encode("utf-8", "replace"))
+        if rest_routes.is_rest(exchange.target):
+            return await self._respond_v1(exchange)
+        return await self._respond_outside_v1(exchange)
 
-    async def _answer_rest(self, exchange: Exchange) -> Answer:
-        """A request under /v1/, counted whatever becomes of it."""
-        answer = await self._guarded(exchange, self._called)
-        seconds = time.monotonic() - exchange.whole
-        self._metrics.request_done(exchange.model, answer.code, exchange.api, ENTRYPOINT, seconds)
+    async def _respond_v1(self, exchange: Exchange) -> Response:
+        """Answers a request under /v1/, and counts it whether or not it succeeds."""
+        response = await self._error_as_response(exchange, self._call_core)
+        seconds = time.monotonic() - exchange.body_at
+        self._metrics.request_done(exchange.model, response.code, exchange.api, ENTRYPOINT, seconds)
         if not self._options.enable_cors_support:
-            return answer
+            return response
         allowed = b"Content-Type, Authorization" if self._options.api_token else b"Content-Type"
         cors = (
             (b"access-control-allow-origin", b"*"),
             (b"access-control-allow-methods", ALLOWED_METHODS),
             (b"access-control-allow-headers", allowed),
         )
-        return answer._replace(headers=answer.headers + cors)
+        return response._replace(headers=response.headers + cors)
 
-    async def _called(self, exchange: Exchange) -> Answer:
+    async def _call_core(self, exchange: Exchange) -> Response:
         if exchange.method == "OPTIONS":
             return _preflight(exchange.headers.get(b"origin", b""))
         self._check_token(exchange)
-        route = rest_paths.route(exchange.method, exchange.target)
-        exchange.take(route)
+        route = rest_routes.route(exchange.method, exchange.target)
+        exchange.set_route(route)
         body, pool = b"", self._information
         if exchange.method == "POST":
             body, pool = await self._body(exchange), self._inference
         gzipped = rest_body.is_gzip(exchange.headers)
-        outcome = await self._run(pool, partial(self._calls.answer, route, body, gzipped))
-        exchange.core_seconds = outcome.core_seconds
-        return json_answer(outcome.body)
+        result = await self._run(pool, partial(self._calls.answer, route, body, gzipped))
+        exchange.core_seconds = result.core_seconds
+        return json_response(result.body)
 
     async def _body(self, exchange: Exchange) -> bytes:
         body = await rest_body.read(exchange.receive, exchange.headers, self._options.max_request_bytes)
         exchange.bytes_in = len(body)
-        exchange.whole = time.monotonic()
+        exchange.body_at = time.monotonic()
         return body
 
-    async def _answer_own(self, exchange: Exchange) -> Answer:
-        """What TF Serving has no URL for."""
+    async def _respond_outside_v1(self, exchange: Exchange) -> Response:
+        """Answers a request outside /v1/, where TF Serving has no URLs."""
         if exchange.method in ("GET", "HEAD"):
             if exchange.path == b"/livez":
                 return rest_pages.live()
@@ -152,12 +154,12 @@ class RestApp:
                 self._check_token(exchange)
                 return await self._run(self._information, partial(rest_pages.models, self._core))
             return self._pages.get(exchange.path) or rest_pages.not_found()
-        retry = rest_paths.retry_of(exchange.target) if exchange.method == "POST" else None
+        retry = rest_routes.retry_of(exchange.target) if exchange.method == "POST" else None
         if retry is None:
             return rest_pages.not_found()
         self._check_token(exchange)
         await self._run(self._information, partial(self._core.retry, *retry))
-        return json_answer(b"{}\n")
+        return json_response(b"{}\n")
 
     async def _run(self, pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, call)
@@ -172,45 +174,45 @@ class RestApp:
                 Code.UNAUTHENTICATED, "The request needs the header 'authorization: Bearer TOKEN'"
             )
 
-    async def _send(self, exchange: Exchange, answer: Answer, send: Send) -> None:
-        headers = [(b"content-length", b"%d" % len(answer.body)), *answer.headers]
-        if answer.content_type is not None:
-            headers.append((b"content-type", answer.content_type))
-        refused = answer.status == rest_body.TOO_LARGE_STATUS
+    async def _send(self, exchange: Exchange, response: Response, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % len(response.body)), *response.headers]
+        if response.content_type is not None:
+            headers.append((b"content-type", response.content_type))
+        refused = response.status == rest_body.TOO_LARGE_STATUS
         if refused:
             headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body, "more_body": refused})
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body, "more_body": refused})
         if refused:
             await rest_body.discard(exchange.receive)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        if exchange.api and answer.code is Code.OK:
-            outside = time.monotonic() - exchange.began - exchange.core_seconds
+        if exchange.api and response.code is Code.OK:
+            outside = time.monotonic() - exchange.header_at - exchange.core_seconds
             self._metrics.transport_done(exchange.model, exchange.api, ENTRYPOINT, max(0.0, outside))
 
-    def _log(self, exchange: Exchange, answer: Answer | None) -> None:
+    def _log(self, exchange: Exchange, response: Response | None) -> None:
         if self._access_log is not None:
             self._access_log.write(
                 method=exchange.method,
-                path=exchange.shown,
-                status=answer.status if answer else 0,
+                path=exchange.target_text,
+                status=response.status if response else 0,
                 bytes_in=exchange.bytes_in,
-                bytes_out=len(answer.body) if answer else 0,
-                seconds=time.monotonic() - exchange.began,
+                bytes_out=len(response.body) if response else 0,
+                seconds=time.monotonic() - exchange.header_at,
                 model=exchange.model,
                 client=exchange.client,
             )
 
 
 class Exchange:
-    """What is known of one request, and what its log line and its metrics will say.
+    """One request, with what its log line and its metrics need.
 
     Attributes:
-      target: path and query string as sent; `path` is the first part alone.
-      headers: lower-case name -> value; of names that repeat the last.
-      began: second at which the header was read; `whole`: at which the body was.
-      model: the name asked for, `api`: the metrics' label; empty until the path has been understood.
-      core_seconds: what the core took of the time.
+      target: path and query string as sent; `path` is the path alone.
+      headers: lower-case name -> value; of repeated names the last value.
+      header_at: second of time.monotonic() at which the header was read; `body_at`: at which the body was.
+      model: the requested model's name, `api`: the metrics' label; empty until the path is parsed.
+      core_seconds: time that the core took.
     """
 
     def __init__(self, scope: HttpScope, receive: Receive) -> None:
@@ -222,23 +224,23 @@ class Exchange:
         self.headers = dict(scope["headers"])
         client = scope.get("client")
         self.client = client[0] if client else ""
-        self.began = self.whole = time.monotonic()
+        self.header_at = self.body_at = time.monotonic()
         self.bytes_in = 0
         self.core_seconds = 0.0
         self.model = self.api = ""
 
     @property
-    def shown(self) -> str:
-        """The target as text."""
+    def target_text(self) -> str:
+        """The target as text, for logs."""
         return self.target.decode("utf-8", "replace")
 
-    def take(self, route: Route) -> None:
-        """Keeps what the path turned out to mean."""
+    def set_route(self, route: Route) -> None:
+        """Takes the model and the API from the parsed path."""
         self.model, self.api = route.spec.name, route.api
 
 
-def _preflight(origin: bytes) -> Answer:
-    """OPTIONS under /v1/: a browser asks before it sends a request from another site's page."""
+def _preflight(origin: bytes) -> Response:
+    """Answers OPTIONS under /v1/, which browsers send before a request from another site's page."""
     if ORIGIN.search(origin):
-        return Answer(200, None, b"")
-    return Answer(400, None, b"", Code.FAILED_PRECONDITION)
+        return Response(200, None, b"")
+    return Response(400, None, b"", Code.FAILED_PRECONDITION)

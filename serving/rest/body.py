@@ -1,4 +1,4 @@
-"""Request bodies: read to the end within limits, unpacked within limits."""
+"""Request bodies: reads and decompresses them within limits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from serving.rest.asgi import Receive
 
 GZIP_ONLY = 16 + zlib.MAX_WBITS
 PIECE = 1024 * 1024
-# Each member costs some microseconds and up to a piece of copying, however little it holds.
+# Each gzip member costs some microseconds and up to a piece of copying, however little it holds.
 MAX_MEMBERS = 1000
 PADDING = re.compile(rb"\0*")
 TOO_LARGE_STATUS = 413
 LONGEST_LENGTH = 20  # digits of a content length worth reading
-# How much of a refused body is still taken in, and for how long, so that the client comes to read why.
+# How much of a refused body is still read, and for how long, so that the client gets to read the answer.
 LINGER_BYTES = 16 * 1024 * 1024
 LINGER_SECONDS = 2.0
 
 
 class BodyTooLarge(ServingError):
-    """A body beyond the limit; HTTP has a status of its own for it."""
+    """A body beyond the limit; answered with HTTP's own status for it."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Code.INVALID_ARGUMENT, message)
@@ -34,8 +34,8 @@ class BodyTooLarge(ServingError):
         return TOO_LARGE_STATUS
 
 
-class ClientGone(Exception):
-    """The client left before its request was whole."""
+class ClientDisconnected(Exception):
+    """The client disconnected before its request was complete."""
 
 
 async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
@@ -44,11 +44,11 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int)
     Args:
       receive: ASGI's.
       headers: lower-case names.
-      max_bytes: of the body as it is sent; 0 for any number.
+      max_bytes: limit of the body as it is sent; 0 for no limit.
 
     Raises:
-      BodyTooLarge: at once when the header says so, else when the limit is passed.
-      ClientGone: the connection ended first.
+      BodyTooLarge: at once when Content-Length is beyond the limit, else when the limit is passed.
+      ClientDisconnected: the connection ended first.
     """
     declared = headers.get(b"content-length", b"")
     if max_bytes and declared.isdigit() and (len(declared) > LONGEST_LENGTH or int(declared) > max_bytes):
@@ -58,7 +58,7 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int)
     while more:
         message = await receive()
         if message["type"] != "http.request":
-            raise ClientGone
+            raise ClientDisconnected
         pieces.append(message.get("body", b""))
         length += len(pieces[-1])
         if 0 < max_bytes < length:
@@ -68,14 +68,14 @@ async def read(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int)
 
 
 def too_large(max_bytes: int) -> BodyTooLarge:
-    """A body longer than `max_bytes`."""
+    """The error for a body longer than `max_bytes`."""
     return BodyTooLarge(f"Request body is larger than the limit of {max_bytes} bytes")
 
 
 async def discard(receive: Receive) -> None:
-    """Takes in some more of a body that was refused.
+    """Reads and drops some more of a refused body.
 
-    A connection that is closed over unread bytes is reset, and the answer may be lost with it.
+    Closing a connection with unread bytes resets it, and the client may lose the answer.
     """
 
     async def take() -> None:
@@ -93,28 +93,28 @@ async def discard(receive: Receive) -> None:
 
 
 def is_gzip(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a body is packed: TF Serving looks for the word anywhere in Content-Encoding."""
+    """Whether a body is compressed: TF Serving searches for `gzip` anywhere in Content-Encoding."""
     return b"gzip" in headers.get(b"content-encoding", b"").lower()
 
 
 def gunzip(body: bytes, max_bytes: int) -> bytes:
-    """Unpacks a gzip body of one or more members; never holds more than the limit and one piece.
+    """Decompresses a gzip body of one or more members; never holds more than the limit and one piece.
 
     Raises:
-      ServingError: INVALID_ARGUMENT for what is no gzip or is cut short.
+      ServingError: INVALID_ARGUMENT for invalid or incomplete gzip.
       BodyTooLarge: for more than `max_bytes`.
     """
     pieces: list[bytes] = []
     try:
         _unpack(body, max_bytes, pieces)
     except ServingError:
-        pieces.clear()  # the error holds this frame until after the client has its answer
+        pieces.clear()  # the error references this frame until the client has its answer
         raise
     return b"".join(pieces)
 
 
 def _unpack(body: bytes, max_bytes: int, pieces: list[bytes]) -> None:
-    """Appends what `body` holds; see `gunzip`."""
+    """Appends the decompressed pieces of `body`; see `gunzip`."""
     length = position = members = 0
     while position < len(body):
         members += 1
@@ -136,7 +136,7 @@ def _unpack(body: bytes, max_bytes: int, pieces: list[bytes]) -> None:
 
 
 def _unpacked(unpacker: Any, packed: bytes) -> bytes:
-    """At most a piece of what `packed` holds."""
+    """At most one piece of the decompressed data in `packed`."""
     try:
         piece: bytes = unpacker.decompress(packed, PIECE)
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's, with deadlines and limits for what a client may make it wait and hold."""
+"""uvicorn's HTTP connection with deadlines and size limits against slow and greedy clients."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ REFUSALS = {
     431: (b"Request Header Fields Too Large", "The request's header is too large"),
 }
 UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
-# A client that is about to use an idle connection gets its answer even while the server stops.
+# While the server stops, a request that arrives on an idle connection within this time is still answered.
 DRAIN_LINGER_SECONDS = 0.5
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """A connection whose header, body and answer must each keep moving.
+    """A connection with time limits for its headers, bodies and responses.
 
-    - A header has a deadline and a size: whoever sends a byte every few seconds is cut off.
-    - A body, and an answer that the client takes, may pause only so long.
-    - A client that shuts its sending side after a whole request still gets its answer.
-    - While the server stops, answers carry `Connection: close` and idle connections end.
+    - A header has a deadline and a size limit: a client that sends a byte every few seconds is disconnected.
+    - A body being sent, and a response being read, may pause only for a limited time.
+    - A client that closes its sending side after a whole request still gets its response.
+    - While the server stops, responses carry `Connection: close` and idle connections are closed.
     """
 
     # Set by uvicorn once a connection stands.
@@ -53,9 +53,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self._max_header_bytes = options.max_header_bytes
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._in_header = True  # between requests too
-        self._begun = False  # a byte of the next header has come
+        self._header_begun = False  # a byte of the next header has come
         self._header_bytes = 0
-        self._heard = 0.0
+        self._last_data_at = 0.0
         self._unsent = 0
         self._refused = False
         self._draining = False
@@ -64,7 +64,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._start("header", self._header_seconds, self._header_late)
+        self._start("header", self._header_seconds, self._header_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for name in list(self._timers):
@@ -74,15 +74,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._heard = self.loop.time()
+        self._last_data_at = self.loop.time()
         if self._in_header:
             self._header_bytes += len(data)
         self._feed(data)
         if self._in_header and not self.transport.is_closing():
             if self._header_bytes > self._max_header_bytes:
                 self._refuse(431)
-            elif (self._begun or self._header_bytes) and "header" not in self._timers:
-                self._start("header", self._header_seconds, self._header_late)
+            elif (self._header_begun or self._header_bytes) and "header" not in self._timers:
+                self._start("header", self._header_seconds, self._header_timed_out)
 
     def _feed(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -94,10 +94,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _stay_with_http1(self, rest: bytes) -> None:
-        """Goes on with a request that proposes another protocol, as if it had not.
+        """Handles a request that offers an upgrade to another protocol as if it did not.
 
-        Java's HttpClient proposes HTTP/2 on every connection's first request, body and all; the parser would
-        take that body for the other protocol's.
+        Java's HttpClient offers HTTP/2 with the first request of every connection, even one with a body; the
+        parser would take that body for data of the other protocol.
         """
         head = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
         head += [b"%s: %s" % pair for pair in self.headers if pair[0] not in UPGRADE_HEADERS]
@@ -106,14 +106,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         if not self._is_answering() or not self._in_header or self.scheme == "https":
-            return False  # nothing whole to answer, or TLS, which cannot be half closed
+            return False  # no complete request to answer, or TLS, which cannot be half closed
         self._close_after_answer()
         return True
 
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
-        self._start("answer", self._pause_seconds, self._answer_stuck)
+        self._start("answer", self._pause_seconds, self._answer_timed_out)
 
     def resume_writing(self) -> None:
         self._stop("answer")
@@ -123,13 +123,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._draining = True
         if self._is_answering():
             self._close_after_answer()
-        elif not self._begun:
+        elif not self._header_begun:
             self._start("drain", DRAIN_LINGER_SECONDS, self._close_if_idle)
 
     # --- parser
 
     def on_message_begin(self) -> None:
-        self._begun = True
+        self._header_begun = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -144,7 +144,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._draining:
             self._close_after_answer()
-        self._start("body", self._pause_seconds, self._body_late)
+        self._start("body", self._pause_seconds, self._body_timed_out)
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -154,7 +154,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._refused or self._in_header:
             return
         self._stop("body")
-        self._in_header, self._begun, self._header_bytes = True, False, 0
+        self._in_header, self._header_begun, self._header_bytes = True, False, 0
         super().on_message_complete()
 
     # --- deadlines
@@ -168,33 +168,33 @@ class GuardedProtocol(HttpToolsProtocol):
         if timer is not None:
             timer.cancel()
 
-    def _header_late(self) -> None:
-        if self._is_answering():  # the next request's header waits behind this one's answer
-            self._start("header", self._header_seconds, self._header_late)
-        elif self._begun:
+    def _header_timed_out(self) -> None:
+        if self._is_answering():  # the next request's header waits for this one's response
+            self._start("header", self._header_seconds, self._header_timed_out)
+        elif self._header_begun:
             self._refuse(408)
         else:
             self.transport.close()
 
-    def _body_late(self) -> None:
-        quiet = self.loop.time() - self._heard
-        if self.flow.read_paused or self.pipeline:  # it is we who do not listen yet
-            self._start("body", self._pause_seconds, self._body_late)
+    def _body_timed_out(self) -> None:
+        quiet = self.loop.time() - self._last_data_at
+        if self.flow.read_paused or self.pipeline:  # the server has paused reading
+            self._start("body", self._pause_seconds, self._body_timed_out)
         elif quiet < self._pause_seconds:
-            self._start("body", self._pause_seconds - quiet, self._body_late)
+            self._start("body", self._pause_seconds - quiet, self._body_timed_out)
         else:
             self._refuse(408)
 
-    def _answer_stuck(self) -> None:
+    def _answer_timed_out(self) -> None:
         unsent = self.transport.get_write_buffer_size()
         if unsent >= self._unsent:
             self.transport.abort()
             return
         self._unsent = unsent
-        self._start("answer", self._pause_seconds, self._answer_stuck)
+        self._start("answer", self._pause_seconds, self._answer_timed_out)
 
     def _close_if_idle(self) -> None:
-        if not self._is_answering() and not self._begun and not self.transport.is_closing():
+        if not self._is_answering() and not self._header_begun and not self.transport.is_closing():
             self.transport.close()
 
     # --- state
@@ -203,15 +203,15 @@ class GuardedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _close_after_answer(self) -> None:
-        """The last request that has come, and with it the connection, ends with its answer."""
+        """Closes the connection after the response to the last request received."""
         if self.cycle is not None:
             self.cycle.keep_alive = False
 
     def _refuse(self, status: int) -> None:
-        """Answers without the application, and closes."""
+        """Sends an error response without the application, and closes the connection."""
         self._refused = True
         if self.cycle is not None and self._is_answering() and self.cycle.response_started:
-            self.transport.abort()  # in the midst of an answer there is no place for another
+            self.transport.abort()  # another response cannot be sent within one
             return
         phrase, message = REFUSALS[status]
         body = error_body(message)

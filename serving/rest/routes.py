@@ -1,4 +1,4 @@
-"""REST requests to calls of the core: what runs in a thread for a request under /v1/."""
+"""Routes of the REST interface, and the call of the core for each; the latter runs in a thread."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 
 WHICH = rb"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 PREFIX = re.compile(rb"/v1/.*", re.IGNORECASE)
-# The verb is the one word whose case counts.
+# Only the verb is case-sensitive.
 INFERENCE = re.compile(
     rb"/v1/models/(?P<name>[^/:]+)" + WHICH + rb":(?P<verb>(?-i:classify|regress|predict))", re.I
 )
 INFORMATION = re.compile(rb"/v1/models(?:/(?P<name>[^/:]+))?" + WHICH + rb"(?P<metadata>/metadata)?", re.I)
-# Ours, outside /v1/.
+# Outside /v1/, not in TF Serving.
 RETRY = re.compile(rb"/models/(?P<name>[^/:]+)/versions/(?P<version>[0-9]+):retry")
 INT64_END = 2**63
 
 
 class Route(NamedTuple):
-    """What is asked for.
+    """The call that a request's method and path mean.
 
     Attributes:
       action: `predict`, `classify`, `regress`, `status` or `metadata`.
-      spec: of which model.
+      spec: of the model.
     """
 
     action: str
@@ -47,7 +47,7 @@ class Route(NamedTuple):
 
     @property
     def api(self) -> str:
-        """The label API of the metrics: empty for what is no inference."""
+        """The value of the metrics' label API: empty for status and metadata."""
         return "" if self.action in ("status", "metadata") else self.action
 
 
@@ -57,14 +57,14 @@ def is_rest(target: bytes) -> bool:
 
 
 def route(method: str, target: bytes) -> Route:
-    """Resolves a request.
+    """Parses a request's method and path.
 
     Args:
       method: as sent, `GET`.
       target: path and query string as sent.
 
     Raises:
-      ServingError: INVALID_ARGUMENT `Malformed request: METHOD PATH`, or what is wrong with the names.
+      ServingError: INVALID_ARGUMENT `Malformed request: METHOD PATH`, or for an invalid name or version.
     """
     pattern = {"POST": INFERENCE, "GET": INFORMATION}.get(method)
     match = pattern.fullmatch(target) if pattern else None
@@ -99,15 +99,15 @@ def _number(version: bytes) -> int:
 
 
 def decoded(part: bytes) -> str:
-    """A path's part without percent signs; what is not UTF-8 then can name nothing."""
+    """A percent-decoded part of a path; bytes that are not UTF-8 are replaced and so match no name."""
     return urllib.parse.unquote_to_bytes(part).decode("utf-8", "replace")
 
 
 T = TypeVar("T")
 
 
-class Outcome(NamedTuple):
-    """An answer's body, and how long the core worked for it.
+class CoreResult(NamedTuple):
+    """The body of an answer, and the core's share of the time.
 
     Attributes:
       body: JSON.
@@ -119,12 +119,12 @@ class Outcome(NamedTuple):
 
 
 class RestCalls:
-    """Answers routes from a core; blocking, for many threads.
+    """Calls the core for a route. Blocking and thread-safe.
 
     Args:
-      core: answers.
-      timeout_seconds: for one run of a model.
-      max_decompressed_bytes: of a gzip body once unpacked.
+      core: answers requests.
+      timeout_seconds: limit of one run of a model.
+      max_decompressed_bytes: limit of a decompressed gzip body.
     """
 
     def __init__(self, core: Core, timeout_seconds: float, max_decompressed_bytes: int) -> None:
@@ -132,18 +132,18 @@ class RestCalls:
         self._timeout_seconds = timeout_seconds
         self._max_decompressed_bytes = max_decompressed_bytes
 
-    def answer(self, route: Route, body: bytes, gzipped: bool) -> Outcome:
+    def answer(self, route: Route, body: bytes, gzipped: bool) -> CoreResult:
         """Answers a request.
 
         Raises:
-          ServingError: the request's, or the model's.
+          ServingError: an error of the request or of the model.
         """
         if route.action == "status":
             statuses, seconds = _timed(lambda: self._core.status(route.spec))
-            return Outcome(json_status.status_body(statuses), seconds)
+            return CoreResult(json_status.status_body(statuses), seconds)
         if route.action == "metadata":
             metadata, seconds = _timed(lambda: self._core.metadata(route.spec))
-            return Outcome(json_status.metadata_body(metadata.spec, metadata.signatures), seconds)
+            return CoreResult(json_status.metadata_body(metadata.spec, metadata.signatures), seconds)
         if gzipped:
             body = rest_body.gunzip(body, self._max_decompressed_bytes)
         request = json_codec.read_request(body)
@@ -154,7 +154,7 @@ class RestCalls:
     def _deadline(self) -> float:
         return time.monotonic() + self._timeout_seconds
 
-    def _predict(self, route: Route, request: Request) -> Outcome:
+    def _predict(self, route: Route, request: Request) -> CoreResult:
         decoding = 0.0
 
         def decode(signature: SignatureDef) -> dict[str, np.ndarray]:
@@ -167,17 +167,17 @@ class RestCalls:
                 route.spec, decode, deadline=self._deadline(), missing_signature=json_codec.missing_signature
             )
         )
-        return Outcome(json_codec.encode(prediction.outputs, request.is_row), seconds - decoding)
+        return CoreResult(json_codec.encode(prediction.outputs, request.is_row), seconds - decoding)
 
-    def _classify(self, route: Route, request: Request) -> Outcome:
+    def _classify(self, route: Route, request: Request) -> CoreResult:
         examples = json_examples.decode(request)
         answer, seconds = _timed(lambda: self._core.classify(route.spec, examples, self._deadline()))
-        return Outcome(json_examples.encode_classifications(answer.rows), seconds)
+        return CoreResult(json_examples.encode_classifications(answer.rows), seconds)
 
-    def _regress(self, route: Route, request: Request) -> Outcome:
+    def _regress(self, route: Route, request: Request) -> CoreResult:
         examples = json_examples.decode(request)
         answer, seconds = _timed(lambda: self._core.regress(route.spec, examples, self._deadline()))
-        return Outcome(json_examples.encode_regressions(answer.values), seconds)
+        return CoreResult(json_examples.encode_regressions(answer.values), seconds)
 
 
 def _timed(call: Callable[[], T]) -> tuple[T, float]:

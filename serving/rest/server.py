@@ -1,4 +1,4 @@
-"""The REST port: uvicorn in a thread of its own, which stops without dropping what was begun."""
+"""The REST server: uvicorn in a thread of its own, which finishes requests in progress when it stops."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class RestServer:
     """Serves an application over HTTP/1.1, or HTTPS.
 
     Args:
-      app: what answers; its threads end with the server.
-      port: TCP port; 0 for any that is free.
+      app: answers requests; its threads end with the server.
+      port: TCP port; 0 for any free one.
       host: address or name to listen on; empty for all interfaces, IPv6 and IPv4.
       options: the application's.
 
@@ -60,19 +60,19 @@ class RestServer:
         self._socket = listening_socket(self._host, self._port)
         port: int = self._socket.getsockname()[1]
         self._thread.start()
-        self._server.answering.wait()
+        self._server.ready.wait()
         if self._stopped.is_set():
             raise ServingError(Code.INTERNAL, "the REST server ended while it started")
         return port
 
     def begin_stop(self, grace_seconds: float) -> threading.Event:
-        """Refuses new connections, answers what was begun, closes the others.
+        """Refuses new connections, answers requests in progress, closes idle connections.
 
         Args:
-          grace_seconds: after which requests still running are answered 503.
+          grace_seconds: after which requests still running are answered with 503.
 
         Returns:
-          An event that is set when all is done.
+          An event that is set when the server has ended.
         """
         if self._thread.ident is None:  # never started
             self._app.close()
@@ -82,7 +82,7 @@ class RestServer:
         return self._stopped
 
     def stop(self, grace_seconds: float) -> None:
-        """`begin_stop`, and waits for its end."""
+        """Calls `begin_stop` and waits for its end."""
         self.begin_stop(grace_seconds).wait()
         if self._thread.ident is not None:
             self._thread.join()
@@ -95,23 +95,23 @@ class RestServer:
         finally:
             self._app.close()
             self._stopped.set()
-            self._server.answering.set()
+            self._server.ready.set()
 
 
 class _Server(uvicorn.Server):
-    """Says when the port is open.
+    """A uvicorn server that reports when its port is open.
 
     Attributes:
-      answering: set then, or when the server has ended.
+      ready: set then, or when the server has ended.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.answering = threading.Event()
+        self.ready = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.answering.set()
+        self.ready.set()
 
 
 def _config(app: RestApp, options: RestOptions) -> uvicorn.Config:
@@ -139,17 +139,17 @@ def _tls(options: RestOptions) -> ssl.SSLContext | None:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket, of a kind that asyncio sends from without delay (it looks at the protocol's number).
+    """A bound TCP socket, with its protocol number set, for which asyncio disables Nagle's delay.
 
     Args:
       host: empty for all interfaces: both protocols where the machine has IPv6, else IPv4.
-      port: 0 for any that is free.
+      port: 0 for any free one.
 
     Raises:
       ServingError: UNAVAILABLE, with the reason.
     """
     try:
-        if not 0 <= port < PORTS:  # getaddrinfo would take the rest of a division
+        if not 0 <= port < PORTS:  # getaddrinfo would take the port modulo 65536
             raise OverflowError("there is no such port")
         if host:
             family, kind, protocol, _, address = socket.getaddrinfo(

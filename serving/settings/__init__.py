@@ -1,1 +1,1 @@
-"""Flags and configuration files of TensorFlow Serving."""
+"""TensorFlow Serving's flags and configuration files."""

@@ -1,7 +1,7 @@
-"""Folders and files wherever TensorFlow can read them: this machine's directly, URIs through TensorFlow.
+"""Reads files and folders: local paths directly, URIs such as gs://bucket/model through TensorFlow.
 
-Paths of this machine are read without TensorFlow, so that a configuration is checked before it is loaded, and
-because a folder that is looked at every second should cost one system call.
+Local paths do without TensorFlow, so that a configuration is checked before TensorFlow is loaded, and because
+a folder that is polled every second should cost one system call.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://")
 
 
 def is_uri(path: str) -> bool:
-    """Whether `path` names its file system: `gs://bucket/model`, `s3://...`, `file:///...`."""
+    """Whether `path` is a URI: `gs://bucket/model`, `s3://...`, `file:///...`."""
     return _SCHEME.match(path) is not None
 
 
 def is_absolute(path: str) -> bool:
-    """Whether `path` means the same wherever the server was started: an absolute path or a URI."""
+    """Whether `path` is an absolute path or a URI, independent of the current folder."""
     return is_uri(path) or path.startswith("/")
 
 
@@ -29,14 +29,14 @@ def join(folder: str, name: str) -> str:
 
 
 def _checked(path: str) -> str:
-    """`path`, unless no file can have such a name: Python would raise a ValueError for it."""
+    """`path`; raises FileNotFoundError for one with a NUL, for which Python would raise ValueError."""
     if "\0" in path:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return path
 
 
 def children(folder: str) -> list[str]:
-    """Names of the folders in `folder`; those that are not folders may be among them for a URI.
+    """Names of the folders in `folder`; for a URI, names of files may be among them.
 
     Raises:
       OSError: the folder is missing, is no folder, or cannot be read.
@@ -49,14 +49,14 @@ def children(folder: str) -> list[str]:
     try:
         if not tf.io.gfile.isdir(folder):
             raise FileNotFoundError(f"{folder} not found")
-        # An object store lists folders with a slash at their end.
+        # Object stores list folders with a trailing slash.
         return [name.rstrip("/") for name in tf.io.gfile.listdir(folder)]
     except tf.errors.OpError as error:
         raise OSError(error.message) from error
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file or folder; false too where it cannot be told."""
+    """Whether there is a file or folder; False where that cannot be determined."""
     if not is_uri(path):
         return os.path.exists(path)
     import tensorflow as tf
@@ -68,7 +68,7 @@ def exists(path: str) -> bool:
 
 
 def read(path: str) -> bytes:
-    """The whole file.
+    """Reads a whole file.
 
     Raises:
       OSError: it is missing, is no file, or cannot be read; the text names it.

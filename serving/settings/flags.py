@@ -1,7 +1,8 @@
-"""TF Serving's command line: `--flag=value`, the same names, defaults and manners. Nothing heavy is imported.
+"""TF Serving's command line: `--flag=value`, with the same names and defaults. Nothing heavy is imported.
 
-tensorflow_serving/model_servers/main.cc. A value that cannot be read ends the program; a flag that is not
-known is only pointed out, so that a launch line made for another release still starts.
+As in tensorflow_serving/model_servers/main.cc, and by hand because argparse has other rules: an invalid
+value ends the program, but an unknown flag is only reported, so that a launch line for another release still
+starts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ BOOLEANS = {"": True, "true": True, "1": True, "false": False, "0": False}
 
 
 class FlagError(ValueError):
-    """A value that its flag cannot take; the text is for the user."""
+    """An invalid value of a flag; the text is for the user."""
 
 
 def _flag(default: Any, text: str) -> Any:
@@ -25,13 +26,13 @@ def _flag(default: Any, text: str) -> Any:
 
 
 def cpus() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Every flag with its default; see `--help` for what each means."""
+    """Every flag with its default; `--help` explains them."""
 
     port: int = _flag(8500, "TCP port of gRPC; 0 for none, then --grpc_socket_path is needed")
     grpc_socket_path: str = _flag("", "UNIX socket that gRPC listens on too")
@@ -92,7 +93,7 @@ class Flags:
     json: bool = _flag(False, "print the figures as one JSON object, last line of stdout (not in TF Serving)")
 
 
-# Flags of TF Serving that change nothing that can be seen here: read, checked no further, never pointed out.
+# Flags of TF Serving without an effect in this server: accepted silently, their values unchecked.
 WITHOUT_EFFECT = frozenset(
     {
         "enable_profiler",
@@ -111,16 +112,16 @@ WITHOUT_EFFECT = frozenset(
 
 
 def parse(argv: Sequence[str]) -> tuple[Flags, list[str]]:
-    """Reads a command line.
+    """Parses a command line.
 
     Args:
       argv: without the program's name.
 
     Returns:
-      The flags, and a line for the user about each argument that was not understood.
+      The flags, and a line for the user about each unknown argument.
 
     Raises:
-      FlagError: a value that its flag cannot take; one line.
+      FlagError: an invalid value; one line.
     """
     types = {known.name: type(known.default) for known in dataclasses.fields(Flags)}
     values: dict[str, Any] = {}
@@ -138,7 +139,7 @@ def parse(argv: Sequence[str]) -> tuple[Flags, list[str]]:
 
 
 def usage() -> str:
-    """All flags, their defaults and meanings."""
+    """The text of `--help`: all flags, their defaults and meanings."""
     lines = [
         "usage: python -m serving.server --model_name=NAME --model_base_path=FOLDER [--flag=value ...]",
         "",
@@ -151,7 +152,7 @@ def usage() -> str:
 
 
 def _value(name: str, kind: type, text: str, given: bool) -> Any:
-    """The value of one flag."""
+    """Converts the text of one flag to its type."""
     if kind is bool:
         if text.lower() in BOOLEANS:
             return BOOLEANS[text.lower()]
@@ -168,7 +169,7 @@ def _value(name: str, kind: type, text: str, given: bool) -> Any:
 
 
 def _check(flags: Flags) -> None:
-    """What no server could start with."""
+    """Raises FlagError for values with which no server can start."""
     if not flags.port and not flags.grpc_socket_path:
         raise FlagError("--port=0 needs --grpc_socket_path")
     for name in ("port", "rest_api_port"):
@@ -194,7 +195,7 @@ def _check(flags: Flags) -> None:
 
 
 def _cure(argument: str, known: dict[str, type]) -> str:
-    """A hint for the two commonest slips."""
+    """A hint for the two most common mistakes."""
     if not argument.startswith("-"):
         return " (a value is joined to its flag with =, as in --port=8500)"
     name = argument.lstrip("-").partition("=")[0]

@@ -1,10 +1,10 @@
-"""Messages of configuration files, and how such a file is read.
+"""Protobuf messages of configuration files in text format, and their parser.
 
-The package tensorflow-serving-api leaves out three messages that TF Serving's flags ask files of:
+The package tensorflow-serving-api lacks three messages whose files TF Serving's flags name:
 --monitoring_config_file (tensorflow_serving/config/monitoring_config.proto), --ssl_config_file
 (config/ssl_config.proto) and --batching_parameters_file (BatchingParameters of
-servables/tensorflow/session_bundle_config.proto). They are declared here, field for field, in a descriptor
-pool of their own, so that a package that does ship them can be imported beside this module.
+servables/tensorflow/session_bundle_config.proto). They are declared here, field by field, in a descriptor
+pool of their own, so that a package that contains them can be imported beside this module.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BOOL_VALUE = ".google.protobuf.BoolValue"
 
 
 class _Declared(NamedTuple):
-    """One field: its number, name, type (a scalar's, or a message's full name) and whether it repeats."""
+    """A field: its number, name, type (a scalar's, or a message's full name) and whether it is repeated."""
 
     number: int
     name: str
@@ -111,7 +111,7 @@ BatchingParameters = _CLASSES["BatchingParameters"]
 
 
 def parse_text(text: bytes | str, into: MessageT) -> MessageT:
-    """Reads protobuf's text format; a text that sets nothing is a message with nothing set.
+    """Parses a message in protobuf's text format; an empty text is an empty message.
 
     Args:
       text: UTF-8.
@@ -151,7 +151,7 @@ def read_text_file(path: str, into: MessageT) -> MessageT:
 
     Raises:
       ServingError: in one line: NOT_FOUND when there is no such file, FAILED_PRECONDITION when it cannot be
-        read, INVALID_ARGUMENT when it is not the message's text (see `parse_text`).
+        read, INVALID_ARGUMENT when it is not the message in text format (see `parse_text`).
     """
     try:
         text = file_system.read(path)

@@ -10,7 +10,7 @@ import pytest
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.codec import predict as json_codec
-from serving.core import Classification, Metadata, Prediction, Regression
+from serving.core import ClassifyResult, MetadataResult, PredictResult, RegressResult
 from serving.errors import Code, ServingError
 from serving.rest.app import RestApp
 from serving.rest.options import RestOptions
@@ -78,19 +78,19 @@ class FakeCore:
             self.gate.wait(20)
         if first == 500:
             raise RuntimeError("a mistake of ours")
-        return Prediction(spec._replace(version=3), {"y": x / 2 + 2}, half_plus_two_signature())
+        return PredictResult(spec._replace(version=3), {"y": x / 2 + 2}, half_plus_two_signature())
 
     def classify(self, spec, examples, deadline=None):
         self._check(spec)
-        return Classification(spec, [[(b"yes", 0.75), (b"no", 0.25)] for _ in examples])
+        return ClassifyResult(spec, [[(b"yes", 0.75), (b"no", 0.25)] for _ in examples])
 
     def regress(self, spec, examples, deadline=None):
         self._check(spec)
-        return Regression(spec, [float(len(examples))] * len(examples))
+        return RegressResult(spec, [float(len(examples))] * len(examples))
 
     def metadata(self, spec):
         self._check(spec)
-        return Metadata(spec._replace(version=3), {"serving_default": half_plus_two_signature()})
+        return MetadataResult(spec._replace(version=3), {"serving_default": half_plus_two_signature()})
 
     def status(self, spec):
         self._check(spec)

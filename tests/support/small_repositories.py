@@ -34,7 +34,7 @@ def chosen(repository, *spec, **fields):
 
 def rest(repository, name="m"):
     """States once nothing is under way after a look."""
-    repository.look()
+    repository.poll()
     wait_for(repository._manager, lambda: at_rest(repository._manager, name))
     return states(repository._manager, name)
 

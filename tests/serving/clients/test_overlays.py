@@ -52,5 +52,5 @@ def test_overlays(run, pictures, tmp_path_factory):
 
 def test_overlays_of_one_name():
     taken = set()
-    names = [overlay_files.free_name(name, taken) for name in ("a/x.jpg", "b/x.png", "-", "c/x.jpg")]
+    names = [overlay_files.overlay_name(name, taken) for name in ("a/x.jpg", "b/x.png", "-", "c/x.jpg")]
     assert names == ["x-overlay.png", "x-overlay-2.png", "stdin-overlay.png", "x-overlay-3.png"]

@@ -47,7 +47,7 @@ def _stopped(make, loader):
 @pytest.fixture
 def _no_collection(monkeypatch):
     """A full collection takes as long as a hundred of these tests' steps, and there is nothing to collect."""
-    monkeypatch.setattr(process_memory, "give_back", lambda: None)
+    monkeypatch.setattr(process_memory, "release_memory", lambda: None)
 
 
 @pytest.fixture

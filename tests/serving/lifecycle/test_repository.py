@@ -159,7 +159,7 @@ def test_a_version_removed_while_it_is_used(make_repository, tmp_path):
     repository.start()
     with repository.servable(ModelSpec("m")) as servable:
         shutil.rmtree(tmp_path / "m" / "1")
-        repository.look()
+        repository.poll()
         assert repository.statuses("m") == [VersionStatus(1, State.UNLOADING)]
         assert servable.predict() == 1
         assert not repository.ready()

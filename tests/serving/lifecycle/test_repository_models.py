@@ -85,7 +85,7 @@ def ask(repository, x=1.0, **spec):
 
 def look(repository):
     """States once nothing is under way after a look."""
-    repository.look()
+    repository.poll()
     wait_for(repository._manager, lambda: at_rest(repository._manager))
     return states(repository._manager)
 
@@ -180,7 +180,7 @@ def test_a_folder_that_is_still_being_copied(make, base, exports):
     """It fails until all of it is there, and is then found by one of its tries."""
     repository = make(max_num_load_retries=10**6, load_retry_interval_micros=5000)
     (base / "3").mkdir()
-    repository.look()
+    repository.poll()
     wait_for(repository._manager, lambda: repository._manager._models["m"][3].tries > 2)
     assert ask(repository) == (2, [2.5])
     shutil.copytree(exports / "3", base / "3", dirs_exist_ok=True)
@@ -232,7 +232,7 @@ def test_a_version_removed_while_it_answers(make, base):
     repository = make()
     with repository.servable(ModelSpec("m")) as servable:
         shutil.rmtree(base / "2")
-        repository.look()
+        repository.poll()
         assert states(repository._manager) == {2: "UNLOADING"}
         outputs = servable.predict("", lambda signature: {"x": np.array([4.0], np.float32)})
         assert outputs["y"].tolist() == [4.0]

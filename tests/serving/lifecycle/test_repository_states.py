@@ -35,7 +35,7 @@ class Folders(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.collect, process_memory.give_back = process_memory.give_back, lambda: None
+        self.collect, process_memory.release_memory = process_memory.release_memory, lambda: None
         self.root = Path(tempfile.mkdtemp())
         (self.root / "m").mkdir()
         self.loader = FakeLoader()
@@ -52,7 +52,7 @@ class Folders(RuleBasedStateMachine):
 
     def teardown(self):
         self.repository.stop(SECONDS)
-        process_memory.give_back = self.collect
+        process_memory.release_memory = self.collect
         shutil.rmtree(self.root)
         assert serving_threads() == []
         assert self.loader.open == []
@@ -69,7 +69,7 @@ class Folders(RuleBasedStateMachine):
         if self.there and version in self.folders:
             (self.root / "m" / str(version)).rmdir()
             self.folders.remove(version)
-            self.look()
+            self.poll()
 
     @rule(version=VERSIONS, broken=st.booleans())
     def mends(self, version, broken):
@@ -79,14 +79,14 @@ class Folders(RuleBasedStateMachine):
         if broken:
             self.loader.fail(version)
             self.broken.add(version)
-        self.look()
+        self.poll()
 
     @rule()
     def base_path_vanishes_or_comes_back(self):
         here, away = self.root / "m", self.root / "away"
         here.rename(away) if self.there else away.rename(here)
         self.there = not self.there
-        self.look()
+        self.poll()
 
     @rule(policy=st.sampled_from(sorted(POLICIES)))
     def configure(self, policy):
@@ -97,7 +97,7 @@ class Folders(RuleBasedStateMachine):
             f"model_version_policy {{ {policy} }} }} }}"
         )
         self.repository._catalog.apply(parse_text(text, ModelServerConfig()))
-        self.look()
+        self.poll()
 
     @rule(version=VERSIONS)
     def retry(self, version):
@@ -108,10 +108,10 @@ class Folders(RuleBasedStateMachine):
         else:
             assert version in self.failed
             self.failed.remove(version)
-            self.look()
+            self.poll()
 
-    def look(self):
-        self.repository.look()
+    def poll(self):
+        self.repository.poll()
         wait_for(self.repository._manager, lambda: at_rest(self.repository._manager))
         if self.there:
             self.wanted = POLICIES[self.policy](self.folders)

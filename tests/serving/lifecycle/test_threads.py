@@ -1,12 +1,12 @@
-"""Threads that look again and again, and logs that they do not flood."""
+"""Periodic tasks, and logs that they do not flood."""
 
 from __future__ import annotations
 
 import logging
 import threading
 
-from serving.lifecycle import threads as notices
-from serving.lifecycle.threads import Periodic
+from serving.lifecycle import threads
+from serving.lifecycle.threads import PeriodicTask, ThrottledLog
 from tests.support.fake_servables import SECONDS
 
 
@@ -19,7 +19,7 @@ def test_periodic_goes_on_after_a_failure(caplog):
             enough.set()
         raise ValueError("odd")
 
-    periodic = Periodic("test", work, 0.001)
+    periodic = PeriodicTask("test", work, 0.001)
     periodic.start()
     assert enough.wait(SECONDS)
     periodic.stop()
@@ -28,7 +28,7 @@ def test_periodic_goes_on_after_a_failure(caplog):
 
 def test_periodic_without_a_period_waits_to_be_woken():
     called = threading.Event()
-    periodic = Periodic("test", called.set, 0)
+    periodic = PeriodicTask("test", called.set, 0)
     periodic.start()
     assert not called.wait(0.05)
     periodic.wake()
@@ -36,11 +36,11 @@ def test_periodic_without_a_period_waits_to_be_woken():
     periodic.stop()
 
 
-def test_notices_do_not_flood(caplog, monkeypatch):
+def test_messages_do_not_flood(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     now = [0.0]
-    monkeypatch.setattr(notices.time, "monotonic", lambda: now[0])
-    said = notices.Notices()
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now[0])
+    throttled = ThrottledLog()
     for second, subject, text in [
         (0, "a", "bad"),
         (1, "a", "bad"),
@@ -53,7 +53,7 @@ def test_notices_do_not_flood(caplog, monkeypatch):
     ]:
         now[0] = float(second)
         caplog.clear()
-        said.say(subject, logging.WARNING, text)
+        throttled.report(subject, logging.WARNING, text)
         if caplog.messages:
             calls = caplog.messages
             assert calls == [text]

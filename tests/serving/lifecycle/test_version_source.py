@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import Code, ServingError
-from serving.lifecycle.model_config import ModelSettings, VersionPolicy, look
+from serving.lifecycle.model_config import ModelSettings, VersionPolicy, poll_base_path
 from serving.settings import file_system
 from serving.specs import version_number
 
@@ -80,13 +80,15 @@ def test_any_name_is_a_version_or_not(name):
 def test_policies(tmp_path, scheme, policy, versions):
     base = folders(tmp_path / "m", "1", "7", "00000123", "99.tmp", "_100", "assets")
     model = ModelSettings("m", f"{scheme}{base}", policy=policy)
-    assert look(model).wanted == {number: f"{scheme}{base}/{name}" for number, name in versions.items()}
+    assert poll_base_path(model).wanted == {
+        number: f"{scheme}{base}/{name}" for number, name in versions.items()
+    }
 
 
 def test_a_file_is_no_version(tmp_path):
     base = folders(tmp_path, "1")
     (tmp_path / "2").touch()
-    assert look(ModelSettings("m", base)).wanted == {1: f"{base}/1"}
+    assert poll_base_path(ModelSettings("m", base)).wanted == {1: f"{base}/1"}
 
 
 def test_a_link_to_a_folder_is_one(tmp_path):
@@ -94,19 +96,19 @@ def test_a_link_to_a_folder_is_one(tmp_path):
     base = folders(tmp_path / "m", "1")
     (tmp_path / "m" / "2").symlink_to(tmp_path / "elsewhere" / "export")
     (tmp_path / "m" / "3").symlink_to(tmp_path / "nowhere")
-    assert list(look(ModelSettings("m", base)).wanted) == [2]
+    assert list(poll_base_path(ModelSettings("m", base)).wanted) == [2]
 
 
 def test_a_slash_at_the_end(tmp_path):
     base = folders(tmp_path, "5")
-    assert look(ModelSettings("m", f"{base}/")).wanted == {5: f"{base}/5"}
+    assert poll_base_path(ModelSettings("m", f"{base}/")).wanted == {5: f"{base}/5"}
 
 
 def test_one_version_twice(tmp_path):
     base = folders(tmp_path, "1", "01")
-    found = look(ModelSettings("m", base))
+    found = poll_base_path(ModelSettings("m", base))
     assert found.wanted == {1: f"{base}/1"}
-    assert found.complaint == (
+    assert found.warning == (
         "Duplicate version directories detected. Version 1 will be loaded from 1, 01 will be ignored."
     )
 
@@ -114,7 +116,7 @@ def test_one_version_twice(tmp_path):
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_base_path_that_is_missing(tmp_path, scheme):
     with pytest.raises(ServingError) as caught:
-        look(ModelSettings("m", f"{scheme}{tmp_path}/none"))
+        poll_base_path(ModelSettings("m", f"{scheme}{tmp_path}/none"))
     assert caught.value.code == Code.NOT_FOUND
     message = f"Could not find base path {scheme}{tmp_path}/none for servable m with error "
     assert caught.value.message.startswith(message)
@@ -123,15 +125,15 @@ def test_a_base_path_that_is_missing(tmp_path, scheme):
 @pytest.mark.parametrize("path", ["/etc/hostname", "/a\0b", "nosuchscheme://bucket/m"])
 def test_a_base_path_that_is_none(path):
     with pytest.raises(ServingError) as caught:
-        look(ModelSettings("m", path))
+        poll_base_path(ModelSettings("m", path))
     assert caught.value.message.startswith(f"Could not find base path {path} for servable m with error ")
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
 def test_a_base_path_without_versions(tmp_path, scheme):
     model = ModelSettings("m", f"{scheme}{folders(tmp_path, 'export')}")
-    assert look(model).wanted == {}
-    assert look(model).complaint == (
+    assert poll_base_path(model).wanted == {}
+    assert poll_base_path(model).warning == (
         f"No versions of servable m found under base path {scheme}{tmp_path}. Did you forget to name your "
         "leaf directory as a number (eg. '/1/')?"
     )
@@ -140,16 +142,16 @@ def test_a_base_path_without_versions(tmp_path, scheme):
 def test_what_specific_versions_lack(tmp_path):
     base = folders(tmp_path, "2", "4")
 
-    def complaint(*versions):
-        return look(
+    def warning(*versions):
+        return poll_base_path(
             ModelSettings("m", base, policy=VersionPolicy("specific", versions=frozenset(versions)))
-        ).complaint
+        ).warning
 
-    assert complaint(3, 1, 2) == (
+    assert warning(3, 1, 2) == (
         "Version(s) 1, 3 of servable m, requested to be served as 'specific', were not found under base path "
         f"{base}"
     )
-    assert complaint(2, 4) == ""
+    assert warning(2, 4) == ""
 
 
 def test_reading_and_looking_through_tensorflow(tmp_path):

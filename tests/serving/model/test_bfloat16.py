@@ -34,7 +34,7 @@ def config():
 
 
 def test_the_factor_is_said():
-    assert bfloat16.complaint(0.010, 0.079) == (
+    assert bfloat16.slowdown_warning(0.010, 0.079) == (
         f"{BEGINNING}multiplies in bfloat16 7.9 times slower than in float32 (measured on one convolution); "
         "float32 is faster here"
     )
@@ -42,7 +42,7 @@ def test_the_factor_is_said():
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.005, ""), (0.010, ""), (0.0119, ""), (0.013, BEGINNING)])
 def test_a_small_difference_is_none(seconds, said):
-    assert bfloat16.complaint(0.010, seconds)[: len(BEGINNING)] == said
+    assert bfloat16.slowdown_warning(0.010, seconds)[: len(BEGINNING)] == said
 
 
 def test_times_decide(config, monkeypatch):

@@ -36,14 +36,14 @@ def by_hand():
 def test_giving_back_frees_circles(by_hand):
     gone = weakref.ref(Circle())
     assert gone() is not None
-    process_memory.give_back()
+    process_memory.release_memory()
     assert gone() is None
 
 
 def test_where_the_c_library_cannot_trim(monkeypatch):
     monkeypatch.setattr(process_memory, "_c_function", lambda name: None)
     gone = weakref.ref(Circle())
-    process_memory.give_back()
+    process_memory.release_memory()
     assert gone() is None
 
 
@@ -54,7 +54,7 @@ def test_freezing_leaves_what_is_there_out_of_collections(by_hand):
     assert garbage() is None
     old, new = weakref.ref(before), weakref.ref(Circle())
     del before
-    process_memory.give_back()
+    process_memory.release_memory()
     assert old() is not None
     assert new() is None
 
@@ -84,7 +84,7 @@ KEEPS = """
 import ctypes, os, sys
 from serving.monitoring import memory as process_memory
 if sys.argv[1] == "keep":
-    process_memory.keep_at_hand()
+    process_memory.keep_freed_memory()
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 libc = ctypes.CDLL(None)
@@ -94,7 +94,7 @@ block = libc.malloc(ctypes.c_size_t(200_000_000))
 ctypes.memset(block, 1, 200_000_000)
 libc.free(ctypes.c_void_p(block))
 freed = resident()
-process_memory.give_back()
+process_memory.release_memory()
 print(freed - before, resident() - before)
 """
 

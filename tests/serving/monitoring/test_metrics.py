@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from serving.errors import Code
-from serving.monitoring.metrics import OTHER_NAMES, STRANGE_NAME_LENGTH, ServerMetrics
+from serving.monitoring.metrics import OTHER_NAMES, UNKNOWN_NAME_LENGTH, ServerMetrics
 from serving.specs import State, VersionStatus
 
 # 10 x 1.8^k with six significant digits, as `%g` prints them.
@@ -252,7 +252,7 @@ def test_unknown_names_do_not_make_the_page_grow(metrics):
 
 
 def test_a_huge_name_is_not_kept(metrics):
-    metrics.request_done("x" * (STRANGE_NAME_LENGTH + 1), Code.NOT_FOUND, "predict", "REST", 0.1)
+    metrics.request_done("x" * (UNKNOWN_NAME_LENGTH + 1), Code.NOT_FOUND, "predict", "REST", 0.1)
     assert lines(metrics, ":tensorflow:serving:request_count") == [
         f':tensorflow:serving:request_count{{model_name="{OTHER_NAMES}",status="NOT_FOUND"}} 1'
     ]
