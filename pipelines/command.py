@@ -129,6 +129,9 @@ def _run(
             if tensorflow:
                 quiet_tensorflow()
             figures = body()
+        if as_json:
+            print(json.dumps(figures, default=float))
+        sys.stdout.flush()
     except (UserError, DataError) as error:
         return _fail(str(error), getattr(error, "exit_status", EXIT_USER_ERROR))
     except OSError as error:
@@ -138,19 +141,16 @@ def _run(
     except KeyboardInterrupt as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    if as_json:
-        print(json.dumps(figures, default=float))
-    sys.stdout.flush()
     return 0
 
 
 @atexit.register  # --help and a usage error end the program before `run`
 def drop_unread() -> None:
-    """Discards unwritten output of stdout and stderr if nobody reads it; Python would complain at its end."""
+    """Discards buffered output that has no reader or no room; Python would complain at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             _drop(stream)
         except (AttributeError, ValueError):  # there is none, or it is closed
             pass
@@ -224,5 +224,7 @@ def describe_os_error(error: OSError) -> str:
 
 
 def _fail(message: str, status: int = EXIT_USER_ERROR) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    # Names of files may hold bytes that are no characters.
+    text = " ".join(message.split()).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    print(f"error: {text}", file=sys.stderr)
     return status

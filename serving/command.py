@@ -77,11 +77,11 @@ def _run(body: Callable[[], Mapping[str, object]], as_json: bool) -> int:
 
 @atexit.register  # --help and a usage error end the program before `run`
 def drop_unread() -> None:
-    """Discards buffered output that has no reader any more; Python would complain at its end."""
+    """Discards buffered output that has no reader or no room; Python would complain at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)

@@ -138,6 +138,24 @@ def test_nobody_reads_stderr(error, unread):
     assert done.status == 141
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("as_json", [False, True])
+def test_no_room_for_stdout(as_json):
+    code = (
+        "import os\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)\n"
+        f"sys.exit(run(printing(3), as_json={as_json}))"
+    )
+    done = of_both(code)
+    assert done.status == 2
+    assert done.err.startswith("error: No space left on device (free some space")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_bytes_that_are_no_characters():
+    done = of_both('sys.exit(run(raising(command.UserError("no file \\udcff.jpg"))))')
+    assert done == (2, "begun\n", "error: no file \\xff.jpg\n")
+
+
 def test_a_pipe_of_the_body_s_own_breaks():
     assert of_both("sys.exit(run(raising(BrokenPipeError())))") == (141, "begun\n", "")
 
