@@ -1,1 +1,1 @@
-"""Drawing that training and evaluation share with the gallery in `visualize`."""
+"""Drawing that training, evaluation and export share with the figures of `visualize`."""

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: the confusion matrix as a picture, for ten classes or a thousand."""
+"""The confusion matrix as a picture, for ten classes or a thousand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LONGEST_NAME = 24
 
 
 class Scale(NamedTuple):
-    """How shares become colours: `gamma` below 1 lifts small ones."""
+    """Colour map and tick marks for shares of 0..1; a `gamma` below 1 makes small shares stand out."""
 
     colours: str
     gamma: float
@@ -41,7 +41,7 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
 
 
 def most_confused(counts: np.ndarray, limit: int) -> list[tuple[int, int]]:
-    """The (true, predicted) pairs off the diagonal with the largest share of their row, largest first.
+    """The pairs (true, predicted) most often confused, by share of their row, largest first.
 
     Of equal shares the larger count comes first, then the order of the classes.
     """

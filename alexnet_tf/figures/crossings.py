@@ -1,4 +1,4 @@
-"""A figure of the two towers on their devices, and of what crosses between them in a step of training."""
+"""Figure of the two towers on their devices, and of the tensors sent between them in a training step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORKING = ("Conv2D", "Dense", "MaxPooling2D", "ResponseNormalization")
 
 
 class Box(NamedTuple):
-    """One layer: its name without the tower, its tower's column (0 or 1), and the size of its output."""
+    """One layer in a tower's column (0 or 1): its name without the tower's suffix and its output's size."""
 
     name: str
     column: int
@@ -38,7 +38,7 @@ class Box(NamedTuple):
 
 
 def write(out: Path, network: keras.Model, trace: Trace, recipe: Recipe) -> dict[str, Any]:
-    """Writes placement.png and placement.json.
+    """Writes placement.png, the figure, and placement.json, the numbers behind it.
 
     Args:
       out: the folder.
@@ -62,7 +62,7 @@ def write(out: Path, network: keras.Model, trace: Trace, recipe: Recipe) -> dict
 
 
 def picture(path: Path, network: keras.Model, trace: Trace, line: str) -> Path:
-    """Draws the towers as two columns of layers, and between them what crosses, with megabytes a step.
+    """Draws the towers as two columns of layers, and the tensors sent between them with their sizes.
 
     Args:
       path: the file, .png or .svg.
@@ -93,7 +93,7 @@ def picture(path: Path, network: keras.Model, trace: Trace, line: str) -> Path:
 
 
 def _boxes(network: keras.Model) -> list[Box]:
-    """The working layers from the picture to the logits; what has no tower stands with tower a."""
+    """The layers that compute something, in order; those of no tower stand in tower a's column."""
     boxes = []
     for layer in network.layers:
         kind = type(layer).__name__
@@ -151,7 +151,7 @@ def _draw_columns(axes: Axes, boxes: list[Box], rows: list[str], trace: Trace) -
 
 
 def _work(trace: Trace, device: str) -> list[str]:
-    """What a device does in each pass, in words."""
+    """How many convolutions and matrix products a device computes in each pass, in words."""
     counts = trace.operations[device]
     lines = []
     for phase in ("forward", "backward"):
@@ -163,7 +163,7 @@ def _work(trace: Trace, device: str) -> list[str]:
 
 
 def _draw_place(axes: Axes, level: float, crossings: list[Crossing], first: str) -> None:
-    """The lines of one meeting, forward above backward, as thick as there is to carry."""
+    """The arrows where the towers meet before one layer, forward above backward, thicker for more bytes."""
     from alexnet_tf.figures import style
 
     phases = [phase for phase in ("forward", "backward") if any(c.phase == phase for c in crossings)]
@@ -205,7 +205,7 @@ def _draw_place(axes: Axes, level: float, crossings: list[Crossing], first: str)
 
 
 def _draw_key(axes: Axes) -> None:
-    """Which colour is which pass, between the names of the towers."""
+    """The legend of the two passes, between the names of the towers."""
     from alexnet_tf.figures import style
 
     for start, word, colour in ((-150, "forward", style.FIRST), (20, "backward", style.SECOND)):
@@ -229,7 +229,7 @@ def _draw_sums(axes: Axes, height: float, trace: Trace) -> None:
 
 
 def _sides(shape: Sequence[int | None] | None) -> str:
-    """What one picture takes of a batch of such a shape."""
+    """The size of one picture's share of a batch, such as `55 × 55 × 48`."""
     return " × ".join(str(side) for side in (shape or ())[1:])
 
 
@@ -238,7 +238,7 @@ def _sum(trace: Trace, phase: str) -> int:
 
 
 def _megabytes(size: int) -> str:
-    """A size in words, in the largest unit of which there is a tenth."""
+    """A number of bytes in words, such as `1.2 MB`."""
     if size >= 1e5:
         return f"{size / 1e6:.1f} MB"
     return f"{size / 1e3:.1f} kB" if size >= 1e3 else f"{size} B"

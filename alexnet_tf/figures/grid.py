@@ -1,4 +1,4 @@
-"""Pictures in rows and columns with words below: the layout of most figures."""
+"""Grid of pictures with captions: the layout of most figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHARACTER, LINE_CHARACTER = 7.0, 8.2  # pixels, roughly, at the caption's size a
 
 
 class Cell(NamedTuple):
-    """One picture, uint8 or 0..1 [H, W, 3] or [H, W], and what stands below it, a line each.
+    """One picture, uint8 or 0..1 [H, W, 3] or [H, W], and the lines of its caption.
 
     `frame` is a colour for a border, empty for none; no picture leaves the place empty.
     """
@@ -42,7 +42,7 @@ def draw(
     warning: str = "",
     smooth: bool = True,
 ) -> Figure:
-    """Lays cells out on a page.
+    """Draws a page of cells in rows and columns.
 
     Args:
       rows: cells from left to right, top to bottom; rows may differ in length.

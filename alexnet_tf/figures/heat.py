@@ -1,4 +1,4 @@
-"""Maps over a picture as colours: the same TensorFlow operations in the export's graph and in figures."""
+"""Heatmaps in colours, alone or over a picture: TensorFlow operations for figures and the export's graph."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def to_unit(maps: tf.Tensor) -> tf.Tensor:
 
 
 def colour(strength: tf.Tensor) -> tf.Tensor:
-    """Values of 0..1, any shape [...], as colours float32 [..., 3] of 0..255."""
+    """The colours of values of 0..1, any shape [...]: float32 [..., 3] of 0..255."""
     return tf.gather(tf.constant(_table()), tf.cast(strength * 255.0 + 0.5, tf.int32))
 
 
 def overlay(crops: tf.Tensor, maps: tf.Tensor, window: int = OVERLAY_WINDOW) -> tf.Tensor:
-    """Pictures in grey with a map's colours laid over, the stronger the less transparent.
+    """Heatmaps over pictures in grey, more opaque where the value is larger.
 
     Args:
       crops: uint8 [N, H, W, 3].

@@ -1,4 +1,4 @@
-"""Kernels as pictures: those that read colours as tiles, those of other layers as tables of grey squares.
+"""Pictures of kernels: tiles for those that read colours, tables of grey squares for other layers.
 
 A table has a row for each kernel and a square for each map that the kernel reads.
 
@@ -103,34 +103,34 @@ def to_unit(kernels: np.ndarray, most: float | None = None) -> np.ndarray:
 
 def figure(
     layer: str,
-    found: Sequence[Bank],
+    banks_shown: Sequence[Bank],
     line: str,
     *,
     scaling: str = "joint",
     units: Sequence[int] = (),
     warning: str = "",
 ) -> Figure:
-    """All kernels of a layer as tables, a row a kernel and a column a map that it reads, or some larger.
+    """Page of a layer's kernels as tables, a row a kernel and a column a map that it reads, or of some.
 
     Args:
       layer: the layer's name.
-      found: its kernels, from `banks`.
+      banks_shown: its kernels, from `banks`.
       line: stands below the title.
       scaling: `joint` or `filter`.
       units: numbers of kernels, the towers' one after the other; none shows all.
       warning: across the foot; empty for none.
     """
-    most = max(float(np.abs(bank.kernels).max()) for bank in found)
-    greys = [to_unit(bank.kernels, most if scaling == "joint" else None) for bank in found]
-    count = sum(bank.kernels.shape[-1] for bank in found)
-    line = f"{describe([bank.kernels for bank in found], scaling)}; {line}"
+    most = max(float(np.abs(bank.kernels).max()) for bank in banks_shown)
+    greys = [to_unit(bank.kernels, most if scaling == "joint" else None) for bank in banks_shown]
+    count = sum(bank.kernels.shape[-1] for bank in banks_shown)
+    line = f"{describe([bank.kernels for bank in banks_shown], scaling)}; {line}"
     if units:
-        cells = [_picked(found, greys, unit) for unit in units]
+        cells = [_picked(banks_shown, greys, unit) for unit in units]
         rows = grid.in_rows(cells, PICKED_IN_ROW)
         heading = f"{len(units)} of the {count} kernels of {layer}"
         size = len(cells[0].image) if cells[0].image is not None else PICKED
         return grid.draw(rows, heading, line, size=size, warning=warning, smooth=False)
-    return _tables(found, greys, f"The {count} kernels of {layer}", line, warning)
+    return _tables(banks_shown, greys, f"The {count} kernels of {layer}", line, warning)
 
 
 def describe(kernels: Sequence[np.ndarray], scaling: str) -> str:
@@ -164,11 +164,11 @@ def table(greys: np.ndarray, sources: int, times: int) -> np.ndarray:
     return np.repeat((joined * 255 + 0.5).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _picked(found: Sequence[Bank], greys: Sequence[np.ndarray], unit: int) -> grid.Cell:
+def _picked(banks_shown: Sequence[Bank], greys: Sequence[np.ndarray], unit: int) -> grid.Cell:
     """One kernel's squares side by side in one square."""
     starts = np.cumsum([0] + [grey.shape[-1] for grey in greys])
     number = int(np.searchsorted(starts, unit, side="right")) - 1
-    bank, own = found[number], np.moveaxis(greys[number][..., unit - starts[number]], -1, 0)[..., None]
+    bank, own = banks_shown[number], np.moveaxis(greys[number][..., unit - starts[number]], -1, 0)[..., None]
     columns = int(np.ceil(np.sqrt(len(own))))
     times = max(1, round(PICKED / (columns * (own.shape[2] + GAP))))
     squares = tile(np.repeat(own, 3, axis=-1), columns, times)
@@ -180,12 +180,12 @@ def _picked(found: Sequence[Bank], greys: Sequence[np.ndarray], unit: int) -> gr
 
 
 def _tables(
-    found: Sequence[Bank], greys: Sequence[np.ndarray], heading: str, line: str, warning: str
+    banks_shown: Sequence[Bank], greys: Sequence[np.ndarray], heading: str, line: str, warning: str
 ) -> Figure:
     """A table a tower, side by side where there is room."""
     _, wide, maps, _ = greys[0].shape
     times = min(MOST, max(FEWEST, TABLE // (maps * (wide + 1))))
-    pictures = [table(grey, len(bank.sources), times) for bank, grey in zip(found, greys, strict=True)]
+    pictures = [table(grey, len(bank.sources), times) for bank, grey in zip(banks_shown, greys, strict=True)]
     widths, heights = ([picture.shape[axis] for picture in pictures] for axis in (1, 0))
     across = [NUMBERS + width + BETWEEN for width in widths]
     down = [WORDS + height + BETWEEN for height in heights]
@@ -195,7 +195,7 @@ def _tables(
     with style.sheet(page_width, page_height) as page:
         style.title(page, heading, line, SIDE / page_width)
         x, y, first = SIDE + NUMBERS, page_height - TOP, 0
-        for bank, picture, right, below in zip(found, pictures, across, down, strict=True):
+        for bank, picture, right, below in zip(banks_shown, pictures, across, down, strict=True):
             _draw_table(page, bank, picture, first, x, y)
             x, y = (x + right, y) if beside else (x, y - below)
             first += bank.kernels.shape[-1]
@@ -229,7 +229,7 @@ def _draw_table(page: Figure, bank: Bank, picture: np.ndarray, first: int, x: in
 
 
 def tower_labels(variant: str) -> tuple[str, ...]:
-    """Names of the equal parts into which a network's kernels fall, in order; one empty name for no parts.
+    """Names of the towers among which a layer's kernels are shared equally; one empty name without towers.
 
     The halves of a path whose later convolutions connect in two groups are towers as well.
     """

@@ -1,4 +1,4 @@
-"""The mistakes a network was surest of, as a sheet of pictures."""
+"""Sheet of the misclassified pictures to whose wrong class the network gave the highest probabilities."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRUE_COLOUR, WRONG_COLOUR, KEY_COLOUR = "#1a6e2e", "#b3261e", "#555555"
 
 
 class MisclassifiedPicture(NamedTuple):
-    """One mistake: the crop that the network saw, uint8 [side, side, 3], and what it made of it."""
+    """A picture taken for another class: the network's crop, uint8 [side, side, 3], and both names."""
 
     image: np.ndarray
     true_name: str

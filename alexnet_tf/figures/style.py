@@ -1,4 +1,4 @@
-"""How the figures of `visualize` look, and how they are written: whole or not at all."""
+"""The common look of the figures, and functions that write a file completely or not at all."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _SETTINGS = {
 
 @contextlib.contextmanager
 def sheet(width: int, height: int) -> Iterator[Figure]:
-    """Gives an empty figure of so many pixels, with the house's fonts and colours."""
+    """An empty figure of so many pixels, with the fonts and colours of all figures."""
     with _settings():
         yield Figure(figsize=(width / DPI, height / DPI))
 

@@ -1,1 +1,1 @@
-"""Pictures of what a network has learnt and where it fails: one method a file."""
+"""Figures of what a network has learnt and where it fails: one method a module."""

@@ -1,4 +1,4 @@
-"""Command `visualize`: figures of what a run's network has learnt, each with its numbers beside it.
+"""Command `visualize`: figures of what a run's network has learnt, each with the numbers behind it.
 
 python -m alexnet_tf.visualize filters --workdir runs/quickstart --out figures
 """
@@ -23,22 +23,22 @@ METHODS = {
     "activations": "all feature maps of a layer for one picture, tower by tower",
     "architecture": "the network itself, layer by layer, and what crosses between its towers (figure 2)",
     "curves": "loss, error, rate, speed and dead units over a run",
-    "deconvnet": "what of its strongest pictures moves a unit, carried back to the pixels",
-    "embedding": "pictures on a plane, near where the last hidden layer finds them alike",
+    "deconvnet": "the patches that activate a unit most, and its activation projected back to their pixels",
+    "embedding": "a map on which pictures with similar last hidden activations are near",
     "filters": "a layer's kernels by tower (figure 3 of the paper)",
-    "gradcam": "where a class's evidence lies: Grad-CAM, Grad-CAM++, Score-CAM, LayerCAM",
-    "maximize": "pictures that classes or units answer to most, by gradient ascent",
+    "gradcam": "where the evidence for a class lies: Grad-CAM, Grad-CAM++, Score-CAM, LayerCAM",
+    "maximize": "pictures that activate classes or units most, by gradient ascent",
     "neighbours": "the training pictures nearest in the last hidden layer (figure 4, right)",
     "occlusion": "how far a class's probability falls when a square is covered",
     "panels": "pictures with their five best classes (figure 4, left)",
     "placement": "the two towers on two devices, and what crosses between them in a step",
     "report": "one page that shows all of a run: recipe, curves, errors, kernels, explanations",
-    "saliency": "which pixels a class hangs on: gradient, SmoothGrad, integrated gradients",
-    "sanity": "whether the maps lie on the object and hang on the weights (built-in data)",
-    "selectivity": "how much each kernel of conv1 asks for colour and for an orientation, by tower",
+    "saliency": "how much each pixel changes a class's score: gradient, SmoothGrad, integrated gradients",
+    "sanity": "whether the maps lie on the object and depend on the weights (built-in data)",
+    "selectivity": "how selective each kernel of conv1 is for colour and orientation, by tower",
 }
 SHARED = ("method", "workdir", "out", "json")
-# They draw what lies in the run folder, and need not wait for the import.
+# These read the run folder alone, and need not wait for the import.
 WITHOUT_TENSORFLOW = ("curves",)
 
 
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser(method: str) -> argparse.ArgumentParser:
-    """The parser; of the methods, only the one that is asked for is imported for its arguments."""
+    """The parser; of the methods, only the chosen one is imported for its arguments."""
     parser = argparse.ArgumentParser(
         prog="python -m alexnet_tf.visualize", description=(__doc__ or "").splitlines()[0]
     )
@@ -91,7 +91,7 @@ def _draw(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 class _Stage(NamedTuple):
-    """Where a method writes, and where its files go once all of them are written."""
+    """The folder that a method writes into, and the one that its files are moved to at the end."""
 
     folder: Path
     out: Path
@@ -99,7 +99,7 @@ class _Stage(NamedTuple):
 
 @contextlib.contextmanager
 def _staging(out: Path) -> Iterator[_Stage]:
-    """Makes `out` and a folder in it, whose files take their places together when the block ends well.
+    """Makes `out` and a folder in it, whose files are moved to `out` together when the block ends well.
 
     A folder that cannot be written is so found before anything is computed, and a method that fails
     half-way leaves nothing, and the files of an earlier run as they were.

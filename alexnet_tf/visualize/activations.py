@@ -125,7 +125,7 @@ def figure(
     units: Sequence[int] = (),
     warning: str = "",
 ) -> Figure:
-    """The maps as a page, the picture at their left.
+    """Page of the maps, with the picture at their left.
 
     Args:
       found: [h, w, C] or [units].

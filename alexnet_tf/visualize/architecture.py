@@ -1,7 +1,7 @@
-"""Method `architecture`: the network itself, layer by layer, as figure 2 of the paper draws it.
+"""Method `architecture`: the network layer by layer, as in figure 2 of the paper.
 
 Everything is read from the model that the program builds: sizes, kernels and costs, and between the
-towers what one reads of the other.
+towers the values that they exchange.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def draw(run: Run, out: Path, *, variant: str = "") -> dict[str, Any]:
 
 
 def describe(network: keras.Model) -> dict[str, Any]:
-    """The network's layers, what crosses its towers and its sums, as JSON has them."""
+    """The network's layers, the values that its towers exchange, and its totals, as JSON holds them."""
     from alexnet_tf.visualize.internals import stages
 
     layers = stages.of(network)

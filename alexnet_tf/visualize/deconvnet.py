@@ -1,9 +1,9 @@
-"""Method `deconvnet`: for some units of a layer the nine pictures that move them most, and what in them.
+"""Method `deconvnet`: the nine patches that activate a unit most, with projections back to their pixels.
 
 As figure 2 of Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (2013): at the left
-of a unit's two squares the activation carried back to the pixels (`deconv_network`), grey for nothing, at
-the right the patch of the picture that the unit looks at. What lies outside the picture is grey as well:
-the network reads zeros there, which is the mean. Each projection is scaled by itself.
+of a unit's two squares the activation projected back to the pixels (`internals.deconvolution`), grey for
+nothing, at the right the patch of the picture in the unit's receptive field. What lies outside the picture is
+grey as well: the network reads zeros there, which is the mean. Each projection is scaled by itself.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Unit(NamedTuple):
       tower: such as `tower a`; empty without towers.
       values: float32 [P], its activations.
       keys, true_names: the pictures.
-      patches: uint8 [P, side, side, 3], what it looks at.
-      projections: float32 [P, side, side, 3], what of that moves it.
+      patches: uint8 [P, side, side, 3], the pictures in its receptive field.
+      projections: float32 [P, side, side, 3], its activation projected back to them.
     """
 
     number: int
@@ -133,7 +133,7 @@ def draw(
 
 
 def _check(trained: keras.Model, layer: str, units: Sequence[int], pictures: int | None) -> None:
-    """Raises UserError for what cannot be drawn, before the pictures are looked at."""
+    """Raises UserError for what cannot be drawn, before pictures are read."""
     from alexnet_tf.network import graph
 
     width = sum(part.output.shape[-1] for part in graph.parts(trained, layer))
@@ -145,7 +145,7 @@ def _check(trained: keras.Model, layer: str, units: Sequence[int], pictures: int
 
 
 def spread(weakest: np.ndarray, count: int = SHOWN_UNITS) -> list[int]:
-    """Numbers of units, evenly spaced among those whose ninth picture still moves them.
+    """Numbers of units, evenly spaced among those that the ninth picture still activates.
 
     Args:
       weakest: float [units], each unit's activation in the last picture that is shown.
@@ -165,7 +165,7 @@ def to_grey(projections: np.ndarray) -> np.ndarray:
 
 
 def figure(units: Sequence[Unit], layer: str, line: str, warning: str = "") -> Figure:
-    """The units as a page: those of tower a in the left column, of tower b in the right one.
+    """Page of units, those of tower a in the left column and of tower b in the right one.
 
     Args:
       units: at least one.
@@ -218,7 +218,7 @@ def _units(
     numbers: Sequence[int],
     found: top_patches.Strongest,
 ) -> list[Unit]:
-    """What is shown of each unit."""
+    """Patches and projections of each unit's strongest pictures."""
     from alexnet_tf.figures import kernels
     from alexnet_tf.network import graph
     from alexnet_tf.visualize import pictures
@@ -265,7 +265,7 @@ def _places(towers: Sequence[str]) -> tuple[list[tuple[int, int]], int]:
 
 
 def _describe(unit: Unit) -> str:
-    """One line: how strongly it fires, and in pictures of what."""
+    """One line about a unit: the range of its activations, and the classes of its pictures."""
     strengths = text.minus(f"activations {unit.values[0]:.3g} to {unit.values[-1]:.3g}")
     classes = collections.Counter(name for name in unit.true_names if name).most_common(3)
     named = ", ".join(f"{text.shorten(name, 18)} {count}" for name, count in classes)
@@ -273,7 +273,7 @@ def _describe(unit: Unit) -> str:
 
 
 def _row(unit: Unit, found: top_patches.Strongest, layer: str) -> dict[str, Any]:
-    """A unit as the JSON file has it."""
+    """A unit's entry in deconvnet.json."""
     chosen = [
         {"key": key, "true_name": name, "activation": float(value), "row": row, "column": column}
         for key, name, value, (row, column) in zip(

@@ -1,4 +1,4 @@
-"""Method `embedding`: pictures on a plane, near where the last hidden layer finds them alike.
+"""Method `embedding`: a map on which pictures with similar last hidden activations are near.
 
 The 4096 activations of each picture of a split (the features of section 6.1) become two coordinates, by
 t-SNE of their first fifty principal components or by the first two alone. Every picture stands in the free
@@ -118,7 +118,7 @@ def draw(
 
 
 def _placed(features: np.ndarray, projection: str, perplexity: float, seed: int) -> tuple[np.ndarray, float]:
-    """The pictures' coordinates, and how far they can be trusted."""
+    """The pictures' coordinates, and their trustworthiness."""
     from alexnet_tf.visualize.measures.projection import trustworthiness
 
     place = project(features, projection, perplexity=perplexity, seed=seed)
@@ -142,7 +142,7 @@ def most_cells() -> int:
 
 
 def cell_side(count: int) -> int:
-    """The side in pixels of the largest cells, no larger than an eighth of the map, that leave room."""
+    """Side in pixels of the largest cells that leave room between so many, at most an eighth of the map."""
     for side in range(HEIGHT // 8, SMALLEST_CELL, -1):
         if (WIDTH // side) * (HEIGHT // side) >= ROOM * count:
             return side
@@ -150,7 +150,7 @@ def cell_side(count: int) -> int:
 
 
 def snap(place: np.ndarray, columns: int, rows: int) -> np.ndarray:
-    """A cell of a grid for each point, no two in one: the nearest that is free, the middle's points first.
+    """Assigns each point a grid cell of its own: the nearest free one, the points in the middle first.
 
     Args:
       place: [n, 2], across and up.
@@ -174,7 +174,7 @@ def snap(place: np.ndarray, columns: int, rows: int) -> np.ndarray:
 
 
 def thumbnails_of(run: Run, index: Index, positions: np.ndarray, side: int) -> np.ndarray:
-    """The pictures at ascending places of an index, small: uint8 [n, side, side, 3].
+    """Thumbnails of the pictures at ascending places of an index: uint8 [n, side, side, 3].
 
     Raises:
       UserError: the data set has changed since the index was built.
@@ -214,7 +214,7 @@ def figure(
     line: str,
     warning: str = "",
 ) -> Figure:
-    """The map with its pictures, and beside it the exact points and the colours' names.
+    """Page of the map with its pictures, and beside it the exact points and the classes' colours.
 
     Args:
       place: [n, 2].

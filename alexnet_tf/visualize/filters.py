@@ -102,7 +102,7 @@ def _page_of(
 
 
 def check_picked(units: Sequence[int], layer: str, width: int) -> None:
-    """Raises UserError for numbers of kernels that there are not, or more than a page holds."""
+    """Raises UserError for kernels that do not exist, or for more than a page holds."""
     options.check_units(list(units), layer, width)
     if len(units) > MOST_PICKED:
         raise UserError(f"--units: a figure holds {MOST_PICKED}; received {len(units)}")
@@ -118,7 +118,7 @@ def figure(
     units: Sequence[int] = (),
     warning: str = "",
 ) -> Figure:
-    """conv1's kernels in colour as a page, tower a's above tower b's, or some of them larger.
+    """Page of conv1's kernels in colour, tower a's above tower b's; or of some of them, larger.
 
     Args:
       kernels: [11, 11, 3, n].

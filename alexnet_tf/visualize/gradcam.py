@@ -1,4 +1,4 @@
-"""Method `gradcam`: where in the picture a class's evidence lies, by the maps of a layer.
+"""Method `gradcam`: class activation maps, which show where in a picture the evidence for a class lies.
 
 Four kinds. `gradcam`: the maps weighed by the mean of the logit's gradient (Selvaraju and others 2017).
 `gradcam++`: weighed by its positive part with a correction for several objects (Chattopadhay and others

@@ -1,7 +1,7 @@
-"""Method `maximize`: pictures that classes or units answer to most, made by gradient ascent.
+"""Method `maximize`: pictures that activate classes or units most, by gradient ascent.
 
 A class's picture makes its logit large, a unit's picture the unit itself, before its ReLU; of a layer of
-maps it is the unit in the middle of each, shown as far as it sees. `ascent` says how.
+maps it is the unit in the middle of each, cropped to its receptive field. See `internals.ascent`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST, COLUMNS, SIZE, STEPS = 12, 4, 224, 64
 
 
 class Maximised(NamedTuple):
-    """Pictures that units answer to most.
+    """Pictures that activate units most.
 
     Attributes:
       layer: whose units they are.
@@ -37,7 +37,7 @@ class Maximised(NamedTuple):
       names: of the units, such as `unit 23, tower a`.
       images: uint8 [N, S, S, 3], as far as the units see.
       pixels: float32 [N, S, S, 3], the whole pictures as the network is called with them.
-      activations: float32 [N], what each unit makes of its picture.
+      activations: float32 [N], of each unit by its picture.
       probabilities: float32 [N], of classes; of other units empty.
     """
 
@@ -126,7 +126,7 @@ def maximise(
     steps: int = STEPS,
     seed: int = 0,
 ) -> Maximised:
-    """Pictures that a layer's units answer to most, and how much.
+    """Pictures that activate a layer's units most, with the activations.
 
     Args:
       network: pixels -> logits.
@@ -196,7 +196,7 @@ def _choose(units: list[int], layer: str, width: int) -> list[int]:
 
 
 def _names(network: keras.Model, layer: str, units: Sequence[int]) -> tuple[str, ...]:
-    """What units are called: of two towers joined, with the tower and the number in both together."""
+    """Names of units; in a layer of two towers with the tower, numbered through both."""
     from alexnet_tf.network import graph
 
     parts = graph.parts(network, layer) if layer else []

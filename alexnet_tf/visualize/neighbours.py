@@ -1,4 +1,4 @@
-"""Method `neighbours`: the training pictures nearest to some pictures, as the right of figure 4 of the paper.
+"""Method `neighbours`: the training pictures nearest to some pictures (figure 4 of the paper, right).
 
 Five pictures in the first column, and beside each the six training pictures whose last hidden activations
 lie at the smallest Euclidean distance from its own (section 6.1). Every training picture is compared, over
@@ -36,7 +36,7 @@ SAME = 1e-3
 ORDINALS = ("nearest", "second", "third", "fourth", "fifth", "sixth")
 
 
-class Found(NamedTuple):
+class Neighbours(NamedTuple):
     """The nearest training pictures of N queries, the nearest first.
 
     Attributes:
@@ -94,7 +94,7 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
 
 def find(
     run: Run, network: keras.Model, pixels: np.ndarray, k: int = NEAREST, most: int | None = None
-) -> Found:
+) -> Neighbours:
     """The training pictures nearest to some pictures; a picture of the training set does not find itself.
 
     The first call computes the training set's features and keeps them in the run folder.
@@ -129,7 +129,7 @@ def find(
     columns = min([k, *(len(ranks) for ranks in kept)])
     ranks = np.array([row[:columns] for row in kept], np.int64).reshape(len(queries), columns)
     places = np.take_along_axis(positions, ranks, axis=1)
-    return Found(
+    return Neighbours(
         index.positions[places],
         np.take_along_axis(distances, ranks, axis=1),
         index.labels[places],
@@ -147,7 +147,7 @@ def _copies(
     distances: np.ndarray,
     index: Index,
 ) -> list[set[int]]:
-    """Which of the pictures found are the query itself, pixel for pixel."""
+    """The found pictures that equal their query pixel for pixel, by query."""
     near = distances <= SAME * np.linalg.norm(queries, axis=1, keepdims=True)
     suspects = sorted(set(positions[near].tolist()))
     places, keys = index.positions[suspects].tolist(), [index.key(place) for place in suspects]
@@ -159,8 +159,8 @@ def _copies(
     ]
 
 
-def pictures_of(run: Run, found: Found) -> Pictures:
-    """The pictures found, N times k of them: the first query's, the nearest first, then the second's.
+def pictures_of(run: Run, found: Neighbours) -> Pictures:
+    """The crops of the neighbours, N times k: those of the first query, nearest first, then of the second.
 
     Raises:
       UserError: the data set has changed since the index was built.
@@ -178,8 +178,8 @@ def _load(run: Run, positions: Sequence[int], keys: Sequence[str]) -> Pictures:
     return loaded
 
 
-def figure(queries: Pictures, found: Found, hits: Pictures, line: str, warning: str = "") -> Figure:
-    """A row a query: itself, and behind a rule its nearest training pictures with their distances.
+def figure(queries: Pictures, found: Neighbours, hits: Pictures, line: str, warning: str = "") -> Figure:
+    """Page with a row for each query: itself, then its nearest training pictures with their distances.
 
     Args:
       queries: N pictures.
@@ -221,7 +221,7 @@ def figure(queries: Pictures, found: Found, hits: Pictures, line: str, warning: 
     return page
 
 
-def _rows(run: Run, queries: Pictures, found: Found) -> list[dict[str, Any]]:
+def _rows(run: Run, queries: Pictures, found: Neighbours) -> list[dict[str, Any]]:
     """What neighbours.json holds: each picture and what was found for it."""
     return [
         {

@@ -1,4 +1,4 @@
-"""The network that a figure is about: a run's, or its initial weights where it has none yet."""
+"""The network that a figure shows: a run's best, or an untrained one where there is no checkpoint yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AT_ONCE = 64  # pictures in a forward pass
 
 
 def load(run: Run) -> tuple[keras.Model, str]:
-    """Returns the run's best network in float32, and a warning for the figure, empty where all is well."""
+    """The run's best network in float32, and a warning for the figure if it is untrained, else empty."""
     saved = checkpoint.Checkpoints(run.checkpoint_dir)
     if (run.checkpoint_dir / checkpoint.BEST).exists() or saved.newest():
         return checkpoint.load_network(run).network, ""
@@ -67,5 +67,5 @@ def best_classes(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
 
 
 def explained_classes(network: keras.Model, pixels: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
-    """The class to explain of each picture, int [N]: those that are given, or each picture's best."""
+    """The class to explain in each picture, int [N]: `classes`, or without them each picture's best."""
     return best_classes(network, pixels) if classes is None else np.asarray(classes)

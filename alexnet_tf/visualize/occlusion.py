@@ -1,7 +1,7 @@
-"""Method `occlusion`: how far a class's probability falls when a square of the picture is covered.
+"""Method `occlusion`: the fall of a class's probability when a square of the picture is covered.
 
-Zeiler and Fergus 2013, section 4.2. A grey square is moved over the picture; where its probability falls
-most lies what the class hangs on. Nothing here looks into the network.
+Zeiler and Fergus 2013, section 4.2. A grey square is moved over the picture; the probability falls most
+where the evidence for the class is covered. The network is only called, not inspected.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _compiled: weakref.WeakKeyDictionary[Any, Callable[..., Any]] = weakref.WeakKeyD
 
 
 class Drop(NamedTuple):
-    """How far a class falls when a square is covered, and where the squares begin.
+    """The fall of a class's probability and logit for each covered square, and where the squares begin.
 
     Attributes:
       probability: float32 [N, h, w], the class's probability without a square less that with it.
@@ -116,7 +116,7 @@ def draw(
 
 
 def figure(explained: Explained, found: Drop, line: str, warning: str = "") -> Figure:
-    """A row a picture: the picture, it with the square where it hurts most, the falls laid over it."""
+    """Page with a row for each picture: itself, the most harmful square, and the falls laid over it."""
     from alexnet_tf.figures import grid
 
     images = explained.shown.images
@@ -152,7 +152,7 @@ def drop(
     stride: int = STRIDE,
     fill: float = 0.0,
 ) -> Drop:
-    """Covers a square at every place and asks the network again (Zeiler and Fergus 2013, section 4.2).
+    """Covers a square at every place in turn and evaluates the network (Zeiler and Fergus 2013, section 4.2).
 
     Args:
       network: pixels -> logits.

@@ -1,4 +1,4 @@
-"""Options that several methods share, and what their words mean for a run. No TensorFlow import."""
+"""Command-line options that several methods share, and their checks. No TensorFlow import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.run_record import LABELS_FILE, Run
 from pipelines.errors import UserError
 
-# Of more classes than this an error names the likest.
+# Of more classes than this an error names the most similar.
 MOST_LISTED = 40
 
 
@@ -25,7 +25,7 @@ def add_image(parser: argparse.ArgumentParser, most: int) -> None:
 
 
 def add_class(parser: argparse.ArgumentParser) -> None:
-    """Adds `--class`: the class to explain, each picture's best one without."""
+    """Adds `--class`: the class to explain; without it each picture's best one."""
     parser.add_argument(
         "--class",
         dest="class_name",

@@ -1,4 +1,4 @@
-"""Pictures beside maps that explain them: the page and the file of saliency, gradcam and occlusion."""
+"""Pictures beside their explanation maps: what saliency, gradcam and occlusion share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Explained(NamedTuple):
 
 
 def explain(run: Run, network: keras.Model, shown: Pictures, label: int = -1) -> Explained:
-    """Settles what is explained in each picture: class `label`, or where it is -1 the best one."""
+    """Pairs each picture with the class to explain: `label`, or if it is -1 the picture's best one."""
     import tensorflow as tf
 
     probabilities = tf.nn.softmax(network(shown.pixels, training=False)).numpy()
@@ -72,7 +72,7 @@ def prepare(run: Run, image: Sequence[str], class_name: str) -> tuple[keras.Mode
 
 
 def heat_maps(maps: np.ndarray) -> np.ndarray:
-    """Maps float32 [N, S, S], 0 or more, as colours uint8 [N, S, S, 3], each on a scale of its own."""
+    """Maps float32 [N, S, S], 0 or more, as heatmaps uint8 [N, S, S, 3], each on a scale of its own."""
     from alexnet_tf.figures import heat
 
     most = np.percentile(maps, LIGHTEST, axis=(1, 2), keepdims=True)
@@ -81,14 +81,14 @@ def heat_maps(maps: np.ndarray) -> np.ndarray:
 
 
 def overlaid(images: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Maps over their pictures in grey, uint8 [N, S, S, 3]."""
+    """Heatmaps over their pictures in grey, uint8 [N, S, S, 3]."""
     from alexnet_tf.figures import heat
 
     return heat.overlay(images, maps, window=1).numpy()
 
 
 def cells(images: np.ndarray) -> list[Cell]:
-    """Pictures uint8 [N, S, S, 3] without words."""
+    """Cells of pictures uint8 [N, S, S, 3] without captions."""
     from alexnet_tf.figures import grid
 
     return [grid.Cell(image) for image in images]

@@ -1,4 +1,4 @@
-"""Method `panels`: pictures with their true class and the five best, as the left of figure 4 of the paper.
+"""Method `panels`: pictures with their true class and the five best (figure 4 of the paper, left).
 
 Eight pictures in two rows; below each its true class and a bar for each of the five most probable, the
 correct one in pink and the others in light blue (shownet.py of the 2012 source).
@@ -32,7 +32,7 @@ LONGEST_NAME = 30
 
 
 class Panel(NamedTuple):
-    """One picture and what the network makes of it; `true_name` is empty where nobody knows."""
+    """One picture with its most probable classes; `true_name` is empty where the class is unknown."""
 
     key: str
     image: np.ndarray  # uint8 [crop, crop, 3], what the network sees
@@ -79,7 +79,7 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def panels_of(run: Run, trained: keras.Model, shown: Pictures) -> list[Panel]:
-    """What the network makes of each picture, in words."""
+    """The panels of some pictures: their most probable classes by name."""
     from alexnet_tf.visualize.network import top_classes
 
     labels, scores = top_classes(trained, shown.pixels)
@@ -157,7 +157,7 @@ def _draw_bars(figure: Figure, place: tuple[float, float, float, float], panel: 
 
 
 def _write_key(figure: Figure) -> None:
-    """What the colours mean, at the upper right."""
+    """The legend of the colours, at the upper right."""
     from matplotlib.patches import Patch
 
     from alexnet_tf.figures import style

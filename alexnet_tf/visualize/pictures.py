@@ -1,4 +1,4 @@
-"""The pictures that a figure explains: from files, or from a run's own data."""
+"""The pictures that a figure shows: from files, or from a run's own data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Pictures(NamedTuple):
       keys: their names.
       images: uint8 [N, S, S, 3], the crops that the network sees.
       pixels: float32 [N, S, S, 3], the same with the mean subtracted: what a network is called with.
-      true_names: readable names of their classes; empty where nobody knows.
+      true_names: readable names of their classes; empty where unknown.
     """
 
     keys: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""Method `placement`: the two towers on their devices, and what crosses between them in a step of training.
+"""Method `placement`: the two towers on two devices, and the tensors sent between them in a training step.
 
-The figures are read from the graphs of one step that runs (`towers_trace`), not from the layout.
+The figures are read from the graphs of one step that runs (`distribute.tower_trace`), not from the layout.
 """
 
 from __future__ import annotations

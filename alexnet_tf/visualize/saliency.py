@@ -1,4 +1,4 @@
-"""Method `saliency`: which pixels a class hangs on, by the gradient of its logit.
+"""Method `saliency`: how much each pixel changes a class's score, by the gradient of its logit.
 
 Three kinds. `vanilla`: the gradient's size (Simonyan, Vedaldi and Zisserman 2013), as the export's
 signature of that name answers. `smooth`: the gradient averaged over noisy copies of the picture
@@ -88,7 +88,7 @@ def figure(explained: Explained, found: dict[str, np.ndarray], line: str, warnin
 
 
 def vanilla(network: keras.Model, pixels: np.ndarray, classes: np.ndarray | None = None) -> np.ndarray:
-    """The largest size of a logit's gradient over a pixel's colours (Simonyan and others 2013, section 3.1).
+    """The largest magnitude of a logit's gradient over a pixel's colours (Simonyan et al. 2013, section 3.1).
 
     Args:
       network: pixels -> logits.
@@ -141,7 +141,7 @@ def integrated_gradients(
     steps: int = 50,
     baseline: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What each value of a pixel adds to the logit on the way from a baseline (Sundararajan and others 2017).
+    """Each value's contribution to the logit's change from a baseline (Sundararajan and others 2017).
 
     The integral is a midpoint sum. All attributions together are the logit of the picture minus that of
     the baseline, but for the sum's error, which falls as `steps` grows.

@@ -1,4 +1,4 @@
-"""Method `sanity`: the maps' energy on the object, and what random weights leave of the maps.
+"""Method `sanity`: the maps' energy on the object, and their similarity once weights are random.
 
 On the left, the share of a map's sum on the object's mask, of the trained network for correctly named
 pictures and of an untrained one for all, each for the true class. A map that is the same everywhere has
@@ -111,7 +111,7 @@ def draw(run: Run, out: Path, *, pictures: int = PICTURES, layer: str = LAYER) -
 def figure(
     energy: Energy, left: Randomised, shown: Pictures, layer: str, line: str, warning: str = ""
 ) -> Figure:
-    """The shares of energy, the likeness of maps a layer, and the maps of the first picture.
+    """Page of the energies, the similarity of maps by randomised layer, and the first picture's maps.
 
     Args:
       energy: on the object.
@@ -138,7 +138,7 @@ def figure(
 
 
 def _draw_energy(axes: Axes, energy: Energy, layer: str) -> None:
-    """Bars: two a kind of map, and lines at what a uniform map and the object out of focus have."""
+    """Two bars for each kind of map, and lines for a uniform map and for the object out of focus."""
     from alexnet_tf.figures import style
 
     places = np.arange(len(energy.trained))
@@ -169,7 +169,7 @@ def _draw_energy(axes: Axes, energy: Energy, layer: str) -> None:
 
 
 def _draw_likeness(axes: Axes, left: Randomised) -> None:
-    """Lines a kind over the layers: rank correlation, structural similarity, and what any two maps share."""
+    """Lines over the layers: rank correlation, structural similarity, and that of other pictures."""
     from alexnet_tf.figures import style
 
     places = range(len(left.layers))

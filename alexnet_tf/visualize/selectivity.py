@@ -1,7 +1,7 @@
-"""Method `selectivity`: how much each kernel of conv1 asks for colour and for an orientation, by tower.
+"""Method `selectivity`: how selective each kernel of conv1 is for colour and orientation, by tower.
 
-Section 6.1 of the paper: in every run one GPU's kernels hardly minded colour and the other's mostly did.
-Here that is a number a kernel, a histogram a tower and a test.
+Section 6.1 of the paper: in every run one GPU's kernels were largely colour-agnostic and the other's largely
+colour-specific. Here that is a number a kernel, a histogram a tower and a test.
 
 Colour: the share of a kernel's energy (sum of squared weights) that is off the grey axis, where red, green
 and blue are equal. 0 for a kernel that sees brightness alone, 1 for one that is blind to it, and 2/3 on
@@ -87,7 +87,7 @@ def figure(
     summary: dict[str, Any],
     warning: str = "",
 ) -> Figure:
-    """The page.
+    """Page of the histograms and the kernels, by tower.
 
     Args:
       kernels: [h, w, 3, n].
@@ -106,7 +106,7 @@ def figure(
     width = LEFT + wide + RIGHT
     height = TOP + HISTOGRAM + KERNELS_TOP + len(labels) * (TOWER_NAME + high) + FOOT
     with style.sheet(width, height) as page:
-        style.title(page, "What conv1's kernels ask for", line, LEFT / width)
+        style.title(page, "Selectivity of conv1's kernels", line, LEFT / width)
         towers = tuning.split(found, labels)
         room = (wide - BETWEEN) / 2
         for number, name in enumerate(TITLES):

@@ -1,1 +1,1 @@
-"""Computations inside a network that several methods share."""
+"""Receptive fields, projections and ascents: computations inside a network that the methods share."""

@@ -1,14 +1,14 @@
-"""Pictures that a network's units answer to most, by gradient ascent with tf-keras-vis.
+"""Activation maximisation: pictures that activate a unit most, by gradient ascent with tf-keras-vis.
 
-Activation maximisation of Erhan et al. (2009), for classes that of Simonyan, Vedaldi and Zisserman
-(2013): the logit, not the probability, and a penalty on the picture's size; with total variation
-(Mahendran and Vedaldi 2015), a picture that shakes and turns between steps, and steps that are large at
-low frequencies as pictures of the world are (Olah, Mordvintsev and Schubert 2017).
+After Erhan et al. (2009), for classes after Simonyan, Vedaldi and Zisserman (2013): the logit, not the
+probability, and a penalty on the picture's norm; with total variation (Mahendran and Vedaldi 2015), a picture
+that is shifted and rotated between steps, and steps that are large at low frequencies, as natural pictures
+are (Olah, Mordvintsev and Schubert 2017).
 
-tf-keras-vis does the ascent, turns the picture and holds the penalties. By itself it cannot be repeated:
-its shaking draws from NumPy's global generator, its turning from one without a seed, neither from
-TensorFlow's. Nor does it keep to its `input_range` before the very end, or shake a picture back into
-place. Here every draw comes from `seed`, and a unit's picture is the same whatever others are made with it.
+tf-keras-vis does the ascent, rotates the picture and holds the penalties. By itself it cannot be repeated:
+its shifts draw from NumPy's global generator, its rotations from one without a seed, neither from
+TensorFlow's. Nor does it keep to its `input_range` before the very end, or shift a picture back. Here every
+draw comes from `seed`, and a unit's picture is the same whatever others are made with it.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from alexnet_tf.network import graph
 from alexnet_tf.visualize.internals import receptive
 from pipelines import progress
 
-# Pictures that climb at once.
+# Pictures in one ascent.
 BATCH = 16
 # In grey levels of 0..255: the initial noise's standard deviation, and the first step's typical size.
 NOISE, FIRST_STEP = 10.0, 9.0
 # Logits, or a unit's own measure, that a grey level of typical size and of variation cost.
 SIZE_COST = VARIATION_COST = 0.017
-# Share of a picture's side by which it is shaken, and degrees by which it is turned, at most.
+# Share of a picture's side by which it is shifted, and degrees by which it is rotated, at most.
 SHAKE, TURN = 1 / 14, 2.0
 # Steps are this power of a frequency's inverse: 1 is the spectrum of pictures of the world.
 POWER = 1.3
 
 
-class Manner(NamedTuple):
-    """How pictures climb; what is zero has no effect."""
+class AscentSettings(NamedTuple):
+    """Step size, penalties and jitter of an ascent; what is zero has no effect."""
 
     first_step: float = FIRST_STEP
     noise: float = NOISE
@@ -49,7 +49,7 @@ class Manner(NamedTuple):
 
 
 class Window(NamedTuple):
-    """The part of a picture that a unit sees: first pixel and one past the last, down and across alike."""
+    """A unit's receptive field in the picture: first pixel and one past the last, down and across alike."""
 
     first: int
     end: int
@@ -68,18 +68,18 @@ def maximise(
     layer: str = "",
     steps: int = 64,
     seed: int = 0,
-    manner: Manner | None = None,
+    settings: AscentSettings | None = None,
 ) -> np.ndarray:
-    """A picture for each of a layer's units that makes it as active as possible.
+    """For each of a layer's units a picture that makes it as active as possible.
 
     Args:
       network: pixels [N, S, S, 3] -> logits.
-      units: int [N]; of a layer of maps these are maps, and the unit in the middle of each climbs.
+      units: int [N]; of a layer of maps these are maps, and the unit in the middle of each is maximised.
       low, high: the pixels of black and of white, broadcast to [S, S, 3]; no step leads outside.
       layer: such as `conv5`, of both towers, or `fc7`; empty for the logits.
       steps: of the ascent.
       seed: of the initial noise, of shaking and of turning.
-      manner: penalties and the rest; None for the defaults.
+      settings: penalties and the rest; None for the defaults.
 
     Returns:
       Pixels float32 [N, S, S, 3]; outside `window` they mean nothing.
@@ -87,14 +87,16 @@ def maximise(
     Raises:
       UserError: no such layer.
     """
-    aim = _Aim(target(network, layer), window(network, layer))
-    shape = aim.inputs[0].shape[1:]
+    objective = _Objective(target(network, layer), window(network, layer))
+    shape = objective.inputs[0].shape[1:]
     bounds = tuple(np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (low, high))
     starts = range(0, len(units), BATCH)
-    how = manner or Manner()
-    with progress.phase("gradient ascent, steps", len(starts) * steps) as told:
-        aim.stepped = lambda: told.reached(min(told.done + 1, len(starts) * steps))
-        found = [_climb(aim, np.asarray(units)[s : s + BATCH], bounds, steps, seed, how) for s in starts]
+    chosen = settings or AscentSettings()
+    with progress.phase("gradient ascent, steps", len(starts) * steps) as phase:
+        objective.stepped = lambda: phase.reached(min(phase.done + 1, len(starts) * steps))
+        found = [
+            _ascend(objective, np.asarray(units)[s : s + BATCH], bounds, steps, seed, chosen) for s in starts
+        ]
     return np.concatenate(found)
 
 
@@ -111,7 +113,7 @@ def target(network: keras.Model, layer: str = "") -> keras.Model:
 
 
 def window(network: keras.Model, layer: str = "") -> Window:
-    """What the units of `target` see: the field of the middle unit, or the whole picture."""
+    """The receptive field of the units of `target`: that of the middle unit, or the whole picture."""
     side = network.input.shape[1]
     if not layer:
         return Window(0, side)
@@ -122,8 +124,8 @@ def window(network: keras.Model, layer: str = "") -> Window:
     return Window(max(0, first), min(side, end))
 
 
-class _Aim:
-    """What tf-keras-vis takes for a network: pixels -> the units' activations, by a compiled function.
+class _Objective:
+    """The units' activations as the model that tf-keras-vis expects, computed by a compiled function.
 
     A layer of Keras would be called operation by operation, and its gradient through conv1 is slow.
     """
@@ -155,10 +157,15 @@ class _Aim:
         return [own + rise]
 
 
-def _climb(
-    aim: _Aim, units: np.ndarray, bounds: tuple[np.ndarray, ...], steps: int, seed: int, manner: Manner
+def _ascend(
+    objective: _Objective,
+    units: np.ndarray,
+    bounds: tuple[np.ndarray, ...],
+    steps: int,
+    seed: int,
+    settings: AscentSettings,
 ) -> np.ndarray:
-    """Lets some pictures climb together."""
+    """The ascent of one batch of pictures."""
     import tensorflow as tf
     from tf_keras_vis.activation_maximization import ActivationMaximization
     from tf_keras_vis.activation_maximization.regularizers import Norm, TotalVariation2D
@@ -166,34 +173,38 @@ def _climb(
     low, high = bounds
     grey = float((high - low).mean()) / 255.0  # a grey level in the network's units
     noise = [np.random.default_rng((seed, unit)).standard_normal(low.shape, np.float32) for unit in units]
-    moves = _Moves(aim.place, bounds, manner, seed)
-    aim.units = tf.constant(units, tf.int32)
-    pixels = ActivationMaximization(aim, clone=False)(
+    jitter = _Jitter(objective.place, bounds, settings, seed)
+    objective.units = tf.constant(units, tf.int32)
+    pixels = ActivationMaximization(objective, clone=False)(
         lambda activations: activations,
-        seed_input=np.stack(noise) * np.float32(manner.noise * grey),
+        seed_input=np.stack(noise) * np.float32(settings.noise * grey),
         input_range=None,
-        input_modifiers=[moves],
+        input_modifiers=[jitter],
         regularizers=[
-            TotalVariation2D(weight=manner.variation_cost / grey),
-            Norm(weight=manner.size_cost / grey, p=2),
+            TotalVariation2D(weight=settings.variation_cost / grey),
+            Norm(weight=settings.size_cost / grey, p=2),
         ],
         steps=steps,
         optimizer=keras.optimizers.SGD(1.0),
-        gradient_modifier=_strides(aim.place, low.shape[0], steps, manner.first_step * grey, manner.power),
+        gradient_modifier=_step_modifier(
+            objective.place, low.shape[0], steps, settings.first_step * grey, settings.power
+        ),
     )
-    return np.asarray(moves.back(pixels), np.float32)
+    return np.asarray(jitter.back(pixels), np.float32)
 
 
-class _Moves:
-    """Between two steps: puts pictures back into place and between black and white, turns and shakes them."""
+class _Jitter:
+    """Between two steps, clips pictures to black and white, and shifts and rotates them at random."""
 
-    def __init__(self, place: Window, bounds: tuple[np.ndarray, ...], manner: Manner, seed: int) -> None:
+    def __init__(
+        self, place: Window, bounds: tuple[np.ndarray, ...], settings: AscentSettings, seed: int
+    ) -> None:
         from tf_keras_vis.activation_maximization.input_modifiers import Rotate2D
 
         self.draws = np.random.default_rng(seed)
         self.bounds = bounds
-        self.farthest = int((place.end - place.first) * manner.shake)
-        self.turn = Rotate2D(manner.turn) if manner.turn else None
+        self.farthest = int((place.end - place.first) * settings.shake)
+        self.turn = Rotate2D(settings.turn) if settings.turn else None
         if self.turn is not None:
             self.turn.random_generator = self.draws
         self.shift = np.zeros(2, int)
@@ -208,14 +219,14 @@ class _Moves:
         return tf.roll(pixels, tuple(self.shift), axis=(1, 2))
 
     def back(self, pixels: Any) -> Any:
-        """Pictures [N, S, S, 3] where they were before they were shaken, no darker than black."""
+        """Pictures [N, S, S, 3] shifted back, clipped to black and white."""
         import tensorflow as tf
 
         return tf.clip_by_value(tf.roll(pixels, tuple(-self.shift), axis=(1, 2)), *self.bounds)
 
 
-def _strides(place: Window, side: int, steps: int, first: float, power: float) -> Callable[[Any], Any]:
-    """Gradients [N, S, S, 3] -> steps, whose typical size falls from `first` to 0 by half a cosine.
+def _step_modifier(place: Window, side: int, steps: int, first: float, power: float) -> Callable[[Any], Any]:
+    """A function from gradients [N, S, S, 3] to steps, whose size falls from `first` to 0 by half a cosine.
 
     A frequency's share is its own times the inverse frequency to the given power: the steepest way where
     the low frequencies that pictures of the world are made of count as short. Waves longer than the window

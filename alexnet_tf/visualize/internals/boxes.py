@@ -1,4 +1,4 @@
-"""A network drawn as boxes from left to right, each with its numbers below, as in figure 2 of the paper.
+"""The network as a row of boxes with their numbers below, as in figure 2 of the paper.
 
 A box is as high and deep as its maps and as thick as there are maps, all by their square roots; the dark
 window on it is a kernel of the layer that reads it. Lines have the colour of the tower whose values they
@@ -33,7 +33,7 @@ FRONT, LID, FACE = 0.15, 0.45, 0.78
 
 
 class Box(NamedTuple):
-    """A block of values on the page: its front's lower left corner, thickness, height and depth."""
+    """A layer's values drawn as a block: lower left corner of its front, thickness, height and depth."""
 
     x: float
     y: float
@@ -54,7 +54,7 @@ class Box(NamedTuple):
 
 
 def figure(network: keras.Model, line: str) -> Figure:
-    """The network as boxes, and what crosses its towers.
+    """The page: the network as boxes, and the values that its towers exchange.
 
     Args:
       network: of `model.build`.
@@ -138,7 +138,7 @@ def _draw_kernels(axes: Axes, stage: Stage, sources: list[Box], targets: list[Bo
 def _draw_links(
     axes: Axes, stage: Stage, found: Sequence[Crossing], sources: list[Box], targets: list[Box]
 ) -> None:
-    """What flows from one column to the next; across the towers with how much it is."""
+    """Arrows from one column to the next; across the towers with the number of values."""
     if len(sources) == len(targets) == 2:
         crossing = [each for each in found if not each.meets]
         if not crossing:
@@ -190,7 +190,7 @@ def _arrow(axes: Axes, source: Box, target: Box, dashes: object) -> None:
 
 
 def _name_towers(axes: Axes, boxes: list[list[Box]]) -> None:
-    """At the left, level with its boxes."""
+    """Writes the towers' names at the left, level with their boxes."""
     column = next(column for column in boxes if len(column) == 2)
     for name, box in zip(("tower a", "tower b"), column, strict=True):
         y = box.y + (box.high + UP * box.deep) / 2
@@ -242,7 +242,7 @@ def _write_table(axes: Axes, rows: Sequence[tuple[str, list[str]]], top: float, 
 
 
 def _sums(layers: Sequence[Stage], found: Sequence[Crossing]) -> str:
-    """The network in one line."""
+    """The network's totals in one line."""
     words = [
         f"{sum(stage.neurons for stage in layers):,} neurons",
         f"{sum(stage.parameters for stage in layers):,} parameters",

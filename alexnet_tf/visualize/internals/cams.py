@@ -1,4 +1,4 @@
-"""Score-CAM of tf-keras-vis 0.8.7, with both towers and without its traps.
+"""Score-CAM by tf-keras-vis 0.8.7, over the maps of both towers.
 
 Called as its manual says, on a network of two towers, tf-keras-vis explains the whole by the last
 convolution that it finds: tower b's. Here it is given the network of `graph.joined`, in which all maps
@@ -87,7 +87,7 @@ def _explained(network: keras.Model, layer: str) -> _Explained:
 
 
 def _called(network: keras.Model) -> keras.Model:
-    """The same network, whose `predict` calls it.
+    """The same network with a `predict` that calls it directly.
 
     Keras' own traces the network anew for every picture and writes its progress into a command's output.
     """

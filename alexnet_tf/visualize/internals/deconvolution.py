@@ -37,7 +37,7 @@ def project(
     unit: int | np.ndarray,
     places: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What in each picture made a unit fire, as pixels.
+    """Projects a unit's activation in each picture back to the pixels.
 
     The signal that is carried back is the unit's activation at one place, all others being zero. A unit
     that does not fire there, whose activation is 0 or less, projects nothing.
@@ -91,7 +91,7 @@ def _project(
 
 
 def _of_units(maps: tf.Tensor, units: np.ndarray) -> tf.Tensor:
-    """One map of each picture: [N, h, w, C] -> [N, h, w]."""
+    """Each picture's map of its own unit: [N, h, w, C] -> [N, h, w]."""
     import tensorflow as tf
 
     return tf.gather(tf.transpose(maps, [0, 3, 1, 2]), units, axis=1, batch_dims=1)

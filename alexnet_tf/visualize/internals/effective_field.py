@@ -1,10 +1,10 @@
-"""What a layer's units see of an object: a yardstick for the maps that are made of them.
+"""Effective receptive fields: the share of what a layer's units see that lies on an object.
 
-A unit does not look at its whole receptive field alike: the middle counts most (Luo, Li, Urtasun and Zemel
+A unit does not weigh its whole receptive field equally: the middle counts most (Luo, Li, Urtasun and Zemel
 2016, "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks"). A map in which
-every unit tells the share of what it sees that lies on the object is the object out of focus. How much of
-that map still lies on the object says how blurred the layer is; units that answer out of proportion to what
-they see can be sharper.
+every unit has the share of its effective field that lies on the object is the object out of focus. How much
+of that map still lies on the object says how blurred the layer is; units that answer out of proportion to
+what they see can be sharper.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROBES, PICTURES = 4, 12
 
 
 def weights(network: keras.Model, pixels: np.ndarray, layer: str, *, seed: int = 0) -> np.ndarray:
-    """How much each pixel of a unit's receptive field moves it, measured at the middle of the maps.
+    """The effective receptive field: how much each of its pixels changes a unit in the middle of the maps.
 
     Args:
       network: pixels -> logits, with or without towers.
@@ -59,7 +59,7 @@ def weights(network: keras.Model, pixels: np.ndarray, layer: str, *, seed: int =
 
 
 def share_seen(masks: np.ndarray, field: Field, weight: np.ndarray, units: int) -> np.ndarray:
-    """The share of what each unit sees that lies on the object.
+    """The share of each unit's effective receptive field that lies on the object.
 
     Args:
       masks: bool [N, S, S].

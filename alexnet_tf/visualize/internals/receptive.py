@@ -1,4 +1,4 @@
-"""Where in the picture a unit looks: strides, sides and places of receptive fields."""
+"""Receptive fields: which part of the picture each unit of a layer reads."""
 
 from __future__ import annotations
 

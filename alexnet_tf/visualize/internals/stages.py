@@ -1,4 +1,4 @@
-"""A network as its layers with weights, read from the model itself: sizes, costs, and what crosses towers."""
+"""The layers with weights, read from the model itself: sizes, costs, and values that towers exchange."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Stage(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """Values of one picture that one tower computes and the other one, or a layer of no tower, reads.
+    """Values of one picture that one tower computes and that the other tower, or a layer of no tower, reads.
 
     Attributes:
       source: the stage whose maps they are.
@@ -66,7 +66,7 @@ class Crossing(NamedTuple):
 
 
 def of(network: keras.Model) -> list[Stage]:
-    """The stages from the pixels to the logits."""
+    """The network's stages from the pixels to the logits."""
     costs = model.multiply_adds(network)
     found: list[Stage] = []
     for step in graph.steps(network):
@@ -84,7 +84,7 @@ def of(network: keras.Model) -> list[Stage]:
 
 
 def crossings(network: keras.Model) -> list[Crossing]:
-    """What both towers read of each other, in the order of the computation; none along one path.
+    """The values that the towers exchange, in the order of the computation; none without towers.
 
     A layer that reads all maps takes from the other tower all of its maps; normalisation with a window of
     n maps only the n // 2 next to the border, each way.
@@ -138,7 +138,7 @@ def _with_twin(first: Stage, layer: Any, cost: int) -> Stage:
 
 
 def _in_words(layer: Any) -> str:
-    """What a layer without weights does; empty for what only arranges values."""
+    """What a layer without weights computes, in words; empty for one that only arranges values."""
     if isinstance(layer, keras.layers.Activation):
         return "ReLU" if layer.activation is keras.activations.relu else ""
     if isinstance(layer, LocalResponseNormalization):

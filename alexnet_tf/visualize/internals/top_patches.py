@@ -1,4 +1,4 @@
-"""The pictures in which each unit of a layer fires most, and where in them it looks."""
+"""The pictures in which each unit of a layer fires most, and the places where it does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Strongest(NamedTuple):
 
 
 def strongest(network: keras.Model, batches: Iterable[np.ndarray], layer: str, count: int = 9) -> Strongest:
-    """Looks through pictures once, with room for `count` of each unit.
+    """Finds each unit's strongest pictures in one pass, keeping `count` of each.
 
     Args:
       network: pixels -> logits, with or without towers.
@@ -45,11 +45,11 @@ def strongest(network: keras.Model, batches: Iterable[np.ndarray], layer: str, c
     Raises:
       UserError: no such layer.
     """
-    look = _peaks(network, layer)
+    peaks_of = _peaks(network, layer)
     kept: Strongest | None = None
     seen = 0
     for pixels in batches:
-        values, rows, columns = (np.asarray(part).T for part in look(pixels))
+        values, rows, columns = (np.asarray(part).T for part in peaks_of(pixels))
         positions = np.broadcast_to(seen + np.arange(len(pixels)), values.shape)
         new = Strongest(values, positions, np.stack([rows, columns], axis=-1))
         kept = _best(new if kept is None else _join(kept, new), count)
@@ -76,7 +76,7 @@ def over_run(
       layer: such as `conv5`.
       split: `val` or `train`.
       count: pictures of each unit.
-      most: how many pictures of the split to look at; None for all.
+      most: how many pictures of the split to use; None for all.
 
     Raises:
       UserError: no such layer.
@@ -102,7 +102,7 @@ def over_run(
 
 
 def patches(images: np.ndarray, places: np.ndarray, field: Field, outside: float = OUTSIDE) -> np.ndarray:
-    """What units see: each picture cut out at the receptive field of one place.
+    """Each picture cropped to the receptive field of one place.
 
     Args:
       images: [N, S, S, 3], such as uint8 crops or projections.

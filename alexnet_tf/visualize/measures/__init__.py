@@ -1,1 +1,1 @@
-"""Numbers about what a network has learnt, free of any drawing."""
+"""The numbers behind the figures: features, neighbours, projections, selectivity; without any drawing."""

@@ -1,4 +1,4 @@
-"""Whether maps can be believed: do they lie on the object, do they hang on the weights?
+"""Sanity checks of explanation maps: do they lie on the object, and do they depend on the weights?
 
 Two measures. The energy on the object: the share of a map's sum that lies on the object's mask, or in
 the box around it, which is the energy-based pointing game (Wang and others 2020). And what is left of a
@@ -48,7 +48,7 @@ class Energy(NamedTuple):
 
 
 class Randomised(NamedTuple):
-    """What is left of maps while weights become random from the last layer down.
+    """Similarity of maps to the trained network's while weights become random from the last layer down.
 
     Attributes:
       layers: `trained`, then names of layers.
@@ -66,7 +66,7 @@ class Randomised(NamedTuple):
 
 
 def explainers(layer: str) -> dict[str, Explain]:
-    """The maps that are judged, by name; `layer` is the one whose maps Grad-CAM and LayerCAM weigh."""
+    """The explanation methods that are checked, by name; Grad-CAM and LayerCAM weigh the maps of `layer`."""
     from alexnet_tf.visualize import gradcam, saliency
 
     return {
@@ -87,7 +87,7 @@ def check_data(run: Run) -> None:
 
 
 def masks(run: Run, keys: tuple[str, ...]) -> np.ndarray:
-    """Where the object can be seen in the crops of some of a run's pictures: bool [N, S, S].
+    """Masks of the object in the crops of some of a run's pictures: bool [N, S, S].
 
     Raises:
       UserError: the run's data are not the built-in ones, of which alone that is known.
@@ -109,7 +109,7 @@ def masks(run: Run, keys: tuple[str, ...]) -> np.ndarray:
 
 
 def boxes(masks: np.ndarray) -> np.ndarray:
-    """The upright box around each mask bool [N, S, S], of the same shape; none around an empty one."""
+    """The bounding box of each mask, as a mask of the same shape bool [N, S, S]; empty for an empty one."""
     found = np.zeros_like(masks)
     for box, mask in zip(found, masks, strict=True):
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
@@ -196,7 +196,7 @@ def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def layers_with_weights(network: keras.Model) -> list[tuple[str, list[keras.layers.Layer]]]:
-    """Names and layers from the last to the first; two towers' layers of one name are one."""
+    """The layers with weights by name, from the last to the first; both towers' layers share a name."""
     from alexnet_tf.network import graph
 
     found = []
@@ -210,7 +210,7 @@ def layers_with_weights(network: keras.Model) -> list[tuple[str, list[keras.laye
 def randomise(
     trained: keras.Model, fresh: keras.Model, pixels: np.ndarray, labels: np.ndarray, layer: str = LAYER
 ) -> Randomised:
-    """Maps while the weights become random from fc8 down to conv1 (Adebayo and others 2018, section 3.1).
+    """Maps under cascading randomisation of the weights, fc8 to conv1 (Adebayo and others 2018, section 3.1).
 
     Args:
       trained: whose weights change meanwhile, and are put back.
@@ -223,8 +223,8 @@ def randomise(
     layers = ["trained"]
     maps = {name: [of(trained, pixels, labels)] for name, of in explain.items()}
     order = layers_with_weights(trained)
-    told = progress.counted("randomising layers", cascade(trained, fresh), len(order))
-    for random_down_to in told:
+    counted = progress.counted("randomising layers", cascade(trained, fresh), len(order))
+    for random_down_to in counted:
         layers.append(random_down_to)
         for name, of in explain.items():
             maps[name].append(of(trained, pixels, labels))
@@ -234,7 +234,11 @@ def randomise(
         for name, found in stages.items()
     }
     return Randomised(
-        tuple(layers), stages, _alike(rank_correlation, stages), _alike(similarity, stages), others
+        tuple(layers),
+        stages,
+        _similarities(rank_correlation, stages),
+        _similarities(similarity, stages),
+        others,
     )
 
 
@@ -268,26 +272,26 @@ def _shares(
     layer: str,
     which: str,
 ) -> dict[str, dict[str, float | None]]:
-    """By region, the mean energy by kind of map; None where no map counts."""
+    """The mean energy by region and kind of map; None where no map counts."""
     if not len(pixels):
         return {name: dict.fromkeys(explainers(layer)) for name in regions}
     kinds = explainers(layer)
-    told = progress.counted(f"kinds of maps of the {which} network", kinds.items(), len(kinds))
-    maps = {kind: explain(network, pixels, labels) for kind, explain in told}
+    counted = progress.counted(f"kinds of maps of the {which} network", kinds.items(), len(kinds))
+    maps = {kind: explain(network, pixels, labels) for kind, explain in counted}
     return {
         name: {kind: _mean(energy_on(region, found)) for kind, found in maps.items()}
         for name, region in regions.items()
     }
 
 
-def _alike(
+def _similarities(
     measure: Callable[[np.ndarray, np.ndarray], np.ndarray], maps: dict[str, np.ndarray]
 ) -> dict[str, list[float | None]]:
-    """By kind, how alike maps [layers, N, S, S] are to those of the first layer, the mean over pictures."""
+    """By kind, the mean similarity of maps [layers, N, S, S] to those of the first layer."""
     return {name: [_mean(measure(stages[0], stage)) for stage in stages] for name, stages in maps.items()}
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """The mean of those that are numbers; None without any."""
+    """The mean of the finite values; None without any."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None

@@ -1,4 +1,4 @@
-"""The last hidden layer's activations for the pictures of a split: computed once, kept in the run folder.
+"""Index of the last hidden layer's activations for a split, computed once and kept in the run folder.
 
 W/features/<split>-<digest>/ holds
 
@@ -72,7 +72,7 @@ class Index(NamedTuple):
     total: int
 
     def key(self, position: int) -> str:
-        """The name of the picture at a place of the order."""
+        """The key of the picture in a row of the index."""
         from pipelines.sources.source import decode_key
 
         return decode_key(bytes(self.keys[position]))
@@ -129,7 +129,7 @@ def _folder(run: Run, identity: dict[str, Any]) -> Path:
 
 
 def check_same(run: Run, indexed: Sequence[str], read: Sequence[str]) -> None:
-    """Raises UserError when pictures, by their keys, are not those that were indexed any more."""
+    """Raises UserError when the data set's pictures, by their keys, are no longer those that were indexed."""
     if list(indexed) != list(read):
         raise UserError(
             f"{run.data.spec}: not the pictures that were indexed any more; "
@@ -188,7 +188,7 @@ def _hidden(network: keras.Model) -> keras.Model:
 
 
 def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any], folder: Path) -> None:
-    """Computes what is missing and gives the folder its name."""
+    """Computes the rows that are missing, and gives the folder its final name."""
     import tensorflow as tf
 
     from alexnet_tf.evaluation import validation
@@ -209,13 +209,13 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     with open(building / FEATURES_FILE, "ab") as rows, open(building / LINES_FILE, "ab") as lines:
         done = _go_on(rows, lines, (total, identity["units"]))
         try:
-            with progress.phase(f"features of the {split} pictures", total, done=done) as told:
+            with progress.phase(f"features of the {split} pictures", total, done=done) as phase:
                 for features, examples in _batches(run, network, source, split, positions[done:]):
                     done += len(features)
                     _append(rows, features.tobytes())
                     # A line says that its row is there, so it comes after it.
                     _append(lines, "".join(json.dumps(example) + "\n" for example in examples).encode())
-                    told.reached(done)
+                    phase.reached(done)
         except tf.errors.OpError as error:
             raise UserError(records.describe(error, run.data)) from None
     if done != total:
@@ -226,7 +226,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
 
 
 def _go_on(rows: IO[bytes], lines: IO[bytes], shape: tuple[int, int]) -> int:
-    """Cuts two files back to the rows that both hold, or writes the first one's head; returns their number.
+    """Truncates both files to the rows that both hold, or writes the array's header; returns their number.
 
     A file that grows is written, not a mapping: on a full disk writing raises an error, and touching a
     mapped page ends the process.
@@ -256,7 +256,7 @@ def _head(shape: tuple[int, int]) -> bytes:
 
 
 def _append(file: IO[bytes], content: bytes) -> None:
-    """Adds to a file so that it survives a loss of power."""
+    """Appends to a file and waits until it is on disk."""
     file.write(content)
     file.flush()
     os.fsync(file.fileno())
@@ -314,7 +314,7 @@ def _crops(
 
 
 def _finish(building: Path, identity: dict[str, Any], positions: np.ndarray, total: int) -> None:
-    """Writes what is read in one piece."""
+    """Writes examples.npz and index.json."""
     from pipelines.sources.source import encode_key
 
     with open(building / LINES_FILE, encoding="utf-8") as file:

@@ -1,4 +1,8 @@
-"""How selective kernels are for colour, orientation and frequency, and whether two towers differ in it."""
+"""Selectivity of kernels for colour, orientation and frequency, and tests of a difference between towers.
+
+By hand: the indices are in no library, and SciPy's permutation test doubles the smaller tail where this one
+counts both.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ RANDOM_COLOUR = 2 / 3
 
 
 class Indices(NamedTuple):
-    """One value a kernel, each float32 [n]; all 0 for a kernel of zeros.
+    """Selectivity indices, one value a kernel, each float32 [n]; all 0 for a kernel of zeros.
 
     Attributes:
       colour: share of the energy off the grey axis, 0..1.
@@ -81,7 +85,7 @@ def summarise(found: Indices, labels: tuple[str, ...]) -> dict[str, Any]:
         summary["difference"] = {
             name: {
                 "medians": float(np.median(b) - np.median(a)),
-                "ahead": ahead(a, b),
+                "ahead": superiority(a, b),
                 "p": permutation_test(a, b),
             }
             for name, a, b in zip(Indices._fields, first, second, strict=True)
@@ -95,7 +99,7 @@ def split(found: Indices, labels: tuple[str, ...]) -> dict[str, Indices]:
     return {label: found.take(slice(i * share, (i + 1) * share)) for i, label in enumerate(labels)}
 
 
-def ahead(first: np.ndarray, second: np.ndarray) -> float:
+def superiority(first: np.ndarray, second: np.ndarray) -> float:
     """The probability that a value of `second` is larger than one of `first`; ties count half."""
     signs = np.sign(np.asarray(second)[:, None] - np.asarray(first)[None])
     return float((signs.mean() + 1) / 2)
@@ -104,7 +108,7 @@ def ahead(first: np.ndarray, second: np.ndarray) -> float:
 def permutation_test(
     first: np.ndarray, second: np.ndarray, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> float:
-    """How often kernels dealt out to the towers at random have means as far apart, in either direction.
+    """Two-sided p-value of a permutation test for a difference of means.
 
     The kernels as they are count as one deal, so that the smallest value is 1 / (permutations + 1)
     (Phipson and Smyth 2010).

@@ -1,4 +1,4 @@
-"""Method `report`: one HTML file about a run; `page` puts it together."""
+"""Method `report`: one HTML file about a run, composed in `page`."""
 
 from alexnet_tf.visualize.report.page import add_arguments, draw
 

@@ -1,4 +1,4 @@
-"""The report's sections that explain: towers as numbers, single pictures, and their nearest neighbours."""
+"""The report's sections on the towers, on explanations of single pictures, and on nearest neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Method `report`: one HTML file that says what a run is, how it went, how well it does and what it learnt.
+"""Method `report`: one HTML file about a run: recipe, training, errors, and what the network has learnt.
 
 The file needs nothing but itself: pictures, charts and style are within. It opens offline, prints, fits a
 phone and follows the reader's light or dark setting.
@@ -35,7 +35,7 @@ Metrics = Sequence[Mapping[str, float]]
 
 
 class Gathered(NamedTuple):
-    """What the page is made of.
+    """Everything that the page shows, gathered before it is composed.
 
     Attributes:
       network: pixels -> logits.
@@ -83,7 +83,7 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def gather(run: Run, image: Sequence[str] = ()) -> Gathered:
-    """Reads the run folder and its pictures; data that are gone leave out what needs them."""
+    """Reads the run folder and its pictures; sections whose data are gone are left out."""
     from alexnet_tf.evaluation.report import evaluations
     from alexnet_tf.visualize import network, pictures
     from pipelines.errors import DataError, UserError

@@ -90,8 +90,8 @@ def test_a_kernel_of_zeros_asks_for_nothing():
 
 
 def test_ahead_counts_pairs():
-    assert tuning.ahead(np.array([1, 2]), np.array([2, 3])) == 3.5 / 4
-    assert tuning.ahead(np.array([1, 1]), np.array([1, 1])) == 0.5
+    assert tuning.superiority(np.array([1, 2]), np.array([2, 3])) == 3.5 / 4
+    assert tuning.superiority(np.array([1, 1]), np.array([1, 1])) == 0.5
 
 
 def test_the_permutation_test_agrees_with_all_deals():

@@ -12,8 +12,10 @@ from pipelines.errors import UserError
 from tests.support import small_towers
 
 LOW, HIGH = -2.0, 1.0
-# Without penalties and moves, which trade some of the activation for plainer pictures.
-STRAIGHT = ascent.Manner(first_step=3000.0, size_cost=0.0, variation_cost=0.0, shake=0.0, turn=0.0, power=0.0)
+# Without penalties and jitter, which trade some of the activation for plainer pictures.
+STRAIGHT = ascent.AscentSettings(
+    first_step=3000.0, size_cost=0.0, variation_cost=0.0, shake=0.0, turn=0.0, power=0.0
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def test_a_linear_unit_ends_at_the_one_picture_that_is_best(network, unit):
     layer = network.get_layer(f"conv1_{'ab'[unit // 2]}")
     kernel, bias = (w[..., unit % 2] for w in layer.get_weights())
     best = np.where(kernel > 0, HIGH, LOW)
-    found = climb(network, [unit], layer="conv1", steps=30, manner=STRAIGHT)
+    found = climb(network, [unit], layer="conv1", steps=30, settings=STRAIGHT)
     np.testing.assert_allclose(found[0][ascent.window(network, "conv1").slices], best, atol=1e-5)
     reached = activations(network, found, "conv1")[0, unit]
     assert reached == pytest.approx((kernel * best).sum() + bias, rel=1e-5)
@@ -52,8 +54,8 @@ def test_a_unit_of_a_layer_of_two_towers_is_tower_a_s_or_b_s(network):
 @pytest.mark.parametrize(("layer", "units"), [("", [0, 1, 2, 3, 4]), ("conv3", [1, 2, 3])])
 def test_units_rise_above_what_noise_gives_them(network, layer, units):
     noise = np.random.default_rng(1).uniform(LOW, HIGH, (100, 32, 32, 3)).astype(np.float32)
-    manner = STRAIGHT._replace(first_step=30.0, power=1.0)
-    found = climb(network, units, layer=layer, steps=30, manner=manner)
+    settings = STRAIGHT._replace(first_step=30.0, power=1.0)
+    found = climb(network, units, layer=layer, steps=30, settings=settings)
     own = activations(network, found, layer)[range(len(units)), units]
     assert (own > activations(network, noise, layer).max(axis=0)[units]).all()
     assert found.dtype == np.float32
@@ -76,11 +78,11 @@ def test_a_unit_s_picture_does_not_hang_on_the_others(network):
 
 def test_the_gradient_is_that_of_the_unit(network):
     pixels = np.random.default_rng(2).normal(0, 1, (2, 32, 32, 3)).astype(np.float32)
-    aim = ascent._Aim(ascent.target(network, "conv3"), ascent.window(network, "conv3"))
-    aim.units = tf.constant([1, 2])
+    objective = ascent._Objective(ascent.target(network, "conv3"), ascent.window(network, "conv3"))
+    objective.units = tf.constant([1, 2])
     variable = tf.Variable(pixels)
     with tf.GradientTape() as tape:
-        (values,) = aim([variable])
+        (values,) = objective([variable])
     slope = tape.gradient(values, variable).numpy()
     direction = np.random.default_rng(3).normal(0, 1, pixels.shape).astype(np.float32)
     ends = [activations(network, pixels + s * 1e-3 * direction, "conv3")[[0, 1], [1, 2]] for s in (1, -1)]
@@ -90,14 +92,14 @@ def test_the_gradient_is_that_of_the_unit(network):
 
 def test_shaken_pictures_come_back_into_place():
     bounds = (np.full((8, 8, 3), -1.0, np.float32), np.full((8, 8, 3), 1.0, np.float32))
-    manner = ascent.Manner(shake=0.5, turn=0.0)
-    moves = ascent._Moves(ascent.Window(0, 8), bounds, manner, seed=0)
+    settings = ascent.AscentSettings(shake=0.5, turn=0.0)
+    jitter = ascent._Jitter(ascent.Window(0, 8), bounds, settings, seed=0)
     start = np.random.default_rng(0).uniform(-0.9, 0.9, (1, 8, 8, 3)).astype(np.float32)
     pixels, seen = start, set()
     for _ in range(20):
-        pixels = moves(pixels)
-        seen.add(tuple(moves.shift.tolist()))
-        np.testing.assert_array_equal(moves.back(pixels), start)
+        pixels = jitter(pixels)
+        seen.add(tuple(jitter.shift.tolist()))
+        np.testing.assert_array_equal(jitter.back(pixels), start)
     assert len(seen) > 10
     assert {max(map(abs, shift)) for shift in seen} <= {0, 1, 2, 3, 4}
 
@@ -105,7 +107,7 @@ def test_shaken_pictures_come_back_into_place():
 def test_steps_grow_with_wavelength_and_shrink_with_time():
     waves = {count: np.cos(2 * np.pi * count * np.arange(16) / 16) for count in (1, 4)}
     gradient = (waves[1] + waves[4])[np.newaxis, :, np.newaxis, np.newaxis] * np.ones((1, 16, 16, 3))
-    stride = ascent._strides(ascent.Window(0, 16), 16, 4, 3.0, 1.5)
+    stride = ascent._step_modifier(ascent.Window(0, 16), 16, 4, 3.0, 1.5)
     steps = [stride(tf.constant(gradient, tf.float32)).numpy() for _ in range(4)]
     sizes = [np.sqrt((step**2).mean()) for step in steps]
     np.testing.assert_allclose(sizes, 1.5 * (1 + np.cos(np.pi * np.arange(4) / 4)), rtol=1e-5)
