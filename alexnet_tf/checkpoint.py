@@ -2,7 +2,7 @@
 
 A checkpoint is an .npz: the network's weights, the optimizer's velocities and rates, the dropout
 generators' states, and a JSON text with the step and the schedule's state. The position of the input
-needs no entry, since the batches are a pure function of the step. zip's checksums tell a damaged file.
+needs no entry, since the batches are a pure function of the step. zip's checksums reveal a damaged file.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def parse_settings(pairs: list[str]) -> dict[str, str]:
 
 # How often a run reports and saves may change between its parts; what it computes may not.
 CADENCE = {field.name for field in dataclasses.fields(Recipe) if field.metadata.get("cadence")}
-# What a run's record tells of, in the order of `Recipe`; sections are the paper's.
+# Of the fields that a report lists, in the order of `Recipe`; sections are the paper's.
 MEANINGS = {
     field.name: field.metadata["meaning"]
     for field in dataclasses.fields(Recipe)

@@ -52,7 +52,7 @@ OLD_RUN_DEFAULTS = {
     "partial_batch": False,
 }
 PACKAGES = ("tensorflow", "keras", "numpy", "tensorflow-datasets", "alexnet-tf")
-MOST_SEEDS = 1000  # more seeds than anybody trains: a lone large number was meant as a seed, not as how many
+MOST_SEEDS = 1000  # more than is ever trained: a larger lone number was meant as a seed, not as a count
 _MEMBER = re.compile(r"seed-(0|[1-9]\d*)")
 
 

@@ -131,7 +131,7 @@ def _train_together(
         with progress.phase("waiting for the other workers"):
             together = meeting.enter_context(peers.rendezvous(found, settings, timeout=args.peer_timeout))
         if not found.is_chief:
-            progress.mute()  # the chief tells
+            progress.mute()  # the chief reports
         return _train_all(args, runs, service, found, together)
 
 
@@ -143,7 +143,7 @@ def _train_all(
     together: Peers | None = None,
 ) -> dict[str, Any]:
     """Trains each of the runs; several processes train every one of them together."""
-    # Where one worker goes, TensorFlow's own errors would bury the line that says which.
+    # When a worker is lost, TensorFlow's own errors would bury the line that names it.
     command.quiet_tensorflow(errors=found is None, told=True)
     with progress.phase("loading Keras"):
         import tensorflow as tf

@@ -85,7 +85,7 @@ def check(before: RecipeFields, after: RecipeFields, settings: Mapping[str, str]
       settings: fields and values as the user wrote them.
 
     Raises:
-      UserError: a setting is void, or makes one of the recipe's own void that nobody would expect to go.
+      UserError: a setting is void, or makes one of the recipe's own void unexpectedly.
     """
     for rule in _broken(after):
         value = getattr(after, rule.field)

@@ -24,7 +24,7 @@ from alexnet_tf.distribute.links import CURE, EXIT_PEER_LOST, Links, PeerLost
 from pipelines.errors import DataError, UserError
 
 USER_ERRORS = (UserError, DataError)
-BLAME_SECONDS = 3.0  # how long a failure here waits to learn that another worker went first
+BLAME_SECONDS = 3.0  # how long a failure here waits for the news that another worker was lost first
 
 
 def rendezvous(

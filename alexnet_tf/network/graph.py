@@ -42,7 +42,7 @@ def steps(network: keras.Model) -> list[Step]:
 
 
 def first_layers(network: keras.Model) -> list[keras.Layer]:
-    """The layers with kernels that read the pixels, directly or through layers without; one a tower."""
+    """The layers with kernels that read the pixels, directly or through layers without: one a tower, a first."""
     found: list[keras.Layer] = []
     without_kernel: set[str] = set()  # layers whose outputs depend on pixels alone
     for step in steps(network):
@@ -52,7 +52,7 @@ def first_layers(network: keras.Model) -> list[keras.Layer]:
             without_kernel.add(step.name)
         else:
             found.append(step.layer)
-    return found
+    return sorted(found, key=lambda layer: layer.name)  # a network's own order of its towers may be another
 
 
 def layer_names(network: keras.Model, *, maps: bool = False) -> list[str]:

@@ -47,7 +47,7 @@ def stop_requests() -> Iterator[list[int]]:
 
     try:
         old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: whoever runs it there has its own way to stop it
+    except ValueError:  # not the main thread: its caller has its own way to stop it
         old = {}
     try:
         yield received

@@ -34,7 +34,7 @@ class TrainingProgress:
       total: steps of the whole run.
       done: steps that are behind already.
       every: steps between two lines where there is no terminal.
-      left: gives the seconds that are left; None as long as nobody knows.
+      left: gives the seconds that are left; None before that is known.
       shown: False for a process that leaves it to another.
       clock: seconds.
     """

@@ -10,8 +10,8 @@ from fractions import Fraction
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.training.precision import Speeds
 
-LONG = 3600.0  # seconds that are left, from which on a person wants to be told at once
-RECENT = 21  # calls whose median is the pace: one that was held up, or compiled another program, is none
+LONG = 3600.0  # seconds that are left, from which on a run is called long
+RECENT = 21  # calls whose median is the pace: one that was held up or compiled a program does not count
 ENOUGH = 2  # calls before a run is called long
 
 

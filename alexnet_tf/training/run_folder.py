@@ -36,8 +36,8 @@ def opened(
     Args:
       workdir: the folder, which all processes see.
       recipe, spec: settings and data set of the run.
-      placement: tells the chief from the others.
-      environment: what a new run's environment.json says besides the machine.
+      placement: says whether this process is the chief.
+      environment: further entries of a new run's environment.json.
 
     Raises:
       UserError: the folder belongs to a run with other settings, is being trained in, or is not seen by

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from alexnet_tf.network import variants
 from alexnet_tf.visualize import options
 from pipelines.errors import UserError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from alexnet_tf.run_record import Run
 
-FIRST = "conv1"
+FIRST = variants.PAPER.first_layer.name
 # A picked kernel's weight in screen pixels, how many stand in a row, and how many a page holds.
 PICKED_MAGNIFICATION, PICKED_IN_ROW, MOST_PICKED = 16, 6, 32
 # Margins of the page and room between the towers, in pixels.
@@ -86,8 +87,9 @@ def _page_of(
 
     labels, subject = drawings.tower_labels(run.recipe.variant), style.subject(run)
     shown: dict[str, Any] = {"scaling": scaling, "units": units, "warning": warning}
-    if layer in (FIRST, *(FIRST + tower for tower in graph.TOWERS)):
-        if layer == FIRST:
+    first = variants.get(run.recipe.variant).first_layer.name
+    if layer in (first, *(first + tower for tower in graph.TOWERS)):
+        if layer == first:
             kernels = model.conv1_kernels(trained)
         else:
             kernels = np.asarray(graph.parts(trained, layer)[0].kernel)
@@ -121,7 +123,7 @@ def figure(
     """Page of conv1's kernels in colour, tower a's above tower b's; or of some of them, larger.
 
     Args:
-      kernels: [11, 11, 3, n].
+      kernels: [k, k, 3, n].
       labels: names of the towers, the kernels' equal shares in order.
       line: stands at the end of the line below the title.
       layer: `conv1`, or one tower's.
@@ -140,24 +142,25 @@ def figure(
         heading = f"{len(units)} of the {len(scaled)} kernels of {layer}"
         size = PICKED_MAGNIFICATION * kernels.shape[0]
         return grid.draw(rows, heading, line, size=size, warning=warning, smooth=False)
-    with style.sheet(*_page(len(scaled), len(labels))) as page:
+    side = kernels.shape[0]
+    with style.sheet(*_page(len(scaled), len(labels), side)) as page:
         _lay_out(page, scaled, labels)
         heading = f"The {len(scaled)} kernels of {layer}"
-        style.title(page, heading, line, LEFT / _page(len(scaled), 1)[0])
+        style.title(page, heading, line, LEFT / _page(len(scaled), 1, side)[0])
         style.warn(page, warning)
     return page
 
 
-def _block_size(count: int) -> tuple[int, int]:
-    """Width and height in pixels of so many kernels of 11 x 11, laid out by `tile`."""
+def _block_size(count: int, side: int) -> tuple[int, int]:
+    """Width and height in pixels of `count` kernels of `side` x `side` weights, laid out by `tile`."""
     from alexnet_tf.figures.kernels import COLUMNS, GAP, MAGNIFICATION
 
-    side = (11 + GAP) * MAGNIFICATION
-    return COLUMNS * side - GAP * MAGNIFICATION, -(-count // COLUMNS) * side - GAP * MAGNIFICATION
+    pitch = (side + GAP) * MAGNIFICATION
+    return COLUMNS * pitch - GAP * MAGNIFICATION, -(-count // COLUMNS) * pitch - GAP * MAGNIFICATION
 
 
-def _page(count: int, parts: int) -> tuple[int, int]:
-    width, height = _block_size(count // parts)
+def _page(count: int, parts: int, side: int) -> tuple[int, int]:
+    width, height = _block_size(count // parts, side)
     return LEFT + width + RIGHT, TOP + parts * height + (parts - 1) * BETWEEN + BOTTOM
 
 
@@ -168,9 +171,10 @@ def _lay_out(figure: Figure, stack: np.ndarray, labels: tuple[str, ...]) -> None
     from alexnet_tf.figures import style
     from alexnet_tf.figures.kernels import tile
 
-    page_width, page_height = _page(len(stack), len(labels))
+    side = stack.shape[1]
+    page_width, page_height = _page(len(stack), len(labels), side)
     share = len(stack) // len(labels)
-    width, height = _block_size(share)
+    width, height = _block_size(share, side)
     for part, label in enumerate(labels):
         bottom = page_height - TOP - (part + 1) * height - part * BETWEEN
         block = tile(stack[part * share : (part + 1) * share])

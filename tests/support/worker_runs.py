@@ -1,7 +1,8 @@
-"""The training command's words for several workers."""
+"""The training command's words for several workers, and programs that stand in for it."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tests.support.training import arguments
@@ -22,3 +23,11 @@ SETTINGS = {
 
 def words(workdir, *extra, settings=SETTINGS):
     return arguments(workdir, *extra, settings=settings, data="synthetic:26,13")
+
+
+def install(folder, monkeypatch, name, program, gpus=""):
+    """Makes a program a module that workers find by its name, which is returned; shows them some GPUs."""
+    (folder / f"{name}.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT)]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    return name

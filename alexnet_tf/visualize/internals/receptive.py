@@ -77,7 +77,7 @@ def _after(read: Field, layer: keras.Layer) -> Field:
 def _window(layer: keras.Layer) -> tuple[int, int, int]:
     """Side of a layer's window, its stride, and how far the first one begins before the maps."""
     if isinstance(layer, TwoGroupConv2D):
-        return layer.kernel_size, 1, layer.padding
+        return layer.kernel_size, layer.strides[0], layer.padding
     if isinstance(layer, keras.layers.Conv2D):
         return layer.kernel_size[0], layer.strides[0], _padding(layer, layer.kernel_size[0])
     if isinstance(layer, keras.layers.MaxPooling2D):

@@ -15,6 +15,7 @@ import pytest
 from alexnet_tf import launch
 from alexnet_tf.distribute import local_workers
 from pipelines.errors import UserError
+from tests.support import worker_runs
 
 ROOT = Path(__file__).resolve().parents[3]
 # Stands in for alexnet_tf.train: MODE decides what worker 1 does in the first start.
@@ -60,10 +61,7 @@ sys.exit(command.run(body, as_json="--json" in sys.argv, tensorflow=False))
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     """The name of a module that the workers find."""
-    (tmp_path / "stand_in_for_train.py").write_text(PROGRAM)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    yield "stand_in_for_train"
+    yield worker_runs.install(tmp_path, monkeypatch, "stand_in_for_train", PROGRAM)
     alive = [int(path.name.partition("-")[2]) for path in tmp_path.glob("pid-*")]
     assert [pid for pid in alive if is_running(pid)] == []
 

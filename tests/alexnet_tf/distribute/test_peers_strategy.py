@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from alexnet_tf import launch
+from tests.support import worker_runs
 
-ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = """
 import os, signal, sys
 from alexnet_tf.distribute import cluster, peers
@@ -43,10 +40,7 @@ sys.exit(command.run(body, as_json="--json" in sys.argv))
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    (tmp_path / "stand_in_with_strategy.py").write_text(PROGRAM)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    return "stand_in_with_strategy"
+    return worker_runs.install(tmp_path, monkeypatch, "stand_in_with_strategy", PROGRAM, gpus="-1")
 
 
 def test_the_strategy_takes_over_the_ports(program, capfd):

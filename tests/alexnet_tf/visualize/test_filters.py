@@ -127,6 +127,19 @@ def test_picked_kernels_of_conv1_are_in_colour():
     assert [text.get_text() for text in page.texts][2:] == ["kernel 4", "tower b", "kernel 1", "tower a"]
 
 
+@pytest.mark.parametrize("side", [3, 7, 11])
+def test_a_page_fits_kernels_of_any_size(side):
+    kernels = np.random.default_rng(0).normal(size=(side, side, 3, 64)).astype(np.float32)
+    page = filters.figure(kernels, TOWERS, "")
+    blocks = [np.asarray(block.get_array()) for block in page.images]
+    for block in blocks:
+        np.testing.assert_array_equal(block.shape[:2], tile(np.zeros((32, side, side, 3))).shape[:2])
+    width, height = page.get_size_inches() * page.dpi
+    assert width == pytest.approx(filters.LEFT + blocks[0].shape[1] + filters.RIGHT)
+    used = sum(block.shape[0] for block in blocks) + filters.BETWEEN
+    assert height == pytest.approx(filters.TOP + used + filters.BOTTOM)
+
+
 def test_one_tower_s_conv1_is_in_colour_too(run, tmp_path, monkeypatch):
     pixels = keras.Input((32, 32, 3))
     initial = keras.initializers.RandomNormal(0, 1, 2)

@@ -12,6 +12,7 @@ from PIL import Image
 from alexnet_tf import model
 from alexnet_tf.figures import grid, heat, style
 from alexnet_tf.network import graph
+from alexnet_tf.network.layers import TwoGroupConv2D
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import options, pictures
 from alexnet_tf.visualize.internals import receptive
@@ -115,6 +116,13 @@ def variant(request):
 def test_receptive_fields(variant):
     name, network = variant
     assert {layer: tuple(receptive.field(network, layer)) for layer in FIELDS[name]} == FIELDS[name]
+
+
+def test_strides_in_two_groups_count():
+    pixels = keras.Input((16, 16, 4))
+    strided = TwoGroupConv2D(4, 3, padding=1, strides=2, name="strided")(pixels)
+    network = keras.Model(pixels, keras.layers.Conv2D(2, 3, name="last")(strided))
+    assert tuple(receptive.field(network, "last")) == (2, 7, -1)
 
 
 def test_only_the_field_reaches_a_unit(towers, pixels):
