@@ -42,7 +42,7 @@ def steps(network: keras.Model) -> list[Step]:
 
 
 def first_layers(network: keras.Model) -> list[keras.Layer]:
-    """The layers with kernels that read the pixels, directly or through layers without: one a tower, a first."""
+    """Layers with kernels that read the pixels, directly or through layers without; tower a's first."""
     found: list[keras.Layer] = []
     without_kernel: set[str] = set()  # layers whose outputs depend on pixels alone
     for step in steps(network):
