@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.12      the interpreter that $(VENV) is built from (3.10 to 3.13)
 #   SEED=1                 another seed for `make quickstart`; it gets a run folder of its own
-#   PYTEST_ARGS="-k lrn"   handed to pytest by `make test`, which runs three files at a time
+#   PYTEST_ARGS="-k lrn"   handed to pytest by `make test`, which runs two files at a time
 #   BENCHMARK=input        which benchmark `make bench` runs
 #   EXPORT=E MODEL=NAME    what `make serve` serves, and what `make serve-check` compares with
 #   SERVER=HOST:PORT GRPC=HOST:PORT    the server that `make serve-check` asks; GRPC= leaves gRPC out
@@ -76,7 +76,7 @@ serve-check: $(STAMP)
 	$(PY) -m serving.check --server $(SERVER) $(if $(GRPC),--grpc $(GRPC)) --export $(EXPORT) --model $(MODEL)
 
 test: $(STAMP)
-	$(QUIET) $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(QUIET) $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(PY) -m ruff check .
