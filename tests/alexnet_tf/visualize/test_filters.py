@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from alexnet_tf.figures import kernels as kernel_slices
+from alexnet_tf.figures import kernels as kernel_figures
 from alexnet_tf.figures.kernels import tile, unit_kernels
 from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.network.layers import TwoGroupConv2D
@@ -26,54 +26,54 @@ def model():
 
 
 def test_banks_know_their_tower_and_whose_maps_they_read(model):
-    found = kernel_slices.banks(model, "conv2", TOWERS)
+    found = kernel_figures.banks(model, "conv2", TOWERS)
     assert [(bank.tower, bank.sources) for bank in found] == [(t, (t,)) for t in TOWERS]
     for bank, name in zip(found, ("conv2_a", "conv2_b"), strict=True):
         np.testing.assert_array_equal(bank.kernels, model.get_layer(name).kernel)
-    found = kernel_slices.banks(model, "conv3", TOWERS)  # the towers meet there
+    found = kernel_figures.banks(model, "conv3", TOWERS)  # the towers meet there
     assert [(bank.tower, bank.sources) for bank in found] == [(t, TOWERS) for t in TOWERS]
-    (alone,) = kernel_slices.banks(model, "conv2_b", TOWERS)
+    (alone,) = kernel_figures.banks(model, "conv2_b", TOWERS)
     assert (alone.tower, alone.sources) == ("tower b", ("tower b",))
     legal = "conv1, conv1_a, conv1_b, conv2, conv2_a, conv2_b, conv3, conv3_a, conv3_b"
     with pytest.raises(UserError, match=f"no convolution 'pool1' in small_towers; legal: {legal}"):
-        kernel_slices.banks(model, "pool1", TOWERS)
+        kernel_figures.banks(model, "pool1", TOWERS)
 
 
 def test_halves_of_one_path_are_towers_and_a_single_path_has_none():
     pixels = keras.Input((8, 8, 4))
     y = TwoGroupConv2D(6, 3, name="conv2")(pixels)
     merged = keras.Model(pixels, layers.Conv2D(8, 3, name="conv3")(y))
-    first, second = kernel_slices.banks(merged, "conv2", TOWERS)
+    first, second = kernel_figures.banks(merged, "conv2", TOWERS)
     assert (first.sources, second.sources) == (("tower a",), ("tower b",))
     np.testing.assert_array_equal(second.kernels, merged.get_layer("conv2").kernel[..., 3:])
-    first, second = kernel_slices.banks(merged, "conv3", TOWERS)
+    first, second = kernel_figures.banks(merged, "conv3", TOWERS)
     assert (first.tower, first.sources, first.kernels.shape) == ("tower a", TOWERS, (3, 3, 6, 4))
-    (whole,) = kernel_slices.banks(merged, "conv3", ("",))
+    (whole,) = kernel_figures.banks(merged, "conv3", ("",))
     assert (whole.tower, whole.kernels.shape) == ("", (3, 3, 6, 8))
 
 
 def test_no_weight_is_grey_and_the_largest_black_or_white():
     kernels = np.zeros((1, 2, 1, 3), np.float32)
     kernels[0, :, 0, :2] = [[1, -2], [-0.5, 4]]
-    joint = kernel_slices.to_unit(kernels, 4.0)
+    joint = kernel_figures.to_unit(kernels, 4.0)
     np.testing.assert_allclose(joint[0, :, 0], [[0.625, 0.25, 0.5], [0.4375, 1.0, 0.5]])
-    alone = kernel_slices.to_unit(kernels)
+    alone = kernel_figures.to_unit(kernels)
     np.testing.assert_allclose(alone[0, :, 0], [[1.0, 0.25, 0.5], [0.25, 1.0, 0.5]])
 
 
 def test_a_table_has_a_row_a_kernel_and_a_column_a_map():
     greys = np.random.default_rng(0).uniform(0, 0.9, (3, 5, 4, 6)).astype(np.float32)
-    sheet = kernel_slices.table(greys, 2, times=2)
+    sheet = kernel_figures.table(greys, 2, times=2)
     wide = 2 * (2 * 6 - 1)  # two maps of five weights, with a gap of one between
-    assert sheet.shape == (2 * (6 * 4 - 1), 2 * wide + kernel_slices.APART, 3)
+    assert sheet.shape == (2 * (6 * 4 - 1), 2 * wide + kernel_figures.APART, 3)
     for maps in range(4):
-        left = maps % 2 * 12 + maps // 2 * (wide + kernel_slices.APART)
+        left = maps % 2 * 12 + maps // 2 * (wide + kernel_figures.APART)
         for kernel in range(6):
             top = kernel * 8
             shown = sheet[top : top + 6 : 2, left : left + 10 : 2, 0]
             np.testing.assert_array_equal(shown, (greys[..., maps, kernel] * 255 + 0.5).astype(np.uint8))
             assert (sheet[top + 6 : top + 8] == 255).all()
-    assert (sheet[:, wide : wide + kernel_slices.APART] == 255).all()
+    assert (sheet[:, wide : wide + kernel_figures.APART] == 255).all()
 
 
 @pytest.fixture
@@ -96,22 +96,22 @@ def test_a_higher_layer_is_drawn_pixel_for_pixel(run, tmp_path, model, scaling):
     np.testing.assert_array_equal(kernels, np.concatenate(own, axis=-1))
     with Image.open(tmp_path / "out" / "filters.png") as picture:
         page = np.asarray(picture.convert("RGB"))
-    left, top = kernel_slices.SIDE + kernel_slices.NUMBERS, kernel_slices.TOP + kernel_slices.WORDS
+    left, top = kernel_figures.SIDE + kernel_figures.NUMBERS, kernel_figures.TOP + kernel_figures.WORDS
     for tower in own:
-        greys = kernel_slices.to_unit(tower, np.abs(kernels).max() if scaling == "joint" else None)
-        sheet = kernel_slices.table(greys, 2, kernel_slices.MOST)
+        greys = kernel_figures.to_unit(tower, np.abs(kernels).max() if scaling == "joint" else None)
+        sheet = kernel_figures.table(greys, 2, kernel_figures.MOST)
         np.testing.assert_array_equal(
             page[top : top + len(sheet), left : left + sheet.shape[1]], sheet, err_msg=str(tower.shape)
         )
-        left += sheet.shape[1] + kernel_slices.NUMBERS + kernel_slices.BETWEEN
+        left += sheet.shape[1] + kernel_figures.NUMBERS + kernel_figures.BETWEEN
 
 
 def test_a_picked_kernel_is_its_own_and_large(model):
-    found = kernel_slices.banks(model, "conv3", TOWERS)
-    page = kernel_slices.figure("conv3", found, "", scaling="filter", units=[3])
+    found = kernel_figures.banks(model, "conv3", TOWERS)
+    page = kernel_figures.figure("conv3", found, "", scaling="filter", units=[3])
     shown = np.asarray(page.axes[0].images[0].get_array())
-    own = kernel_slices.to_unit(found[1].kernels)[..., 1]
-    times = round(kernel_slices.PICKED / 8)  # two squares in a row, each three weights and a gap
+    own = kernel_figures.to_unit(found[1].kernels)[..., 1]
+    times = round(kernel_figures.PICKED / 8)  # two squares in a row, each three weights and a gap
     corner = shown[: 3 * times : times, : 3 * times : times, 0]
     np.testing.assert_array_equal(corner, (own[..., 0] * 255 + 0.5).astype(np.uint8))
     assert page.axes[0].get_position().width * page.get_size_inches()[0] * 100 == pytest.approx(
