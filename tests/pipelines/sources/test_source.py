@@ -9,7 +9,7 @@ import tensorflow as tf
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.sources import open_source
-from pipelines.sources.source import SPLITS, BrokenPicture, Source, held_out
+from pipelines.sources.source import SPLITS, BrokenPicture, Source
 from tests.support.pictures import encoded, textured
 
 
@@ -21,25 +21,6 @@ def keys(source, split, **which):
     return [
         key.decode() for key in source.dataset(split, **which).map(lambda e: e["key"]).as_numpy_iterator()
     ]
-
-
-class TestHeldOut:
-    def test_an_exact_share_of_every_class(self):
-        labels = np.repeat(np.arange(10), 5000)
-        chosen = held_out(labels, 0.1, seed=0)
-        assert np.bincount(labels[chosen]).tolist() == [500] * 10
-
-    def test_small_classes_stand_on_both_sides(self):
-        labels = np.array([0, 1, 1, 2, 2, 2])
-        chosen = held_out(labels, 0.1, seed=3)
-        assert np.bincount(labels[chosen], minlength=3).tolist() == [0, 1, 1]
-        assert np.bincount(labels[held_out(labels, 0.99, seed=3)], minlength=3).tolist() == [0, 1, 2]
-
-    def test_the_seed_chooses_and_other_classes_do_not_matter(self):
-        labels = np.repeat([0, 1], 100)
-        assert (held_out(labels, 0.2, 1) == held_out(labels, 0.2, 1)).all()
-        assert (held_out(labels, 0.2, 1) != held_out(labels, 0.2, 2)).any()
-        np.testing.assert_array_equal(held_out(labels, 0.2, 1)[:100], held_out(labels[:150], 0.2, 1)[:100])
 
 
 class TestFolder:
@@ -199,6 +180,9 @@ class Plain(Source):
 
     def count(self, split):
         return self._source.count(split)
+
+    def fingerprints(self, split):
+        return self._source.fingerprints(split)
 
     def dataset(self, split, *, epoch=None, start=0):
         return self._source.dataset(split, epoch=epoch).skip(start)
