@@ -38,9 +38,9 @@ class TfdsSource(Source):
         self._label = _feature(builder, tfds.features.ClassLabel, "label")
         label = builder.info.features[self._label]
         self.class_names = self.readable_names = tuple(label.int2str(i) for i in range(label.num_classes))
-        splits = builder.info.splits
-        if "train" not in splits:
-            raise DataError(f"{config.spec}: has no `train` split, only {', '.join(splits) or 'none'}")
+        built = builder.info.splits
+        if "train" not in built:
+            raise DataError(f"{config.spec}: has no `train` split, only {', '.join(built) or 'none'}")
         self._native = {"train": "train", "val": self._validation_split()}
         self._masks: dict[str, np.ndarray] = {}
         if self._native["val"] == "train":
@@ -104,10 +104,10 @@ class TfdsSource(Source):
         return np.concatenate([np.zeros(0, np.int64), *labels])
 
     def _validation_split(self) -> str:
-        splits = self._builder.info.splits
+        built = self._builder.info.splits
         for name in ("validation", "test"):
             # Test splits of competitions are labelled -1.
-            if name in splits and splits[name].num_examples and self._labels(name, 1)[0] >= 0:
+            if name in built and built[name].num_examples and self._labels(name, 1)[0] >= 0:
                 return name
         return "train"
 
