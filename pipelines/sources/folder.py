@@ -76,7 +76,7 @@ class FolderSource(ListedSource):
         words = f"{self.count('train')} + {self.count('val')} pictures"
         if any(layout.splits.values()):
             taken = [f"{layout.splits[split]}/ for {split}" for split in listed]
-            taken += [f"a share of {layout.splits['train']}/ for val"] * self.held_out
+            taken += [f"a share of {layout.splits['train']}/ for val"] if self.held_out else []
             words += f" ({', '.join(taken)})"
         if "test" in self.splits:
             words += f", {self.count('test')} to test"
