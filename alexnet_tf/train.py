@@ -173,7 +173,7 @@ def _train_all(
         if len(runs) > 1 and place.is_chief:
             print(f"{workdir}:", flush=True)
         with run_folder.opened(workdir, wanted, args.data, place, settled.environment()) as run:
-            figures.append(train_loop.train(run, run.open_source(), place, service=service))
+            figures.append(train_loop.train(run, run.open_source(training=True), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 
 
