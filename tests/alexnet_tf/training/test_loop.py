@@ -124,6 +124,22 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys, numbe
         np.testing.assert_array_equal(array, parts[name], err_msg=name)
 
 
+def test_a_closed_terminal_is_a_request_to_stop_except_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with train_loop.stop_requests() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGHUP]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with train_loop.stop_requests() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_killed_run_goes_on_exactly(tmp_path):
     often = {**SETTINGS, "epochs": "8", "checkpoint_every": "1"}
     words = [*arguments(tmp_path / "killed", settings=often)]
@@ -208,7 +224,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys):
     line = capsys.readouterr().err
     assert "error: step 2: the loss is" in line or "error: step 3: the loss is" in line
     assert "lower learning_rate (now 1e+30)" in line
-    assert "no checkpoint yet" in line
+    assert "no checkpoint yet: the same --workdir may be begun anew" in line
+    assert train.main(arguments(tmp_path / "w")) == 0  # as it says
+    assert "begun anew (learning_rate=1e+30 before, 0.01 now" in capsys.readouterr().out
 
 
 def test_a_full_disk_loses_nothing(tmp_path, capsys, monkeypatch):
