@@ -113,7 +113,7 @@ def _moved(run: Run, spec: str) -> Run:
     source = sources.open_source(run.recipe.data_config(spec))
     if difference := run_data.difference(run, source, spec):
         raise UserError(
-            f"{run.workdir}: belongs to a run on other data ({run.data.spec} there, {spec} here: "
+            f"{run.workdir}: belongs to a run on other data (data={run.data.spec} there, {spec} here: "
             f"{difference}); choose another --workdir, or repeat that run's --data to go on with it"
         )
     run.record_place(spec)
