@@ -176,7 +176,7 @@ def _train_all(
         with run_folder.opened(
             workdir, wanted, args.data, place, settled.environment(), strict=args.strict
         ) as run:
-            figures.append(train_loop.train(run, run.open_source(), place, service=service))
+            figures.append(train_loop.train(run, run.open_source(training=True), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 
 

@@ -17,6 +17,10 @@ SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet")
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 COLOUR_STATISTICS = ("training_set", "published")
 MEANS = ("image", "channel")
+# A mean picture of the longest side takes 800 MB.
+LONGEST_SIDE = 8192
+SIDE = fields.Range(lambda x: 1 <= x <= LONGEST_SIDE, f"lie between 1 and {LONGEST_SIDE}")
+BORDER = fields.Range(lambda x: 0 <= x <= LONGEST_SIDE, f"lie between 0 and {LONGEST_SIDE}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +39,12 @@ class PictureSettings:
     val_fraction: float = setting(
         0.1, "share held out where the data have no validation split", fields.BETWEEN
     )
-    resize: int = setting(256, "short side of every picture, pixels (section 2)")
-    crop: int = setting(224, "side of what the network sees, pixels (section 4.1)")
+    resize: int = setting(256, "short side of every picture, pixels (section 2)", SIDE)
+    crop: int = setting(224, "side of what the network sees, pixels (section 4.1)", SIDE)
     pad: int = setting(
         0,
         "reflected border before the crop, pixels",
-        fields.NOT_NEGATIVE,
+        BORDER,
         more="0 in 2012; for `resize` = `crop`, where a random crop would have nowhere to go",
     )
     mirror: bool = setting(True, "half of the training crops are flipped (section 4.1)", more="left to right")
