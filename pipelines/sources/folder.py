@@ -36,7 +36,8 @@ class FolderSource(ListedSource):
             validation, ignored_too = self._validation(names)
             found |= validation
             ignored += ignored_too
-        if "val" not in found:
+        self.held_out = "val" not in found
+        if self.held_out:
             found = split_listing(training, config)
         if not len(found["val"].labels):
             raise DataError(

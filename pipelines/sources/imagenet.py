@@ -88,10 +88,11 @@ class ArchiveSource(ListedSource):
         val_keys, val_labels = _label_validation(
             [key.decode() for key, *_ in members if key.startswith(b"val/")], names
         )
+        self.held_out = not val_keys
         found = (
-            {"train": training, "val": Listing.of(val_keys, val_labels)}
-            if val_keys
-            else split_listing(training, config)
+            split_listing(training, config)
+            if self.held_out
+            else {"train": training, "val": Listing.of(val_keys, val_labels)}
         )
         super().__init__(config, names, found)
         self.readable_names = readable_names(names, (root,))

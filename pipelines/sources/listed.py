@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from pipelines import epochs
 from pipelines.config import DataConfig
+from pipelines.sources import splits
 from pipelines.sources.source import (
     BrokenPicture,
     Example,
@@ -20,7 +21,6 @@ from pipelines.sources.source import (
     decode_key,
     encode_key,
     generator,
-    held_out,
 )
 
 _FIXED_ORDER = 0  # a stream of random numbers of its own under the seed
@@ -46,8 +46,8 @@ class Listing:
 
 
 def split_listing(listing: Listing, config: DataConfig) -> dict[str, Listing]:
-    """Holds out the seeded validation share of a training set, class by class."""
-    held = held_out(listing.labels, config.val_fraction, config.data_seed)
+    """Holds out the validation share of a training set (`splits.held_out`)."""
+    held = splits.held_out(listing.keys, listing.labels, config.val_fraction, config.data_seed)
     return {"train": listing.take(~held), "val": listing.take(held)}
 
 
@@ -63,7 +63,7 @@ class ListedSource(Source):
     ) -> None:
         self.class_names = self.readable_names = class_names
         self._config = config
-        self._listings = listings
+        self._listings = self._whole = listings
         self._tensors: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
 
     @abc.abstractmethod
@@ -72,6 +72,9 @@ class ListedSource(Source):
 
     def count(self, split: str) -> int:
         return len(self._listings[check_split(split)].labels)
+
+    def fingerprints(self, split: str) -> np.ndarray:
+        return splits.fingerprints(self._whole[check_split(split)].keys)
 
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0

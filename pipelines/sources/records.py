@@ -26,6 +26,7 @@ from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import replacing
 from pipelines.pictures.statistics import ImageStats
+from pipelines.sources import splits
 from pipelines.sources.source import SPLITS, Source, check_split
 
 FORMAT = 1
@@ -178,6 +179,10 @@ class RecordsSource(Source):
 
     def count(self, split: str) -> int:
         return sum(shard.count for shard in self._shards[check_split(split)])
+
+    def fingerprints(self, split: str) -> np.ndarray:
+        """One for each shard, by its checksum."""
+        return splits.fingerprints(shard.sha256.encode() for shard in self._shards[check_split(split)])
 
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0

@@ -20,6 +20,7 @@ from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.rendering import scene
 from pipelines.rendering.shapes import SHAPES
+from pipelines.sources import splits
 from pipelines.sources.listed import ListedSource, Listing
 from pipelines.sources.source import SPLITS, Example, check_split, decode_key, generator
 
@@ -117,6 +118,11 @@ class SyntheticSource(ListedSource):
             f"synthetic: {train_count} train and {val_count} val pictures "
             f"of {len(SHAPES)} classes, seed {config.data_seed}"
         )
+
+    def fingerprints(self, split: str) -> np.ndarray:
+        """As in Source; the seed, which draws the pictures, is part of what a key stands for."""
+        seed = b"%d/" % self._config.data_seed
+        return splits.fingerprints(seed + key for key in self._listings[check_split(split)].keys)
 
     def image_bytes(self, key: str) -> bytes:
         """The picture `key` as JPEG bytes."""
