@@ -41,9 +41,10 @@ class BrokenPicture(DataError):
 
 
 class Source(abc.ABC):
-    """Pictures of a data set, split into `train` and `val`.
+    """Pictures of a data set, split into `train` and `val`, some also into `test`, for evaluation alone.
 
     Attributes:
+      splits: the splits there are; one may hold no pictures.
       class_names: the names of the classes; a label is an index into them.
       readable_names: what a person calls the classes, where the data set says so; else the same.
       description: one line for logs.
@@ -57,12 +58,19 @@ class Source(abc.ABC):
     readable_names: tuple[str, ...]
     description: str
     prepared_size: int | None = None
+    splits: tuple[str, ...] = SPLITS
     held_out: bool = False
     left_out: Mapping[str, int] = types.MappingProxyType({})
 
+    def check_split(self, split: str) -> str:
+        """Returns `split`, or raises DataError when there is none of this name."""
+        if split not in self.splits:
+            raise DataError(f"`split` must be one of {', '.join(self.splits)}; received {split!r}")
+        return split
+
     @abc.abstractmethod
     def count(self, split: str) -> int:
-        """Number of pictures in `train` or `val`."""
+        """Number of pictures in a split."""
 
     @abc.abstractmethod
     def dataset(
@@ -145,7 +153,8 @@ class _Remainder(Source):
         self.description = source.description
         self.prepared_size = source.prepared_size
         self.held_out, self.left_out = source.held_out, source.left_out
-        self._counts = {split: source.count(split) - source.count_keys(split, keys) for split in SPLITS}
+        self.splits = source.splits
+        self._counts = {split: source.count(split) - source.count_keys(split, keys) for split in self.splits}
         self._dropped = tf.constant([encode_key(key) for key in sorted(keys)])
 
     def count(self, split: str) -> int:
@@ -163,13 +172,6 @@ class _Remainder(Source):
 
     def stored_stats(self) -> ImageStats | None:
         return self._source.stored_stats()
-
-
-def check_split(split: str) -> str:
-    """Returns `split`, or raises when it is none."""
-    if split not in SPLITS:
-        raise DataError(f"`split` must be one of {', '.join(SPLITS)}; received {split!r}")
-    return split
 
 
 def encode_key(key: str) -> bytes:

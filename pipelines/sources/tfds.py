@@ -16,7 +16,7 @@ from pipelines import epochs
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.sources import splits
-from pipelines.sources.source import Source, check_split
+from pipelines.sources.source import Source
 
 FILES_AT_ONCE = 8  # read in turn in an epoch's order
 
@@ -54,11 +54,11 @@ class TfdsSource(Source):
 
     def count(self, split: str) -> int:
         if self._masks:
-            return int(self._masks[check_split(split)].sum())
-        return int(self._builder.info.splits[self._native[check_split(split)]].num_examples)
+            return int(self._masks[self.check_split(split)].sum())
+        return int(self._builder.info.splits[self._native[self.check_split(split)]].num_examples)
 
     def fingerprints(self, split: str) -> np.ndarray:
-        ids = _Files(self._builder, self._native[check_split(split)]).ids()
+        ids = _Files(self._builder, self._native[self.check_split(split)]).ids()
         mask = self._masks.get(split, np.ones(len(ids), bool))
         return splits.fingerprints(name for name, kept in zip(ids, mask, strict=True) if kept)
 
@@ -68,7 +68,7 @@ class TfdsSource(Source):
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
-        files = _Files(self._builder, self._native[check_split(split)])
+        files = _Files(self._builder, self._native[self.check_split(split)])
         if epoch is None or not self._config.shuffle:
             records = tf.data.Dataset.range(files.count).flat_map(files.open)
         else:

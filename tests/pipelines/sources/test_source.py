@@ -1,16 +1,12 @@
 """Sources: what is found, how it is split and ordered, and what a user is told who brings something else."""
 
-import collections
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pipelines.config import DataConfig
-from pipelines.errors import DataError
 from pipelines.sources import open_source
-from pipelines.sources.source import SPLITS, BrokenPicture, Source
-from tests.support.pictures import encoded, textured
+from pipelines.sources.source import BrokenPicture, Source
 
 
 def opened(folder, **settings):
@@ -21,110 +17,6 @@ def keys(source, split, **which):
     return [
         key.decode() for key in source.dataset(split, **which).map(lambda e: e["key"]).as_numpy_iterator()
     ]
-
-
-class TestFolder:
-    def test_elements_are_the_files(self, class_folder):
-        root = class_folder({"dog": 4, "cat": 6})
-        source = opened(root)
-        assert source.class_names == source.readable_names == ("cat", "dog")
-        for split in SPLITS:
-            for element in source.dataset(split).as_numpy_iterator():
-                key = element["key"].decode()
-                assert element["image_bytes"] == (root / key).read_bytes()
-                assert source.class_names[element["label"]] == key.split("/")[0]
-                assert element["label"].dtype == np.int64
-        assert sorted(keys(source, "train") + keys(source, "val")) == sorted(
-            str(path.relative_to(root)) for path in root.rglob("*.jpg")
-        )
-
-    def test_the_share_is_seeded_and_stratified(self, class_folder):
-        root = class_folder({"cat": 20, "dog": 10})
-        source = opened(root, val_fraction=0.2)
-        assert source.held_out
-        assert source.count("train") + source.count("val") == 30
-        held = collections.Counter(key[:3] for key in keys(source, "val"))
-        assert 1 <= held["cat"] <= 9
-        assert 1 <= held["dog"] <= 6
-        assert keys(opened(root, val_fraction=0.2), "val") == keys(source, "val")
-        assert set(keys(opened(root, val_fraction=0.2, data_seed=1), "val")) != set(keys(source, "val"))
-
-    def test_train_alone_is_split_and_val_is_taken_where_it_is(self, class_folder):
-        root = class_folder({"cat": 10, "dog": 10}, "data/train").parent
-        assert opened(root).held_out
-        assert opened(root).count("train") + opened(root).count("val") == 20
-        class_folder({"cat": 3, "dog": 1}, "data/val")
-        source = opened(root)
-        assert not source.held_out
-        assert (source.count("train"), source.count("val")) == (20, 4)
-        assert {key.split("/")[0] for key in keys(source, "val")} == {"val"}
-
-    def test_a_class_may_be_called_train(self, class_folder):
-        source = opened(class_folder({"train": 4, "bus": 4}))
-        assert source.class_names == ("bus", "train")
-
-    def test_pictures_are_known_by_any_letter_case_and_others_are_counted(self, class_folder):
-        root = class_folder({"cat": 2, "dog": 2})
-        for name in ("a.JPEG", "b.Png", "c.GIF", "d.bmp", "e.WebP"):
-            (root / "cat" / name).write_bytes(encoded(textured(9, 9), "PNG"))
-        for name in ("Thumbs.db", "notes.txt", ".DS_Store"):
-            (root / "dog" / name).write_text("no picture")
-        (root / ".cache").mkdir()
-        source = opened(root)
-        assert source.count("train") + source.count("val") == 9
-        assert "3 other files ignored" in source.description
-
-    def test_word_lists_name_the_classes(self, class_folder):
-        root = class_folder({"n01440764": 2, "n01443537": 2})
-        (root / "synset_words.txt").write_text(
-            "n01443537 goldfish, Carassius auratus\nn01440764 tench, Tinca tinca\n"
-        )
-        source = opened(root)
-        assert source.class_names == ("n01440764", "n01443537")
-        assert source.readable_names == ("tench", "goldfish")
-
-    def test_names_of_any_letters(self, class_folder):
-        root = class_folder({"Hunde & Katzen": 2, "größe": 2})
-        source = opened(root)
-        assert {key.split("/")[0] for key in keys(source, "train")} == {"Hunde & Katzen", "größe"}
-        assert all(element["image_bytes"] for element in source.dataset("train").as_numpy_iterator())
-
-
-class TestFolderErrors:
-    @pytest.mark.parametrize(
-        ("counts", "message"),
-        [
-            ({"cat": 3}, "only one class (cat)"),
-            ({"cat": 3, "dog": 0}, "dog: no pictures"),
-            ({"cat": 1, "dog": 1}, "leaves none to hold out"),
-        ],
-    )
-    def test_too_little(self, class_folder, counts, message):
-        with pytest.raises(DataError, match="data") as caught:
-            opened(class_folder(counts))
-        assert message in str(caught.value)
-        assert "\n" not in str(caught.value)
-
-    def test_missing_and_empty(self, tmp_path):
-        with pytest.raises(DataError, match="no such folder"):
-            opened(tmp_path / "none")
-        with pytest.raises(DataError, match="holds no class folders"):
-            opened(tmp_path)
-
-    def test_a_file_is_no_folder(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(DataError, match="no such folder"):
-            opened(tmp_path / "file")
-
-    def test_splits_of_different_classes(self, class_folder):
-        root = class_folder({"cat": 2, "dog": 2, "cow": 2}, "data/train").parent
-        class_folder({"cat": 2, "dog": 2, "emu": 2}, "data/val")
-        with pytest.raises(DataError, match="val/ lacks cow; train/ lacks emu"):
-            opened(root)
-
-    def test_a_split_that_does_not_exist(self, class_folder):
-        with pytest.raises(DataError, match="`split` must be one of train, val; received 'test'"):
-            opened(class_folder({"cat": 2, "dog": 2})).count("test")
 
 
 class TestOrder:
