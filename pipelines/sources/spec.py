@@ -35,6 +35,6 @@ def _open(config: DataConfig) -> Source:
         from pipelines.sources.records import RecordsSource
 
         return RecordsSource(config)
-    from pipelines.sources.imagenet import open_imagenet
+    from pipelines.sources.imagenet import ImagenetSource
 
-    return open_imagenet(config)
+    return ImagenetSource(config)
