@@ -15,7 +15,7 @@ from alexnet_tf.run_record import RECIPE_FILE, SKIPPED_FILE, Run
 from alexnet_tf.training.placement import Placement
 from pipelines import files, scan, sources
 from pipelines.config import DataConfig
-from pipelines.errors import UserError
+from pipelines.errors import DataError, UserError
 
 LOCK_FILE = "training.lock"
 
@@ -27,6 +27,8 @@ def opened(
     spec: str,
     placement: Placement,
     environment: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = False,
 ) -> Iterator[Run]:
     """Opens or creates the folder of a run that is trained with these settings.
 
@@ -38,6 +40,7 @@ def opened(
       recipe, spec: settings and data set of the run.
       placement: says whether this process is the chief.
       environment: further entries of a new run's environment.json.
+      strict: whether a picture that cannot be read is an error.
 
     Raises:
       UserError: the folder belongs to a run with other settings, is being trained in, or is not seen by
@@ -59,7 +62,9 @@ def opened(
         files.remove_parts(workdir)
         files.remove_parts(workdir / "checkpoints")
         new = not (workdir / RECIPE_FILE).exists()
-        run = _start(workdir, recipe, spec, environment) if new else _open(workdir, recipe, spec)
+        if strict and not new:
+            _refuse_skipped(workdir)
+        run = _start(workdir, recipe, spec, environment, strict) if new else _open(workdir, recipe, spec)
         placement.wait_for_all()
         yield run
 
@@ -70,12 +75,21 @@ def _open(workdir: Path, recipe: Recipe, spec: str) -> Run:
     return dataclasses.replace(run, recipe=recipe)  # its cadence may be another
 
 
-def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None) -> Run:
+def _refuse_skipped(workdir: Path) -> None:
+    """Raises DataError when the run has left out pictures that could not be read."""
+    path = workdir / SKIPPED_FILE
+    for skipped in scan.read_skipped(path) if path.exists() else ():
+        raise DataError(f"{skipped.key}: {skipped.reason}; {path} lists it among those that the run left out")
+
+
+def _start(
+    workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None, strict: bool
+) -> Run:
     """Scans every picture once and writes the run folder."""
     config = recipe.data_config(spec)
     source = sources.open_source(config)
     print(source.description, flush=True)
-    found = _of_sibling(workdir, config) or scan.scan(source, config)
+    found = _of_sibling(workdir, config) or scan.scan(source, config, strict=strict)
     if found.skipped:
         path = workdir / SKIPPED_FILE
         scan.write_skipped(path, found.skipped)
@@ -83,6 +97,8 @@ def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, A
         print(
             f"left out {len(found.skipped)} broken pictures, such as {first.key} ({first.reason}); see {path}"
         )
+    used = source.count("train") + source.count("val") - len(found.skipped)
+    print(scan.summary(used, {**source.left_out, scan.BROKEN: len(found.skipped)}), flush=True)
     return Run.create(
         workdir, recipe, spec, source.class_names, found.stats, source.readable_names, environment
     )
