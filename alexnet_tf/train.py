@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         metavar="SPEC",
-        help="synthetic, folder:DIR, tfds:NAME, records:DIR or imagenet:DIR",
+        help="synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR",
     )
     parser.add_argument(
         "--workdir", required=True, metavar="W", help="the run folder; an unfinished run goes on"

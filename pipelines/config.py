@@ -13,7 +13,8 @@ from pipelines import fields
 from pipelines.errors import DataError
 from pipelines.fields import setting
 
-SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet")
+SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet", "cifar")
+SPECS = "synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR"
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 COLOUR_STATISTICS = ("training_set", "published")
 MEANS = ("image", "channel")
@@ -118,7 +119,8 @@ class _Source:
     """The data set."""
 
     spec: str = setting(
-        "synthetic", "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`"
+        "synthetic",
+        "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR`, `imagenet:DIR` or `cifar:DIR`",
     )
 
 
@@ -134,10 +136,7 @@ class DataConfig(PictureSettings, _Source):
     def __post_init__(self) -> None:
         kind = self.kind
         if kind not in SOURCE_KINDS:
-            raise DataError(
-                "--data must be synthetic, folder:DIR, tfds:NAME, records:DIR or imagenet:DIR; "
-                f"received {self.spec!r}"
-            )
+            raise DataError(f"--data must be {SPECS}; received {self.spec!r}")
         if kind != "synthetic" and not self.location:
             place = "NAME" if kind == "tfds" else "DIR"
             raise DataError(f"--data {kind}: names no place; write {kind}:{place}")
