@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--workdir",
+        type=command.path,
         nargs="+",
         required=True,
         metavar="W",
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--out",
+        type=command.path,
         metavar="DIR",
         help="where reports go (default: W/evaluation, W/evaluation-ten-crop, ...); two get a folder each",
     )
