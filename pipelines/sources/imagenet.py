@@ -10,6 +10,7 @@ Class order: sorted synset ids, as in Caffe and torchvision.
 
 from __future__ import annotations
 
+import collections
 import importlib.util
 import os
 import re
@@ -22,6 +23,7 @@ import tensorflow as tf
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.labels import readable_names
+from pipelines.sources.class_folders import ClassFolders
 from pipelines.sources.folder import FolderSource
 from pipelines.sources.listed import ListedSource, Listing, split_listing
 from pipelines.sources.source import Source, encode_key
@@ -54,10 +56,16 @@ def open_imagenet(config: DataConfig) -> Source:
 class UnpackedSource(FolderSource):
     """Training pictures in class folders, validation pictures in one folder as their archive unpacks."""
 
-    def _validation(self, names: tuple[str, ...]) -> tuple[dict[str, Listing], int]:
-        files = sorted(os.listdir(self._root / "val"))
-        keys, labels = _label_validation([f"val/{name}" for name in files], names)
-        return {"val": Listing.of(keys, labels)}, len(files) - len(keys)
+    _flat = ("val",)
+
+    def _list_split(self, split: str, below: str) -> ClassFolders:
+        if split != "val":
+            return super()._list_split(split, below)
+        names = super()._list_split("train", "train").names
+        files = sorted(os.listdir(self._root / below))
+        keys, labels = _label_validation([f"{below}/{name}" for name in files], names)
+        passed_over = collections.Counter({"files of other names": len(files) - len(keys)})
+        return ClassFolders(names, Listing.of(keys, labels), 0, +passed_over)
 
 
 class ArchiveSource(ListedSource):
@@ -88,10 +96,11 @@ class ArchiveSource(ListedSource):
         val_keys, val_labels = _label_validation(
             [key.decode() for key, *_ in members if key.startswith(b"val/")], names
         )
+        self.held_out = not val_keys
         found = (
-            {"train": training, "val": Listing.of(val_keys, val_labels)}
-            if val_keys
-            else split_listing(training, config)
+            split_listing(training, config)
+            if self.held_out
+            else {"train": training, "val": Listing.of(val_keys, val_labels)}
         )
         super().__init__(config, names, found)
         self.readable_names = readable_names(names, (root,))

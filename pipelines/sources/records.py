@@ -26,7 +26,8 @@ from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import replacing
 from pipelines.pictures.statistics import ImageStats
-from pipelines.sources.source import SPLITS, Source, check_split
+from pipelines.sources import splits
+from pipelines.sources.source import SPLITS, Source
 
 FORMAT = 1
 INDEX_NAME, STATS_NAME, SKIPPED_NAME = "records.json", "image_stats.npz", "skipped.csv"
@@ -177,12 +178,16 @@ class RecordsSource(Source):
         )
 
     def count(self, split: str) -> int:
-        return sum(shard.count for shard in self._shards[check_split(split)])
+        return sum(shard.count for shard in self._shards[self.check_split(split)])
+
+    def fingerprints(self, split: str) -> np.ndarray:
+        """One for each shard, by its checksum."""
+        return splits.fingerprints(shard.sha256.encode() for shard in self._shards[self.check_split(split)])
 
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
-        shards = [shard for shard in self._shards[check_split(split)] if shard.count]
+        shards = [shard for shard in self._shards[self.check_split(split)] if shard.count]
         # Absolute: a data service may have another working directory.
         folder = self._folder.absolute()
         paths = tf.constant([str(folder / shard.name) for shard in shards], tf.string)

@@ -15,7 +15,8 @@ import tensorflow_datasets as tfds
 from pipelines import epochs
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
-from pipelines.sources.source import Source, check_split, held_out
+from pipelines.sources import splits
+from pipelines.sources.source import Source
 
 FILES_AT_ONCE = 8  # read in turn in an epoch's order
 
@@ -37,14 +38,15 @@ class TfdsSource(Source):
         self._label = _feature(builder, tfds.features.ClassLabel, "label")
         label = builder.info.features[self._label]
         self.class_names = self.readable_names = tuple(label.int2str(i) for i in range(label.num_classes))
-        splits = builder.info.splits
-        if "train" not in splits:
-            raise DataError(f"{config.spec}: has no `train` split, only {', '.join(splits) or 'none'}")
+        built = builder.info.splits
+        if "train" not in built:
+            raise DataError(f"{config.spec}: has no `train` split, only {', '.join(built) or 'none'}")
         self._native = {"train": "train", "val": self._validation_split()}
         self._masks: dict[str, np.ndarray] = {}
         if self._native["val"] == "train":
-            held = held_out(self._labels("train"), config.val_fraction, config.data_seed)
-            self._masks = {"train": ~held, "val": held}
+            ids, labels = _Files(builder, "train").ids(), self._labels("train")
+            held = splits.held_out(ids, labels, config.val_fraction, config.data_seed)
+            self._masks, self.held_out = {"train": ~held, "val": held}, True
         self.description = (
             f"{config.location} {builder.info.version} of TFDS: {len(self.class_names)} classes,"
             f" {self.count('train')} + {self.count('val')} pictures"
@@ -52,8 +54,13 @@ class TfdsSource(Source):
 
     def count(self, split: str) -> int:
         if self._masks:
-            return int(self._masks[check_split(split)].sum())
-        return int(self._builder.info.splits[self._native[check_split(split)]].num_examples)
+            return int(self._masks[self.check_split(split)].sum())
+        return int(self._builder.info.splits[self._native[self.check_split(split)]].num_examples)
+
+    def fingerprints(self, split: str) -> np.ndarray:
+        ids = _Files(self._builder, self._native[self.check_split(split)]).ids()
+        mask = self._masks.get(split, np.ones(len(ids), bool))
+        return splits.fingerprints(name for name, kept in zip(ids, mask, strict=True) if kept)
 
     def count_keys(self, split: str, keys: frozenset[str]) -> int:
         return sum(key.startswith(f"{split}/") for key in keys)
@@ -61,7 +68,7 @@ class TfdsSource(Source):
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
-        files = _Files(self._builder, self._native[check_split(split)])
+        files = _Files(self._builder, self._native[self.check_split(split)])
         if epoch is None or not self._config.shuffle:
             records = tf.data.Dataset.range(files.count).flat_map(files.open)
         else:
@@ -97,10 +104,10 @@ class TfdsSource(Source):
         return np.concatenate([np.zeros(0, np.int64), *labels])
 
     def _validation_split(self) -> str:
-        splits = self._builder.info.splits
+        built = self._builder.info.splits
         for name in ("validation", "test"):
             # Test splits of competitions are labelled -1.
-            if name in splits and splits[name].num_examples and self._labels(name, 1)[0] >= 0:
+            if name in built and built[name].num_examples and self._labels(name, 1)[0] >= 0:
                 return name
         return "train"
 
@@ -123,6 +130,11 @@ class _Files:
         self.buffer = epochs.buffer_for(split.num_examples, split.num_bytes)
         self._paths, self._names = tf.constant([str(p) for p in paths]), tf.constant([p.name for p in paths])
         self._starts = tf.constant(np.cumsum(lengths) - lengths)
+        self._lengths = dict(zip((path.name for path in paths), lengths.tolist(), strict=True))
+
+    def ids(self) -> list[bytes]:
+        """TFDS's id of every example in stored order."""
+        return [f"{name}__{i}".encode() for name, length in self._lengths.items() for i in range(length)]
 
     def open(self, number: tf.Tensor) -> tf.data.Dataset:
         """The examples of a file: `serialized`, `place` in the stored order of the split, TFDS's `id`."""
