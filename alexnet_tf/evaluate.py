@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--workdir",
+        type=command.path,
         nargs="+",
         required=True,
         metavar="W",
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--out",
+        type=command.path,
         metavar="DIR",
         help="where reports go (default: W/evaluation, W/evaluation-ten-crop, W/evaluation-of-DATA, ...); "
         "two get a folder each",

@@ -47,7 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR",
     )
     parser.add_argument(
-        "--workdir", required=True, metavar="W", help="the run folder; an unfinished run goes on"
+        "--workdir",
+        type=command.path,
+        required=True,
+        metavar="W",
+        help="the run folder; an unfinished run goes on",
     )
     parser.add_argument(
         "--set",

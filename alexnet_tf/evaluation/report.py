@@ -163,9 +163,9 @@ def describe_members(summary: dict[str, Any]) -> list[str]:
     if len({name for name, _ in named}) < len(named):
         named = [(row["workdir"], row) for row in members]
     named.append((f"mean of {len(members)}", summary["members_mean"]))
-    width = max(11, *(len(name) for name, _ in named))
+    width = max(11, *(text.columns(name) for name, _ in named))
     return [
-        f"{name:<{width}}  top-1 {text.percent(row['top1_error'], 2)}"
+        f"{text.fit(name, width)}  top-1 {text.percent(row['top1_error'], 2)}"
         + ("" if row["top5_error"] is None else f", top-5 {text.percent(row['top5_error'], 2)}")
         for name, row in named
     ]
