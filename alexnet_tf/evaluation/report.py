@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from alexnet_tf.evaluation.accumulator import Accumulator, ClassResult, Prediction
-from alexnet_tf.evaluation.folders import BEST, SUMMARY_FILE
+from alexnet_tf.evaluation.folders import BEST, SUMMARY_FILE, describe_crops
 from alexnet_tf.evaluation.metrics import TOP
 from alexnet_tf.figures import text
 from alexnet_tf.run_record import Run
@@ -126,11 +126,6 @@ class Report:
         title = f"The mistakes it was surest of: {len(worst)} of {summary['top1_wrong']}, true name above"
         with replacing(self.folder / MISTAKES_FILE) as path:
             mistakes.draw(path, pictures, title)
-
-
-def describe_crops(summary: dict[str, Any]) -> str:
-    """How many crops of each picture were seen, in words."""
-    return {1: "centre crop", 9: "nine crops", 10: "ten crops"}[summary["crops"]]
 
 
 def describe_protocol(summary: dict[str, Any]) -> str:
