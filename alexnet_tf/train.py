@@ -80,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a worker waits for the others at the start (default %(default)g)",
     )
+    command.add_strict_flag(parser)
     command.add_json_flag(parser)
     return parser
 
@@ -172,7 +173,9 @@ def _train_all(
         wanted = dataclasses.replace(wanted, precision=settled.name)
         if len(runs) > 1 and place.is_chief:
             print(f"{workdir}:", flush=True)
-        with run_folder.opened(workdir, wanted, args.data, place, settled.environment()) as run:
+        with run_folder.opened(
+            workdir, wanted, args.data, place, settled.environment(), strict=args.strict
+        ) as run:
             figures.append(train_loop.train(run, run.open_source(training=True), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 

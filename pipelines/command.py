@@ -31,6 +31,15 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strict_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--strict`, which makes the first picture that cannot be read an error."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="the first picture that cannot be read is an error, not left out",
+    )
+
+
 def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 

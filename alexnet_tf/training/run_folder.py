@@ -18,7 +18,7 @@ from alexnet_tf.training.monitor import BOARD_FOLDER
 from alexnet_tf.training.placement import Placement
 from pipelines import dataset, files, scan, sources
 from pipelines.config import DataConfig
-from pipelines.errors import UserError
+from pipelines.errors import DataError, UserError
 from pipelines.sources.source import Source
 
 LOCK_FILE = "training.lock"
@@ -31,6 +31,8 @@ def opened(
     spec: str,
     placement: Placement,
     environment: Mapping[str, Any] | None = None,
+    *,
+    strict: bool = False,
 ) -> Iterator[Run]:
     """Opens or creates the folder of a run that is trained with these settings.
 
@@ -43,6 +45,7 @@ def opened(
       recipe, spec: settings and data set of the run.
       placement: says whether this process is the chief.
       environment: further entries of a new run's environment.json.
+      strict: whether a picture that cannot be read is an error.
 
     Raises:
       UserError: the folder belongs to a run with other settings or data, is being trained in, or is not seen
@@ -63,7 +66,8 @@ def opened(
     with files.exclusive(workdir / LOCK_FILE, "a training"):
         files.remove_parts(workdir)
         files.remove_parts(workdir / "checkpoints")
-        run = _open(workdir, recipe, spec) or _start(workdir, recipe, spec, environment)
+        run = _open(workdir, recipe, spec, strict)
+        run = run or _start(workdir, recipe, spec, environment, strict)
         placement.wait_for_all()
         yield run
 
@@ -74,25 +78,29 @@ def _same(run: Run, recipe: Recipe, spec: str) -> Run:
     return dataclasses.replace(run, recipe=recipe)
 
 
-def _open(workdir: Path, recipe: Recipe, spec: str) -> Run | None:
+def _open(workdir: Path, recipe: Recipe, spec: str, strict: bool) -> Run | None:
     """The run to go on with; None where one is to begin."""
     if not (workdir / RECIPE_FILE).exists():
         return None
     run = Run.open(workdir)
     if not run.has_checkpoint:
-        return _not_begun(run, recipe, spec)
+        return _not_begun(run, recipe, spec, strict)
+    if strict:
+        _refuse_skipped(workdir)
     if not run_data.same_place(run.data.spec, spec) and not run.differences(recipe):
         run = _moved(run, spec)
     return _same(run, recipe, spec)
 
 
-def _not_begun(run: Run, recipe: Recipe, spec: str) -> Run | None:
+def _not_begun(run: Run, recipe: Recipe, spec: str, strict: bool) -> Run | None:
     """A run without a checkpoint, where settings and data are still its own; else None, with a line."""
     differences = run.differences(recipe)
     if run.recipe.epochs != recipe.epochs:
         differences.append(f"epochs={run.recipe.epochs:g} before, {recipe.epochs:g} now")
     if not run_data.same_place(run.data.spec, spec):
         differences.append(f"data={run.data.spec} before, {spec} now")
+    if strict and (run.workdir / SKIPPED_FILE).exists():
+        differences.append("pictures left out before, none with --strict now")
     if not differences:
         source = sources.open_source(run.data)
         changes = run_data.difference(run, source, spec)
@@ -121,14 +129,23 @@ def _moved(run: Run, spec: str) -> Run:
     return dataclasses.replace(run, data=run.recipe.data_config(spec))
 
 
-def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None) -> Run:
+def _refuse_skipped(workdir: Path) -> None:
+    """Raises DataError when the run has left out pictures that could not be read."""
+    path = workdir / SKIPPED_FILE
+    for skipped in scan.read_skipped(path) if path.exists() else ():
+        raise DataError(f"{skipped.key}: {skipped.reason}; {path} lists it among those that the run left out")
+
+
+def _start(
+    workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None, strict: bool
+) -> Run:
     """Scans every picture once and writes the run folder."""
     config = recipe.data_config(spec)
     source = sources.open_source(config)
     print(source.description, flush=True)
     _check_batch(source, recipe)  # before the scan, which may take long, and again without broken pictures
     pictures = Pictures.of(source)
-    found = _of_sibling(workdir, config, pictures) or scan.scan(source, config)
+    found = _of_sibling(workdir, config, pictures, strict) or scan.scan(source, config, strict=strict)
     _check_batch(source.without(skipped.key for skipped in found.skipped), recipe)
     _clear(workdir)
     if found.skipped:
@@ -138,6 +155,8 @@ def _start(workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, A
         print(
             f"left out {len(found.skipped)} broken pictures, such as {first.key} ({first.reason}); see {path}"
         )
+    used = source.count("train") + source.count("val") - len(found.skipped)
+    print(scan.summary(used, {**source.left_out, scan.BROKEN: len(found.skipped)}), flush=True)
     return Run.create(
         workdir, recipe, spec, source.class_names, found.stats, source.readable_names, environment, pictures
     )
@@ -155,11 +174,12 @@ def _clear(workdir: Path) -> None:
     shutil.rmtree(workdir / BOARD_FOLDER, ignore_errors=True)
 
 
-def _of_sibling(workdir: Path, config: DataConfig, pictures: Pictures) -> scan.Scan | None:
+def _of_sibling(workdir: Path, config: DataConfig, pictures: Pictures, strict: bool) -> scan.Scan | None:
     """The scan of the same pictures by another run of the same sweep; None where there is none.
 
     Raises:
       UserError: the pictures have changed since.
+      DataError: `strict`, and some of them cannot be read.
     """
     siblings = run_record.members(workdir.parent)
     for sibling in siblings if workdir in siblings else []:
@@ -170,6 +190,8 @@ def _of_sibling(workdir: Path, config: DataConfig, pictures: Pictures) -> scan.S
             continue
         changes = kept.changes(pictures, run_data.unit(config.kind))
         if not changes:
+            if strict:
+                _refuse_skipped(sibling)
             skipped = sibling / SKIPPED_FILE
             return scan.Scan(run.stats, scan.read_skipped(skipped) if skipped.exists() else ())
         if run.has_checkpoint:

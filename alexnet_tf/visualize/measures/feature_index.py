@@ -195,7 +195,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     from pipelines import progress
     from pipelines.sources import records
 
-    source, _ = validation.open_pictures([run], run.data)
+    source = validation.open_pictures([run], run.data).source
     in_split = source.count(split)
     if not in_split:
         raise UserError(f"{run.data.spec}: the {split} split is empty")

@@ -32,7 +32,8 @@ def test_runs_that_held_out_other_pictures_are_not_mixed(tmp_path, data):
     trained_on = len(held_out(one) - held_out(two))
     assert trained_on > 0
     with pytest.raises(
-        UserError, match=rf"run2: was trained on {trained_on} of the 7 pictures that .*run1 held out"
+        UserError,
+        match=rf"run2: was trained on {trained_on} of the {len(held_out(one))} pictures that .*run1 held out",
     ):
         validation.open_pictures([one, two], one.data)
 
@@ -40,15 +41,18 @@ def test_runs_that_held_out_other_pictures_are_not_mixed(tmp_path, data):
 def test_runs_of_several_seeds_share_their_pictures(tmp_path, data):
     one = small_runs.create(tmp_path / "one", f"folder:{data}", CLASSES, seed=1)
     two = small_runs.create(tmp_path / "two", f"folder:{data}", CLASSES, seed=2, pixel_divisor="20")
-    source, left_out = validation.open_pictures([one, two], one.data)
-    assert (source.count("val"), left_out) == (7, 0)
+    found = validation.open_pictures([one, two], one.data)
+    assert {
+        example.key for example in found.source.pick("val", range(found.source.count("val")))
+    } == held_out(one)
+    assert (found.left_out, found.split, found.own_validation) == (0, "val", True)
 
 
 def test_data_seeds_do_not_matter_where_the_data_has_its_own_val_split(tmp_path):
     small_runs.folder(tmp_path / "data" / "train", CLASSES, 1)
     small_runs.folder(tmp_path / "data" / "val", CLASSES, 1, seed=50)
     runs = two_runs(tmp_path, f"folder:{tmp_path / 'data'}", 1, 2)
-    assert validation.open_pictures(runs, runs[0].data)[0].count("val") == 7
+    assert validation.open_pictures(runs, runs[0].data).source.count("val") == 7
 
 
 def test_runs_of_other_classes_cannot_be_averaged(tmp_path, data):
