@@ -44,10 +44,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         metavar="SPEC",
-        help="synthetic, folder:DIR, tfds:NAME, records:DIR or imagenet:DIR",
+        help="synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR",
     )
     parser.add_argument(
-        "--workdir", required=True, metavar="W", help="the run folder; an unfinished run goes on"
+        "--workdir",
+        type=command.path,
+        required=True,
+        metavar="W",
+        help="the run folder; an unfinished run goes on",
     )
     parser.add_argument(
         "--set",

@@ -8,12 +8,15 @@ Convolutional Neural Networks" (NIPS 2012); file names to the 2012 source
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from pipelines import fields
 from pipelines.errors import DataError
 from pipelines.fields import setting
 
-SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet")
+SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet", "cifar")
+SPECS = "synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR"
+NOT_FOLDERS = ("synthetic", "tfds")  # kinds whose place is none
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 COLOUR_STATISTICS = ("training_set", "published")
 MEANS = ("image", "channel")
@@ -118,7 +121,8 @@ class _Source:
     """The data set."""
 
     spec: str = setting(
-        "synthetic", "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`"
+        "synthetic",
+        "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR`, `imagenet:DIR` or `cifar:DIR`",
     )
 
 
@@ -134,13 +138,12 @@ class DataConfig(PictureSettings, _Source):
     def __post_init__(self) -> None:
         kind = self.kind
         if kind not in SOURCE_KINDS:
-            raise DataError(
-                "--data must be synthetic, folder:DIR, tfds:NAME, records:DIR or imagenet:DIR; "
-                f"received {self.spec!r}"
-            )
+            raise DataError(f"--data must be {SPECS}; received {self.spec!r}")
         if kind != "synthetic" and not self.location:
             place = "NAME" if kind == "tfds" else "DIR"
             raise DataError(f"--data {kind}: names no place; write {kind}:{place}")
+        if kind not in NOT_FOLDERS and self.location.startswith("~"):
+            raise DataError(f"--data {self.spec}: no such user; a folder of this name is {kind}:./...")
         fields.check(self, DataError)
         if self.resize + 2 * self.pad < self.crop:
             raise DataError(
@@ -166,5 +169,6 @@ class DataConfig(PictureSettings, _Source):
 
     @property
     def location(self) -> str:
-        """The part of `spec` after the colon; empty for `synthetic`."""
-        return self.spec.partition(":")[2]
+        """The part of `spec` after the colon, `~` expanded in a path; empty for `synthetic`."""
+        place = self.spec.partition(":")[2]
+        return place if self.kind in NOT_FOLDERS else os.path.expanduser(place)

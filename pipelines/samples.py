@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the command line and writes the pictures; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.samples", description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, metavar="SPEC", help="synthetic, folder:DIR, tfds:NAME, ...")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into; made if need be")
+    parser.add_argument(
+        "--out", type=command.path, required=True, metavar="DIR", help="folder to write into; made if need be"
+    )
     parser.add_argument("--count", type=int, default=6, help="how many pictures (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the run's data_seed (default %(default)s)")
     command.add_json_flag(parser)
@@ -43,7 +45,7 @@ def _samples(arguments: argparse.Namespace) -> dict[str, Any]:
 
     source = sources.open_source(config)
     with progress.phase("writing pictures"):
-        files = write(source, arguments.count, Path(arguments.out).expanduser(), arguments.seed)
+        files = write(source, arguments.count, Path(arguments.out), arguments.seed)
     for file in files:
         print(file)
     return {"pictures": [str(file) for file in files]}

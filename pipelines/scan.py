@@ -178,7 +178,7 @@ def check_enough(
     if not per_class.any():
         raise DataError(f"none of the {len(broken)} {split} pictures can be read, for example {broken[0]}")
     for picture in broken if split == "train" else ():
-        if not per_class[picture.label]:
+        if picture.label >= 0 and not per_class[picture.label]:
             raise DataError(
                 f"no picture of the class {class_names[picture.label]} can be read, for example {picture};"
                 " repair the pictures or remove the class"

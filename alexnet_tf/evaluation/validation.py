@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from alexnet_tf import run_data
@@ -21,7 +20,7 @@ class MeasuredPictures(NamedTuple):
     Attributes:
       source: the data set; its `val` holds them, without those that cannot be read.
       split: what they are: a split, or `all`.
-      own_validation: whether they are what the runs were validated on in training.
+      own_validation: whether they are what the first run was validated on in training.
       left_out: how many of them could not be read.
     """
 
@@ -38,7 +37,7 @@ def check_runs(runs: list[Run], spec: str | None) -> None:
         if run.class_names != first.class_names:
             raise UserError(
                 f"{run.workdir}: only runs of the same classes can be averaged, and this one's are not those "
-                f"of {first.workdir} ({_difference(run.class_names, first.class_names)})"
+                f"of {first.workdir} ({run_data.class_difference(first.class_names, run.class_names)})"
             )
         if spec is None and not run_data.same_place(run.data.spec, first.data.spec):
             raise UserError(
@@ -68,17 +67,13 @@ def open_pictures(
     except DataError as error:
         known = any(run_data.same_place(run.data.spec, config.spec) for run in runs)
         raise (run_data.explain_missing(error, config) if known else error) from None
-    if whole.class_names != runs[0].class_names:
-        raise UserError(
-            f"{config.spec}: its classes are not those of {runs[0].workdir} "
-            f"({_difference(whole.class_names, runs[0].class_names)})"
-        )
+    run_data.check_classes(runs[0], whole, config.spec)
     own = [run for run in runs if run_data.is_own(run, whole, config.spec)]
+    for run in own:
+        run_data.check(run, whole, config.spec)
     split = split or ("val" if own else measured.default_split(whole))
     if split == "val":
         _check_held_out(runs, whole, config)
-        for run in own:
-            run_data.check(run, whole, config.spec)
     chosen = measured.measured(whole, split)
     # What a run's scan has looked at, or the making of records.
     looked_at = bool(own) and (split in SPLITS or "test" not in whole.splits)
@@ -89,7 +84,7 @@ def open_pictures(
         skipped |= _unreadable(chosen, config, skipped, strict=strict)
     source = chosen.without(skipped)
     left_out = chosen.count("val") - source.count("val")
-    return MeasuredPictures(source, split, bool(own) and split == "val", left_out)
+    return MeasuredPictures(source, split, runs[0] in own and split == "val", left_out)
 
 
 def _unreadable(source: Source, config: DataConfig, known: set[str], *, strict: bool) -> set[str]:
@@ -123,11 +118,3 @@ def _check_held_out(runs: list[Run], source: Source, config: DataConfig) -> None
                 f"{first.workdir} held out, since `data_seed` or `val_fraction` differ; train both with the "
                 "same, or evaluate with --data on pictures that neither has seen"
             )
-
-
-def _difference(received: Sequence[str], expected: Sequence[str]) -> str:
-    """The first difference between two lists of class names, in words."""
-    if len(received) != len(expected):
-        return f"{len(received)} classes, {len(expected)} expected"
-    index = next(i for i, pair in enumerate(zip(received, expected, strict=True)) if pair[0] != pair[1])
-    return f"class {index} is {received[index]!r}, {expected[index]!r} expected"

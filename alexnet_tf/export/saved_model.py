@@ -51,7 +51,9 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
         import tensorflow as tf
 
         from alexnet_tf import checkpoint as checkpoints
+        from alexnet_tf.network import backend
 
+    backend.require_tensorflow("an export")
     number = _free_version(export_dir, version)
     with tf.device("CPU:0"):
         network, step = checkpoints.load_network(run, checkpoint)

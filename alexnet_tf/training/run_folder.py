@@ -137,7 +137,7 @@ def _refuse_skipped(workdir: Path) -> None:
 
 
 def _start(
-    workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None, strict: bool
+    workdir: Path, recipe: Recipe, spec: str, environment: Mapping[str, Any] | None, *, strict: bool
 ) -> Run:
     """Scans every picture once and writes the run folder."""
     config = recipe.data_config(spec)
