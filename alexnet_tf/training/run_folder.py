@@ -67,7 +67,7 @@ def opened(
         files.remove_parts(workdir)
         files.remove_parts(workdir / "checkpoints")
         run = _open(workdir, recipe, spec, strict)
-        run = run or _start(workdir, recipe, spec, environment, strict)
+        run = run or _start(workdir, recipe, spec, environment, strict=strict)
         placement.wait_for_all()
         yield run
 
