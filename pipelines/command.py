@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -263,8 +264,14 @@ class _Unread:
     def _reader_may_leave(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError) and not self._closed_terminal(error):
+                raise
             _drop(self.stream)
+
+    def _closed_terminal(self, error: OSError) -> bool:
+        """Whether a terminal has been closed, which is no longer one; a file's disk may fail alike."""
+        return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.stream.fileno()).st_mode)
 
 
 @contextlib.contextmanager

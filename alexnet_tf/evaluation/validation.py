@@ -65,7 +65,8 @@ def open_pictures(
     try:
         whole = sources.open_source(config)
     except DataError as error:
-        raise run_data.explain_missing(error, config) from None
+        known = any(run_data.same_place(run.data.spec, config.spec) for run in runs)
+        raise (run_data.explain_missing(error, config) if known else error) from None
     run_data.check_classes(runs[0], whole, config.spec)
     own = [run for run in runs if run_data.is_own(run, whole, config.spec)]
     for run in own:

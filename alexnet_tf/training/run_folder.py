@@ -66,9 +66,7 @@ def opened(
     with files.exclusive(workdir / LOCK_FILE, "a training"):
         files.remove_parts(workdir)
         files.remove_parts(workdir / "checkpoints")
-        run = _open(workdir, recipe, spec)
-        if strict and run:
-            _refuse_skipped(workdir)
+        run = _open(workdir, recipe, spec, strict)
         run = run or _start(workdir, recipe, spec, environment, strict=strict)
         placement.wait_for_all()
         yield run
@@ -80,25 +78,29 @@ def _same(run: Run, recipe: Recipe, spec: str) -> Run:
     return dataclasses.replace(run, recipe=recipe)
 
 
-def _open(workdir: Path, recipe: Recipe, spec: str) -> Run | None:
+def _open(workdir: Path, recipe: Recipe, spec: str, strict: bool) -> Run | None:
     """The run to go on with; None where one is to begin."""
     if not (workdir / RECIPE_FILE).exists():
         return None
     run = Run.open(workdir)
     if not run.has_checkpoint:
-        return _not_begun(run, recipe, spec)
+        return _not_begun(run, recipe, spec, strict)
+    if strict:
+        _refuse_skipped(workdir)
     if not run_data.same_place(run.data.spec, spec) and not run.differences(recipe):
         run = _moved(run, spec)
     return _same(run, recipe, spec)
 
 
-def _not_begun(run: Run, recipe: Recipe, spec: str) -> Run | None:
+def _not_begun(run: Run, recipe: Recipe, spec: str, strict: bool) -> Run | None:
     """A run without a checkpoint, where settings and data are still its own; else None, with a line."""
     differences = run.differences(recipe)
     if run.recipe.epochs != recipe.epochs:
         differences.append(f"epochs={run.recipe.epochs:g} before, {recipe.epochs:g} now")
     if not run_data.same_place(run.data.spec, spec):
         differences.append(f"data={run.data.spec} before, {spec} now")
+    if strict and (run.workdir / SKIPPED_FILE).exists():
+        differences.append("pictures left out before, none with --strict now")
     if not differences:
         source = sources.open_source(run.data)
         changes = run_data.difference(run, source, spec)
@@ -143,7 +145,7 @@ def _start(
     print(source.description, flush=True)
     _check_batch(source, recipe)  # before the scan, which may take long, and again without broken pictures
     pictures = Pictures.of(source)
-    found = _of_sibling(workdir, config, pictures) or scan.scan(source, config, strict=strict)
+    found = _of_sibling(workdir, config, pictures, strict) or scan.scan(source, config, strict=strict)
     _check_batch(source.without(skipped.key for skipped in found.skipped), recipe)
     _clear(workdir)
     if found.skipped:
@@ -172,11 +174,12 @@ def _clear(workdir: Path) -> None:
     shutil.rmtree(workdir / BOARD_FOLDER, ignore_errors=True)
 
 
-def _of_sibling(workdir: Path, config: DataConfig, pictures: Pictures) -> scan.Scan | None:
+def _of_sibling(workdir: Path, config: DataConfig, pictures: Pictures, strict: bool) -> scan.Scan | None:
     """The scan of the same pictures by another run of the same sweep; None where there is none.
 
     Raises:
       UserError: the pictures have changed since.
+      DataError: `strict`, and some of them cannot be read.
     """
     siblings = run_record.members(workdir.parent)
     for sibling in siblings if workdir in siblings else []:
@@ -187,6 +190,8 @@ def _of_sibling(workdir: Path, config: DataConfig, pictures: Pictures) -> scan.S
             continue
         changes = kept.changes(pictures, run_data.unit(config.kind))
         if not changes:
+            if strict:
+                _refuse_skipped(sibling)
             skipped = sibling / SKIPPED_FILE
             return scan.Scan(run.stats, scan.read_skipped(skipped) if skipped.exists() else ())
         if run.has_checkpoint:

@@ -35,9 +35,7 @@ def run(data: Path, tmp_path: Path) -> Run:
 
 def _run(workdir: Path, spec: str) -> Run:
     """A run folder as a training writes it."""
-    run = small_runs.create(workdir, spec, ["cat", "dog"], val_fraction="0.3")
-    Pictures.of(sources.open_source(run.data)).save(workdir)
-    return run
+    return small_runs.create(workdir, spec, ["cat", "dog"], val_fraction="0.3")
 
 
 def _keys(source, split: str) -> set[str]:
@@ -174,6 +172,7 @@ def test_runs_without_a_record_of_their_pictures(run: Run, capsys) -> None:
 def test_where_the_data_have_a_split_of_their_own_an_older_run_goes_on(tmp_path: Path, capsys) -> None:
     names = sources.open_source(small_runs.create(tmp_path / "x", "synthetic:24,12", ["a"]).data).class_names
     older = small_runs.create(tmp_path / "w", "synthetic:24,12", names)
+    (older.workdir / PICTURES_FILE).unlink()
     assert older.open_source(training=True).count("val") == 12
     assert capsys.readouterr().err == ""
 

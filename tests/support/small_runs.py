@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ import numpy as np
 from PIL import Image
 
 from alexnet_tf import recipe
+from alexnet_tf.run_data import Pictures
 from alexnet_tf.run_record import Run
+from pipelines import sources
+from pipelines.errors import DataError
 from pipelines.pictures.statistics import ImageStats
 
 
@@ -50,7 +54,12 @@ def create(
     """A run folder without a checkpoint; tests put `network` in the place of a real one."""
     fixed = {"mean": "image", "pixel_divisor": "60", "seed": str(seed), "precision": "bfloat16"}
     chosen = recipe.get("quickstart").replace({**fixed, **settings})
-    return Run.create(workdir, chosen, spec, class_names, stats(chosen.resize, seed), readable)
+    pictures = None
+    with contextlib.suppress(DataError):  # where there are any
+        pictures = Pictures.of(sources.open_source(chosen.data_config(spec)))
+    return Run.create(
+        workdir, chosen, spec, class_names, stats(chosen.resize, seed), readable, pictures=pictures
+    )
 
 
 def jpeg(seed: int, height: int = 260, width: int = 300) -> bytes:
