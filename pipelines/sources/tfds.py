@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from pipelines import epochs
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
-from pipelines.labels import readable_names
+from pipelines.labels import find_names
 from pipelines.sources import splits, tfds_features
 from pipelines.sources.options import parse_options
 from pipelines.sources.source import SPLITS, BrokenPicture, Example, Source, encode_key
@@ -47,7 +47,7 @@ class TfdsSource(Source):
         self._encoded = tfds_features.encoded(builder.info.features[self._image], self._image)
         label = builder.info.features[self._label]
         self.class_names = tuple(label.int2str(i) for i in range(label.num_classes))
-        self.readable_names = readable_names(self.class_names, ())
+        self.readable_names = find_names(self.class_names, ()).names
         self._native, unlabelled = self._splits(config.spec)
         self.splits = tuple(dict.fromkeys((*SPLITS, *self._native)))
         self._masks = {split: np.ones(self._stored(split), bool) for split in self.splits}
@@ -76,7 +76,7 @@ class TfdsSource(Source):
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
         mask = self._masks[self.check_split(split)]
-        # Also of a split that the data set lacks the elements, of which there are none, have their form.
+        # Where the data set lacks a split, another gives its elements, of which none is taken, their form.
         files = _Files(self._builder, self._native.get(split) or next(iter(self._native.values())))
         if epoch is None or not self._config.shuffle:
             records = tf.data.Dataset.range(files.count).flat_map(files.open)
