@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--workdir",
+        type=command.path,
         nargs="+",
         required=True,
         metavar="W",
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--out",
+        type=command.path,
         metavar="DIR",
         help="where reports go (default: W/evaluation, W/evaluation-ten-crop, W/evaluation-of-DATA, ...); "
         "two get a folder each",
@@ -75,7 +77,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be 1 or more; received {args.batch_size}")
 
-    from alexnet_tf import run_record
+    from alexnet_tf import run_data, run_record
     from alexnet_tf.evaluation import folders
     from alexnet_tf.run_record import Run
 
@@ -89,7 +91,7 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     first = Path(args.workdir[0])
     of = folders.Measured(
         ensemble=len(runs) > 1 or workdirs[0] != first,
-        data=None if args.data in (None, runs[0].data.spec) else args.data,
+        data=None if args.data is None or run_data.same_place(args.data, runs[0].data.spec) else args.data,
         split=args.split,
         checkpoint=args.checkpoint,
     )

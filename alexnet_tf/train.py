@@ -47,7 +47,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR",
     )
     parser.add_argument(
-        "--workdir", required=True, metavar="W", help="the run folder; an unfinished run goes on"
+        "--workdir",
+        type=command.path,
+        required=True,
+        metavar="W",
+        help="the run folder; an unfinished run goes on",
     )
     parser.add_argument(
         "--set",
@@ -176,7 +180,7 @@ def _train_all(
         with run_folder.opened(
             workdir, wanted, args.data, place, settled.environment(), strict=args.strict
         ) as run:
-            figures.append(train_loop.train(run, run.open_source(), place, service=service))
+            figures.append(train_loop.train(run, run.open_source(training=True), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 
 

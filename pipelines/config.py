@@ -8,6 +8,7 @@ Convolutional Neural Networks" (NIPS 2012); file names to the 2012 source
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from pipelines import fields
 from pipelines.errors import DataError
@@ -15,9 +16,14 @@ from pipelines.fields import setting
 
 SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet", "cifar")
 SPECS = "synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR"
+NOT_FOLDERS = ("synthetic", "tfds")  # kinds whose place is none
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 COLOUR_STATISTICS = ("training_set", "published")
 MEANS = ("image", "channel")
+# A mean picture of the longest side takes 800 MB.
+LONGEST_SIDE = 8192
+SIDE = fields.Range(lambda x: 1 <= x <= LONGEST_SIDE, f"lie between 1 and {LONGEST_SIDE}")
+BORDER = fields.Range(lambda x: 0 <= x <= LONGEST_SIDE, f"lie between 0 and {LONGEST_SIDE}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +42,12 @@ class PictureSettings:
     val_fraction: float = setting(
         0.1, "share held out where the data have no validation split", fields.BETWEEN
     )
-    resize: int = setting(256, "short side of every picture, pixels (section 2)")
-    crop: int = setting(224, "side of what the network sees, pixels (section 4.1)")
+    resize: int = setting(256, "short side of every picture, pixels (section 2)", SIDE)
+    crop: int = setting(224, "side of what the network sees, pixels (section 4.1)", SIDE)
     pad: int = setting(
         0,
         "reflected border before the crop, pixels",
-        fields.NOT_NEGATIVE,
+        BORDER,
         more="0 in 2012; for `resize` = `crop`, where a random crop would have nowhere to go",
     )
     mirror: bool = setting(True, "half of the training crops are flipped (section 4.1)", more="left to right")
@@ -136,6 +142,8 @@ class DataConfig(PictureSettings, _Source):
         if kind != "synthetic" and not self.location:
             place = "NAME" if kind == "tfds" else "DIR"
             raise DataError(f"--data {kind}: names no place; write {kind}:{place}")
+        if kind not in NOT_FOLDERS and self.location.startswith("~"):
+            raise DataError(f"--data {self.spec}: no such user; a folder of this name is {kind}:./...")
         fields.check(self, DataError)
         if self.resize + 2 * self.pad < self.crop:
             raise DataError(
@@ -161,5 +169,6 @@ class DataConfig(PictureSettings, _Source):
 
     @property
     def location(self) -> str:
-        """The part of `spec` after the colon; empty for `synthetic`."""
-        return self.spec.partition(":")[2]
+        """The part of `spec` after the colon, `~` expanded in a path; empty for `synthetic`."""
+        place = self.spec.partition(":")[2]
+        return place if self.kind in NOT_FOLDERS else os.path.expanduser(place)

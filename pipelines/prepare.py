@@ -36,9 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", metavar="SPEC", help="what to prepare: folder:DIR, tfds:NAME, imagenet:DIR, ..."
     )
-    parser.add_argument("--out", metavar="RECORDS", help="folder to write; made if need be")
     parser.add_argument(
-        "--verify", metavar="RECORDS", help="only compare the checksums of a folder of records"
+        "--out", type=command.path, metavar="RECORDS", help="folder to write; made if need be"
+    )
+    parser.add_argument(
+        "--verify",
+        type=command.path,
+        metavar="RECORDS",
+        help="only compare the checksums of a folder of records",
     )
     parser.add_argument(
         "--seed",
@@ -95,7 +100,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
         written = record_writer.write(
             source,
             config,
-            Path(arguments.out).expanduser(),
+            Path(arguments.out),
             encoding=arguments.encoding,
             strict=arguments.strict,
         )
@@ -121,7 +126,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
 def _verify(arguments: argparse.Namespace) -> dict[str, Any]:
     from pipelines.sources import records
 
-    folder = Path(arguments.verify).expanduser()
+    folder = Path(arguments.verify)
     index = records.Index.load(folder)
     if not index.complete:
         raise DataError(f"{folder}: preparation was interrupted; {records.AGAIN}")

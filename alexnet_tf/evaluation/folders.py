@@ -1,11 +1,15 @@
-"""Where reports of evaluations go: what is not a run's own figure gets a folder of its own."""
+"""Where reports of evaluations go: what is not a run's own figure gets a folder of its own.
+
+No TensorFlow import.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SUMMARY_FILE = "summary.json"
 BEST = "best"
@@ -50,6 +54,11 @@ def default(workdir: Path, of: Measured, crops: int) -> Path:
         number += 1  # other data of the same name
         folder = workdir / "-".join([*parts, str(number)])
     return folder
+
+
+def describe_crops(summary: Mapping[str, Any]) -> str:
+    """How many crops of each picture were seen, in words."""
+    return {1: "centre crop", 9: "nine crops", 10: "ten crops"}[summary["crops"]]
 
 
 def _short(spec: str) -> str:

@@ -68,11 +68,7 @@ def evaluate(
             common = {
                 "workdirs": [str(run.workdir) for run in runs],
                 "data": config.spec,
-                "description": source.description,
-                "classes": len(source.class_names),
-                "split": pictures.split,
-                "own_validation": pictures.own_validation,
-                "left_out": pictures.left_out,
+                **_described(pictures),
                 "checkpoint": checkpoint,
                 "steps": steps,
                 "runs": len(runs),
@@ -86,6 +82,17 @@ def evaluate(
     except tf.errors.OpError as error:
         raise UserError(records.describe(error, config)) from None
     return summaries
+
+
+def _described(pictures: validation.MeasuredPictures) -> dict[str, Any]:
+    """The part of summary.json that says which pictures were measured."""
+    return {
+        "description": pictures.source.description,
+        "classes": len(pictures.source.class_names),
+        "split": pictures.split,
+        "own_validation": pictures.own_validation,
+        "left_out": pictures.left_out,
+    }
 
 
 class _ProtocolResults:

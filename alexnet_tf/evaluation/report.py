@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from alexnet_tf.evaluation.accumulator import Accumulator, ClassResult, Prediction
-from alexnet_tf.evaluation.folders import BEST, SUMMARY_FILE
+from alexnet_tf.evaluation.folders import BEST, SUMMARY_FILE, describe_crops
 from alexnet_tf.evaluation.metrics import TOP
 from alexnet_tf.figures import text
 from alexnet_tf.run_record import Run
@@ -128,11 +128,6 @@ class Report:
             mistakes.draw(path, pictures, title)
 
 
-def describe_crops(summary: dict[str, Any]) -> str:
-    """How many crops of each picture were seen, in words."""
-    return {1: "centre crop", 9: "nine crops", 10: "ten crops"}[summary["crops"]]
-
-
 def describe_protocol(summary: dict[str, Any]) -> str:
     """The evaluation protocol in words: crops, checkpoint, steps, number of runs."""
     crops = describe_crops(summary) + " averaged" * (summary["crops"] > 1)
@@ -163,9 +158,9 @@ def describe_members(summary: dict[str, Any]) -> list[str]:
     if len({name for name, _ in named}) < len(named):
         named = [(row["workdir"], row) for row in members]
     named.append((f"mean of {len(members)}", summary["members_mean"]))
-    width = max(11, *(len(name) for name, _ in named))
+    width = max(11, *(text.columns(name) for name, _ in named))
     return [
-        f"{name:<{width}}  top-1 {text.percent(row['top1_error'], 2)}"
+        f"{text.fit(name, width)}  top-1 {text.percent(row['top1_error'], 2)}"
         + ("" if row["top5_error"] is None else f", top-5 {text.percent(row['top5_error'], 2)}")
         for name, row in named
     ]

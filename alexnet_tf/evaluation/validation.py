@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import NamedTuple
 
+from alexnet_tf import run_data
 from alexnet_tf.run_record import SKIPPED_FILE, Run
 from pipelines import scan, sources
 from pipelines.config import DataConfig
-from pipelines.errors import UserError
+from pipelines.errors import DataError, UserError
 from pipelines.sources import measured
 from pipelines.sources.source import SPLITS, Source
 
@@ -20,7 +20,7 @@ class MeasuredPictures(NamedTuple):
     Attributes:
       source: the data set; its `val` holds them, without those that cannot be read.
       split: what they are: a split, or `all`.
-      own_validation: whether they are what the runs were validated on in training.
+      own_validation: whether they are what the first run was validated on in training.
       left_out: how many of them could not be read.
     """
 
@@ -37,9 +37,9 @@ def check_runs(runs: list[Run], spec: str | None) -> None:
         if run.class_names != first.class_names:
             raise UserError(
                 f"{run.workdir}: only runs of the same classes can be averaged, and this one's are not those "
-                f"of {first.workdir} ({_difference(run.class_names, first.class_names)})"
+                f"of {first.workdir} ({run_data.class_difference(first.class_names, run.class_names)})"
             )
-        if spec is None and run.data.spec != first.data.spec:
+        if spec is None and not run_data.same_place(run.data.spec, first.data.spec):
             raise UserError(
                 f"{run.workdir}: trained on {run.data.spec}, {first.workdir} on {first.data.spec}; "
                 "say with --data on which to evaluate"
@@ -62,13 +62,14 @@ def open_pictures(
       UserError: the classes are not the runs', or one run's validation pictures trained another.
       DataError: the data set cannot be used, or has no such split.
     """
-    whole = sources.open_source(config)
-    if whole.class_names != runs[0].class_names:
-        raise UserError(
-            f"{config.spec}: its classes are not those of {runs[0].workdir} "
-            f"({_difference(whole.class_names, runs[0].class_names)})"
-        )
-    own = [run for run in runs if run.data.spec == config.spec]
+    try:
+        whole = sources.open_source(config)
+    except DataError as error:
+        raise run_data.explain_missing(error, config) from None
+    run_data.check_classes(runs[0], whole, config.spec)
+    own = [run for run in runs if run_data.is_own(run, whole, config.spec)]
+    for run in own:
+        run_data.check(run, whole, config.spec)
     split = split or ("val" if own else measured.default_split(whole))
     if split == "val":
         _check_held_out(runs, whole, config)
@@ -82,7 +83,7 @@ def open_pictures(
         skipped |= _unreadable(chosen, config, skipped, strict=strict)
     source = chosen.without(skipped)
     left_out = chosen.count("val") - source.count("val")
-    return MeasuredPictures(source, split, bool(own) and split == "val", left_out)
+    return MeasuredPictures(source, split, runs[0] in own and split == "val", left_out)
 
 
 def _unreadable(source: Source, config: DataConfig, known: set[str], *, strict: bool) -> set[str]:
@@ -116,11 +117,3 @@ def _check_held_out(runs: list[Run], source: Source, config: DataConfig) -> None
                 f"{first.workdir} held out, since `data_seed` or `val_fraction` differ; train both with the "
                 "same, or evaluate with --data on pictures that neither has seen"
             )
-
-
-def _difference(received: Sequence[str], expected: Sequence[str]) -> str:
-    """The first difference between two lists of class names, in words."""
-    if len(received) != len(expected):
-        return f"{len(received)} classes, {len(expected)} expected"
-    index = next(i for i, pair in enumerate(zip(received, expected, strict=True)) if pair[0] != pair[1])
-    return f"class {index} is {received[index]!r}, {expected[index]!r} expected"

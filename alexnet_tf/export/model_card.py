@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_tf import __version__
-from alexnet_tf.evaluation.report import describe_crops, describe_data, is_own_validation
+from alexnet_tf.evaluation.folders import describe_crops
+from alexnet_tf.evaluation.report import describe_data, is_own_validation
 from alexnet_tf.network import variants
 from pipelines.pictures import formats
 

@@ -257,9 +257,10 @@ def _head(shape: tuple[int, int]) -> bytes:
 
 def _append(file: IO[bytes], content: bytes) -> None:
     """Appends to a file and waits until it is on disk."""
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
+    with files.naming(file.name):
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _batches(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_tf import __version__
-from alexnet_tf.evaluation.report import describe_crops
+from alexnet_tf.evaluation.folders import describe_crops
 from alexnet_tf.network import variants
 from alexnet_tf.visualize import options
 from alexnet_tf.visualize.report.html import Content, note, percent, render
