@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pipelines.config import TAKE_OPTIONS
 from pipelines.errors import DataError, UserError
 from pipelines.files import replacing
 
@@ -90,7 +91,8 @@ def _normalised(spec: str) -> str:
     kind, colon, location = spec.partition(":")
     if not location or kind in PLACELESS:
         return spec
-    return f"{kind}{colon}{os.path.realpath(os.path.expanduser(location))}"
+    place, mark, options = location.partition("?") if kind in TAKE_OPTIONS else (location, "", "")
+    return f"{kind}{colon}{os.path.realpath(os.path.expanduser(place))}{mark}{options}"
 
 
 def class_difference(run: Sequence[str], data: Sequence[str]) -> str:
@@ -216,7 +218,7 @@ def _warn_once(line: str) -> None:
 
 def explain_missing(error: DataError, config: DataConfig) -> DataError:
     """The error of data that could not be opened, with the cure where there is nothing at their place."""
-    if config.kind in PLACELESS or Path(config.location).expanduser().exists():
+    if config.kind in PLACELESS or Path(config.place).exists():
         return error
     return DataError(
         f"{error}; --data says where the data now lie, if they have moved (`train` with the run's settings "

@@ -17,6 +17,7 @@ from pipelines.fields import setting
 SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet", "cifar")
 SPECS = "synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR"
 NOT_FOLDERS = ("synthetic", "tfds")  # kinds whose place is none
+TAKE_OPTIONS = ("tfds", "cifar")  # kinds of which `?label=fine` may follow the place
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 COLOUR_STATISTICS = ("training_set", "published")
 MEANS = ("image", "channel")
@@ -172,3 +173,8 @@ class DataConfig(PictureSettings, _Source):
         """The part of `spec` after the colon, `~` expanded in a path; empty for `synthetic`."""
         place = self.spec.partition(":")[2]
         return place if self.kind in NOT_FOLDERS else os.path.expanduser(place)
+
+    @property
+    def place(self) -> str:
+        """`location` without the options that may follow it (`sources.options`)."""
+        return self.location.partition("?")[0] if self.kind in TAKE_OPTIONS else self.location

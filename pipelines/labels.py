@@ -83,11 +83,6 @@ def read_words(path: Path, class_names: Sequence[str]) -> dict[str, str]:
     return {} if all(_NUMBER.fullmatch(text) for text in words.values()) else words
 
 
-def readable_names(class_names: Sequence[str], folders: Iterable[Path]) -> tuple[str, ...]:
-    """The names of `find_names`, without its note."""
-    return find_names(class_names, folders).names
-
-
 def find_names(class_names: Sequence[str], folders: Iterable[Path]) -> Names:
     """What a person calls the classes.
 

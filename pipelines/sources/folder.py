@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
-from pipelines.labels import readable_names
+from pipelines.labels import find_names
 from pipelines.sources.class_folders import ClassFolders, holds_picture, list_classes, sub_folders
 from pipelines.sources.listed import ListedSource, split_listing
 
@@ -37,12 +37,10 @@ class FolderSource(ListedSource):
         pictures, when `train` and `val` hold different classes, or when it is not clear what is a split.
     """
 
-    _flat: tuple[str, ...] = ()  # splits whose pictures need no class folders
-
     def __init__(self, config: DataConfig) -> None:
         self._root = root = existing_folder(config)
-        layout = find_layout(root, self._flat)
-        listed = {split: self._list_split(split, folder) for split, folder in layout.splits.items()}
+        layout = find_layout(root)
+        listed = {split: list_classes(root, folder) for split, folder in layout.splits.items()}
         left_out = sum((part.left_out for part in listed.values()), collections.Counter())
         names = next(iter(listed.values())).names
         _check_same_classes(root, layout.splits, listed)
@@ -58,14 +56,10 @@ class FolderSource(ListedSource):
             found |= split_listing(found["train"], config)
         super().__init__(config, names, found)
         self.left_out = left_out
-        self.readable_names = readable_names(
-            names, (root, *(root / below for below in layout.splits.values()))
-        )
+        words = find_names(names, dict.fromkeys((root, *(root / below for below in layout.splits.values()))))
+        self.readable_names = words.names
         self.description = f"{root}: {len(names)} classes, {self._counted(layout, listed)}"
-
-    def _list_split(self, split: str, below: str) -> ClassFolders:
-        """What lies in the folder of a split."""
-        return list_classes(self._root, below)
+        self.description += f"; {words.note}" if words.note else ""
 
     def _counted(self, layout: Layout, listed: dict[str, ClassFolders]) -> str:
         """How many pictures there are, and what was taken for which split."""
@@ -113,22 +107,18 @@ def existing_folder(config: DataConfig) -> Path:
     raise DataError(f"{root}: {reason}; {config.kind}:DIR needs one sub-folder of pictures for each class")
 
 
-def find_layout(root: Path, flat: Sequence[str] = ()) -> Layout:
+def find_layout(root: Path) -> Layout:
     """Tells folders of splits from class folders.
 
     A folder with the name of a split, in any letter case, is one when class folders lie in it; else a class
     may be called so.
-
-    Args:
-      root: the data set's folder.
-      flat: splits whose folder needs no class folders.
 
     Raises:
       DataError: two folders stand for the same split, or class folders lie beside them.
     """
     folders = sub_folders(root)
     named = {name: split for name in folders if (split := _split_named(name))}
-    found = {name: split for name, split in named.items() if split in flat or sub_folders(root / name)}
+    found = {name: split for name, split in named.items() if sub_folders(root / name)}
     if not found:
         return Layout({"train": ""})
     splits: dict[str, str] = {}

@@ -31,12 +31,11 @@ from pipelines.pictures.file_types import SUFFIXES
 from pipelines.sources import archives
 from pipelines.sources.archives import Member
 from pipelines.sources.class_folders import list_classes, sub_folders
+from pipelines.sources.folder import SPLIT_FOLDERS
 from pipelines.sources.listed import ListedSource, Listing, split_listing
 from pipelines.sources.validation_synsets import is_validation, synsets_by_file
 
 TRAIN_ARCHIVE, VAL_ARCHIVE = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
-# What the folders are called that the archives unpack to.
-TRAIN_FOLDERS, VAL_FOLDERS = ("train", "ILSVRC2012_img_train"), ("val", "ILSVRC2012_img_val")
 KAGGLE_FOLDERS = ("Data/CLS-LOC", "ILSVRC/Data/CLS-LOC")
 _PACKED = (".tar", ".tar.gz", ".tgz", ".zip")
 _HERE = "DIR itself"
@@ -93,7 +92,7 @@ class ImagenetSource(ListedSource):
         super().__init__(config, parts[0].names, found)
         self._readers = {"train": parts[0].reader, "val": parts[-1].reader}
         self.left_out = +left_out
-        names = find_names(self.class_names, dict.fromkeys((root, base, base / TRAIN_FOLDERS[0])))
+        names = find_names(self.class_names, dict.fromkeys((root, base, base / "train")))
         self.readable_names = names.names
         taken = [f"{part.place} for {split}" for split, part in zip(found, parts, strict=False)]
         taken += ["a share of it for val"] * self.held_out
@@ -129,7 +128,7 @@ def _parts(root: Path, base: Path) -> tuple[Part | None, Part | None]:
 def _training(base: Path) -> Part | None:
     if (base / TRAIN_ARCHIVE).is_file():
         return _training_archive(base / TRAIN_ARCHIVE)
-    folder = next((name for name in TRAIN_FOLDERS if (base / name).is_dir()), "")
+    folder = _folder_of("train", base, TRAIN_ARCHIVE)
     _check_unpacked(base / folder)
     if folder or any(map(is_synset, sub_folders(base))):
         return _class_folders(base, folder)
@@ -139,7 +138,7 @@ def _training(base: Path) -> Part | None:
 def _validation(base: Path, root: Path) -> Part | None:
     if (base / VAL_ARCHIVE).is_file():
         return _validation_archive(base / VAL_ARCHIVE, root)
-    folder = next((name for name in VAL_FOLDERS if (base / name).is_dir()), "")
+    folder = _folder_of("val", base, VAL_ARCHIVE)
     files, folders = _files(base / folder), sub_folders(base / folder) if folder else []
     numbered = any(map(is_validation, files))
     if numbered and folders:
@@ -155,6 +154,18 @@ def _validation(base: Path, root: Path) -> Part | None:
             "unpack the validation pictures there, or remove the folder"
         )
     return _class_folders(base, folder) if folder else None
+
+
+def _folder_of(split: str, base: Path, archive: str) -> str:
+    """The folder of a split: one with a usual name, or that of the archive; empty when there is none."""
+    names = {*SPLIT_FOLDERS[split], archive.lower().removesuffix(".tar")}
+    found = [name for name in sub_folders(base) if name.lower() in names]
+    if len(found) > 1:
+        raise DataError(
+            f"{base}: both {found[0]}/ and {found[1]}/ could hold the {split} pictures; "
+            "rename or remove one of them"
+        )
+    return found[0] if found else ""
 
 
 def _class_folders(base: Path, folder: str) -> Part:

@@ -21,7 +21,7 @@ def parse_options(config: DataConfig, legal: Mapping[str, str]) -> tuple[str, di
     Raises:
       DataError: an option is unknown, has no value, or is given twice.
     """
-    place, mark, query = config.location.partition("?")
+    _, mark, query = config.location.partition("?")
     options: dict[str, str] = {}
     for part in query.split("&") if mark else ():
         name, _, value = part.partition("=")
@@ -31,4 +31,4 @@ def parse_options(config: DataConfig, legal: Mapping[str, str]) -> tuple[str, di
                 f"--data {config.spec}: after `?` come {forms}, each once, joined by `&`; received {part!r}"
             )
         options[name] = value
-    return place, options
+    return config.place, options

@@ -1,4 +1,4 @@
-"""Where pictures come from: one interface, five kinds of source.
+"""Where pictures come from: one interface, six kinds of source.
 
 A source gives encoded pictures with a label and a stable key, in a fixed order for evaluation and in
 an order per epoch for training; both are pure functions of the configuration, so that a run continues

@@ -16,14 +16,15 @@ import tensorflow_datasets as tfds
 from pipelines import epochs
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
-from pipelines.labels import readable_names
+from pipelines.labels import find_names
 from pipelines.sources import splits, tfds_features
 from pipelines.sources.options import parse_options
 from pipelines.sources.source import SPLITS, BrokenPicture, Example, Source, encode_key
 
 FILES_AT_ONCE = 8  # read in turn in an epoch's order
 LOOKED_AT = 1000  # examples of a split, to see whether it has labels
-NO_LABEL = "has no label (-1)"
+QUICKLY_READ = 2**30  # bytes of a split; a second or two
+NO_LABEL, UNLABELLED = "has no label (-1)", "examples without a label (-1)"
 
 
 class TfdsSource(Source):
@@ -33,7 +34,8 @@ class TfdsSource(Source):
     `train`; beside a `validation` split, `test` is one for evaluation alone. Data are looked for where
     TFDS_DATA_DIR says. Keys are the split and TFDS's own id. Of several images or labels the SPEC chooses:
     `tfds:NAME?image=FEATURE&label=FEATURE`. Examples whose label is -1, which stands for none, are left
-    out: at once where labels are read to hold out a share, else as pictures that cannot be used.
+    out: at once where reading all labels is quick or needed to hold out a share, else as pictures that
+    cannot be used.
 
     Raises:
       DataError: no data set of this name, not built yet, or not one of labelled images.
@@ -47,21 +49,22 @@ class TfdsSource(Source):
         self._encoded = tfds_features.encoded(builder.info.features[self._image], self._image)
         label = builder.info.features[self._label]
         self.class_names = tuple(label.int2str(i) for i in range(label.num_classes))
-        self.readable_names = readable_names(self.class_names, ())
+        self.readable_names = find_names(self.class_names, ()).names
         self._native, unlabelled = self._splits(config.spec)
         self.splits = tuple(dict.fromkeys((*SPLITS, *self._native)))
-        self._masks = {split: np.ones(self._stored(split), bool) for split in self.splits}
+        self._masks = {split: self._labelled(split) for split in self.splits}
+        without_label = sum(int((~mask).sum()) for mask in self._masks.values())
+        self.left_out = {UNLABELLED: without_label} if without_label else {}
+        if "train" in self._native and not self._masks["train"].any():
+            raise DataError(f"{config.spec}: no example of its `train` split has a label")
         if "val" not in self._native:
             self._hold_out(config)
         self._whole = self._masks
         self.description = (
             f"{name} {builder.info.version} of TFDS: {len(self.class_names)} classes,"
             f" {self.count('train')} + {self.count('val')} pictures"
-            + "".join(
-                f", its {native} split for {split}"
-                for split, native in self._native.items()
-                if split != native
-            )
+            + f" ({'a share of train' if self.held_out else self._native['val']} for val)"
+            + (f", {self.count('test')} to test" if "test" in self.splits else "")
             + "".join(f"; its {native} split has no labels" for native in unlabelled)
         )
 
@@ -76,7 +79,7 @@ class TfdsSource(Source):
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
         mask = self._masks[self.check_split(split)]
-        # Also of a split that the data set lacks the elements, of which there are none, have their form.
+        # Where the data set lacks a split, another gives its elements, of which none is taken, their form.
         files = _Files(self._builder, self._native.get(split) or next(iter(self._native.values())))
         if epoch is None or not self._config.shuffle:
             records = tf.data.Dataset.range(files.count).flat_map(files.open)
@@ -133,9 +136,15 @@ class TfdsSource(Source):
         native = self._native.get(split)
         return _Files(self._builder, native).ids() if native else []
 
-    def _stored(self, split: str) -> int:
+    def _labelled(self, split: str) -> np.ndarray:
+        """Which examples of a split have labels, bool [n]; all of them where it would take long to see."""
         native = self._native.get(split)
-        return int(self._builder.info.splits[native].num_examples) if native else 0
+        if native is None:
+            return np.zeros(0, bool)
+        stored = self._builder.info.splits[native]
+        if "val" in self._native and stored.num_bytes > QUICKLY_READ:
+            return np.ones(stored.num_examples, bool)
+        return self._labels(native) >= 0
 
     def _splits(self, spec: str) -> tuple[dict[str, str], list[str]]:
         """Our splits -> those of TFDS; and those of TFDS that have no labels, as in competitions."""
@@ -154,19 +163,14 @@ class TfdsSource(Source):
 
     def _hold_out(self, config: DataConfig) -> None:
         """Makes `val` a share of the training examples that have labels."""
-        labels = self._labels("train")
-        place = np.flatnonzero(labels >= 0)
-        if not len(place):
-            raise DataError(f"{config.spec}: no example of its `train` split has a label")
-        ids = self._ids("train")
+        labels, ids = self._labels("train"), self._ids("train")
+        place = np.flatnonzero(self._masks["train"])
         chosen = splits.held_out(
             [ids[i] for i in place], labels[place], config.val_fraction, config.data_seed
         )
         self._masks = {split: np.zeros(len(labels), bool) for split in SPLITS}
         self._masks["train"][place[~chosen]] = self._masks["val"][place[chosen]] = True
         self._native["val"], self.held_out = "train", True
-        if len(place) < len(labels):
-            self.left_out = {"examples without a label (-1)": len(labels) - len(place)}
 
     def _labels(self, native: str, first: int = -1) -> np.ndarray:
         """The labels of the first examples of a split of TFDS in stored order, int64 [n]; all for -1."""

@@ -139,6 +139,8 @@ def test_relative_and_absolute_names_of_a_place(data: Path, monkeypatch) -> None
     assert run_data.same_place("folder:~/data", f"folder:{data}")
     assert not run_data.same_place("records:data", f"folder:{data}")
     assert not run_data.same_place("tfds:data", f"tfds:{data}")
+    assert run_data.same_place("cifar:data/?label=fine", f"cifar:{data}?label=fine")
+    assert not run_data.same_place("cifar:data?label=fine", "cifar:data?label=coarse")
     assert run_data.same_place("synthetic", "synthetic")
 
 

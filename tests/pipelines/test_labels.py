@@ -6,37 +6,42 @@ import pytest
 from pipelines import labels
 from pipelines.errors import DataError
 
+
+def names(class_names, folders):
+    return labels.find_names(class_names, folders).names
+
+
 CRANES = ("n02012849", "n03126707", "n01440764")
 
 
 @pytest.mark.parametrize("name", labels.WORD_LISTS)
 def test_first_synonyms_are_the_names(tmp_path, name):
     (tmp_path / name).write_text("n01440764 tench, Tinca tinca\nn03126707 hoist\nn02012849 crane\n")
-    assert labels.readable_names(CRANES, [tmp_path]) == ("crane", "hoist", "tench")
+    assert names(CRANES, [tmp_path]) == ("crane", "hoist", "tench")
 
 
 def test_equal_names_are_told_apart(tmp_path):
     (tmp_path / "synset_words.txt").write_text(
         "n02012849 crane, wader\nn03126707 crane, hoist\nn01440764 tench\nn1 maillot\nn2 maillot\n"
     )
-    names = labels.readable_names((*CRANES, "n1", "n2"), [tmp_path])
-    assert names == ("crane, wader", "crane, hoist", "tench", "maillot (n1)", "maillot (n2)")
+    found = names((*CRANES, "n1", "n2"), [tmp_path])
+    assert found == ("crane, wader", "crane, hoist", "tench", "maillot (n1)", "maillot (n2)")
 
 
 def test_without_a_list_names_are_the_folders(tmp_path):
-    assert labels.readable_names(("cat", "dog"), [tmp_path, tmp_path / "none"]) == ("cat", "dog")
+    assert names(("cat", "dog"), [tmp_path, tmp_path / "none"]) == ("cat", "dog")
 
 
 def test_classes_that_the_list_leaves_out_keep_their_folder(tmp_path):
     (tmp_path / "labels.txt").write_text("n01440764\ttench\n\nn99999999 nothing of ours\nn02012849\n")
-    assert labels.readable_names(CRANES, [tmp_path]) == ("n02012849", "n03126707", "tench")
+    assert names(CRANES, [tmp_path]) == ("n02012849", "n03126707", "tench")
 
 
 def test_the_first_folder_counts(tmp_path):
     (tmp_path / "inner").mkdir()
     (tmp_path / "labels.txt").write_text("a outer\n")
     (tmp_path / "inner" / "labels.txt").write_text("a inner\n")
-    assert labels.readable_names(["a"], [tmp_path / "inner", tmp_path]) == ("inner",)
+    assert names(["a"], [tmp_path / "inner", tmp_path]) == ("inner",)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +76,9 @@ def test_a_plain_list_of_the_same_names_is_nothing_to_speak_of(tmp_path):
 
 
 def test_only_word_lists_have_synonyms(tmp_path):
-    assert labels.readable_names(("Paris, Texas", "Paris"), []) == ("Paris, Texas", "Paris")
+    assert names(("Paris, Texas", "Paris"), []) == ("Paris, Texas", "Paris")
     (tmp_path / "labels.txt").write_text("b Rome, Georgia\n")
-    assert labels.readable_names(("Paris, Texas", "b"), [tmp_path]) == ("Paris, Texas", "Rome")
+    assert names(("Paris, Texas", "b"), [tmp_path]) == ("Paris, Texas", "Rome")
 
 
 def test_a_list_that_does_not_count_leaves_the_next_one_its_turn(tmp_path):
@@ -83,13 +88,13 @@ def test_a_list_that_does_not_count_leaves_the_next_one_its_turn(tmp_path):
 
 
 def test_synsets_have_names_without_a_list(tmp_path):
-    assert labels.readable_names(("n01440764", "n02012849", "n03126707"), [tmp_path]) == (
+    assert names(("n01440764", "n02012849", "n03126707"), [tmp_path]) == (
         "tench",
         "crane (n02012849)",
         "crane (n03126707)",
     )
     with_another = ("n01440764", "n99999999")
-    assert labels.readable_names(with_another, [tmp_path]) == with_another
+    assert names(with_another, [tmp_path]) == with_another
 
 
 def test_the_table_holds_the_synsets_of_the_challenge_in_order():
@@ -103,7 +108,7 @@ def test_the_table_holds_the_synsets_of_the_challenge_in_order():
 def test_a_list_that_is_no_text(tmp_path):
     (tmp_path / "labels.txt").write_bytes(b"\xff\xfe\x00n")
     with pytest.raises(DataError, match=r"labels\.txt: not a list of class names"):
-        labels.readable_names(["a"], [tmp_path])
+        names(["a"], [tmp_path])
 
 
 def test_synset_ids():

@@ -263,3 +263,13 @@ class TestDepth:
         source = opened(root)
         assert source.count("train") + source.count("val") == 10
         assert source.left_out == {"links to folders above": 1}
+
+
+def test_a_word_list_that_is_not_taken_is_spoken_of(class_folder):
+    root = class_folder({"Paris, Texas": 2, "Rome": 2})
+    (root / "labels.txt").write_text("Rome 0\nParis, Texas 1\n")
+    source = opened(root)
+    assert source.readable_names == ("Paris, Texas", "Rome")
+    assert "; labels.txt not taken for names: each line must be " in source.description
+    (root / "labels.txt").write_text("Rome Roma, Urbs\n")
+    assert opened(root).readable_names == ("Paris, Texas", "Roma")

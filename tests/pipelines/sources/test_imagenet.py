@@ -186,6 +186,21 @@ def test_only_packed_synset_archives(tmp_path):
         opened(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "val"), [("Train", "validation"), ("ILSVRC2012_img_train", "ILSVRC2012_img_val")]
+)
+def test_folders_of_other_usual_names(tmp_path, train, val):
+    put_training(tmp_path, "folder")
+    put_validation(tmp_path, "flat")
+    (tmp_path / "train").rename(tmp_path / train)
+    (tmp_path / "val").rename(tmp_path / val)
+    source = opened(tmp_path)
+    assert (source.count("train"), source.count("val"), source.held_out) == (12, 2, False)
+    (tmp_path / "valid").mkdir()
+    with pytest.raises(DataError, match=r"both \w+/ and \w+/ could hold the val pictures"):
+        opened(tmp_path)
+
+
 def half_sorted(root):
     put_validation(root, "flat")
     put_validation(root, "sorted")

@@ -228,7 +228,16 @@ def test_examples_without_a_label_are_left_out_of_a_held_out_share(prepared):
     assert sorted(numbers(source, "train") + numbers(source, "val")) == [n for n in range(40) if n % 4]
 
 
-def test_examples_without_a_label_are_found_by_a_scan(prepared):
+def test_examples_without_a_label_are_left_out_of_given_splits(prepared):
+    source = prepared(tiny_tfds.TinySomeUnlabelledOfEach)
+    assert [source.count(split) for split in source.splits] == [6, 4, 3]
+    assert source.left_out == {"examples without a label (-1)": 6}
+    assert source.description.endswith("6 + 4 pictures (validation for val), 3 to test")
+    assert sorted(numbers(source, "val")) == [1, 2, 3, 5]
+
+
+def test_examples_without_a_label_are_found_by_a_scan(prepared, monkeypatch):
+    monkeypatch.setattr(tfds_source, "QUICKLY_READ", 0)
     source = prepared(tiny_tfds.TinySomeUnlabelledOfEach)
     assert [source.count(split) for split in source.splits] == [8, 6, 5]
     result = scan.scan(source, DataConfig("tfds:x", resize=8, crop=8))
@@ -245,7 +254,7 @@ def test_a_test_split_alone_can_be_evaluated(prepared):
     assert (source.count("train"), source.count("val"), source.held_out) == (0, 6, False)
     assert list(source.dataset("train", epoch=0)) == []
     assert sorted(numbers(source, "val")) == list(range(6))
-    assert source.description.endswith("0 + 6 pictures, its test split for val")
+    assert source.description.endswith("0 + 6 pictures (test for val)")
 
 
 def add(archive, name, data):
