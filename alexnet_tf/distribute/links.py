@@ -14,7 +14,9 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from alexnet_tf.distribute.agreement import Exchange, Facts
 from alexnet_tf.distribute.cluster import Cluster, split_address
+from alexnet_tf.distribute.losses import CURE, PeerLost, PeerMistaken
 from pipelines.errors import UserError
 
 PROTOCOL = "alexnet_tf workers 1"
@@ -25,8 +27,6 @@ SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed 
 HANDSHAKE_SECONDS = 5.0
 RETRY_SECONDS = 0.3
 LONGEST_LINE = 1 << 20  # bytes; a hello message names all workers
-EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
-CURE = "start all workers again: the run goes on from its last checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,12 +113,6 @@ def describe(error: BaseException) -> str:
     return "no answer" if isinstance(error, asyncio.TimeoutError) else str(error)
 
 
-class PeerLost(UserError):
-    """Another worker is missing or has gone; nothing is wrong with this one's settings."""
-
-    exit_status = EXIT_PEER_LOST
-
-
 @dataclasses.dataclass
 class Peer:
     """The connections to one other worker and its state."""
@@ -149,7 +143,7 @@ class Links:
       cluster: all workers and which one this is.
       settings: JSON values that must be equal on all workers.
       listener: a listening socket of this worker's port; closed once all have met.
-      on_loss: called with the message for the user when a worker goes while the others need it.
+      on_loss: called with the error to raise when a worker goes while the others need it.
     """
 
     def __init__(
@@ -157,11 +151,12 @@ class Links:
         cluster: Cluster,
         settings: Mapping[str, Any],
         listener: socket.socket,
-        on_loss: Callable[[str], None],
+        on_loss: Callable[[PeerLost], None],
     ) -> None:
         self._cluster, self._listener, self._on_loss = cluster, listener, on_loss
         self._settings = settings
         self._peers = {i: Peer(i, a) for i, a in enumerate(cluster.workers) if i != cluster.index}
+        self._exchange = Exchange(self._peers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._all_left = asyncio.Event()
 
@@ -185,7 +180,7 @@ class Links:
         except PeerLost:
             raise
         except UserError as error:
-            self.broadcast({"left": "failed", "why": str(error)})
+            self.broadcast({"left": "failed", "why": str(error), "mistake": True})
             raise
         finally:
             acceptor.cancel()
@@ -197,6 +192,15 @@ class Links:
         for peer in self._peers.values():
             if peer.outgoing is not None and not peer.outgoing.is_closing():
                 peer.outgoing.write(line(message))
+
+    async def exchange(self, about: str, facts: Facts) -> Mapping[int, Facts]:
+        """Sends facts to all workers; returns those of each worker, this one's too, by its index.
+
+        Raises:
+          PeerLost: a worker is lost before it has sent its own.
+        """
+        self.broadcast({"about": about, "facts": facts})
+        return {self._cluster.index: facts, **await self._exchange.others(about)}
 
     async def all_departed(self) -> None:
         """Waits until every worker has left or was lost."""
@@ -292,9 +296,11 @@ class Links:
                 return
             peer.last_heard = _now()
             peer.left = message.get("left", peer.left)
+            self._exchange.receive(peer.index, message)
             if peer.left == "failed":
                 why = message.get("why", "")
-                self._lose(peer, why if message.get("passed_on") else f"{peer} has stopped: {why}")
+                why = why if message.get("passed_on") else f"{peer} has stopped: {why}"
+                self._lose(peer, why, mistake=bool(message.get("mistake")))
             elif peer.left == "interrupted" and not self._met.done():
                 self._lose(peer, f"{peer} was interrupted; {CURE}")
             self._depart()
@@ -304,12 +310,14 @@ class Links:
         if self._met.done() and not peer.left:
             self._lose(peer, f"{peer} has gone; {CURE}")
 
-    def _lose(self, peer: Peer, message: str) -> None:
+    def _lose(self, peer: Peer, message: str, *, mistake: bool = False) -> None:
         peer.left = peer.left or "failed"
+        error = PeerMistaken(message) if mistake else PeerLost(message)
         if self._met.done():
-            self._on_loss(message)
+            self._exchange.fail(error)
+            self._on_loss(error)
         else:
-            self._fail(PeerLost(message))
+            self._fail(error)
         self._depart()
 
     def _depart(self) -> None:
