@@ -37,8 +37,8 @@ class Disagreement(UserError):
 def of_code() -> dict[str, str]:
     """The versions of what computes: ours with a digest of its files, Python's and those of the packages."""
     digest = hashlib.sha256()
-    for package in (alexnet_tf, pipelines):
-        for root in map(Path, package.__path__):
+    for ours in (alexnet_tf, pipelines):
+        for root in map(Path, ours.__path__):
             for path in sorted(root.rglob("*.py")):
                 digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     versions = {"alexnet_tf": f"{alexnet_tf.__version__} ({digest.hexdigest()[:DIGITS]})"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from alexnet_tf.distribute.agreement import Exchange, Facts
 from alexnet_tf.distribute.cluster import Cluster, split_address
-from alexnet_tf.distribute.losses import CURE, PeerLost, PeerMistaken
+from alexnet_tf.distribute.losses import CURE, PeerLost, PeerMistaken, describe
 from pipelines.errors import UserError
 
 PROTOCOL = "alexnet_tf workers 1"
@@ -26,6 +26,7 @@ SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for d
 SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed here
 HANDSHAKE_SECONDS = 5.0
 RETRY_SECONDS = 0.3
+FAREWELL_SECONDS = 3.0
 LONGEST_LINE = 1 << 20  # bytes; a hello message names all workers
 
 
@@ -104,15 +105,6 @@ async def receive(reader: asyncio.StreamReader, timeout: float | None) -> dict[s
     return message if isinstance(message, dict) else None
 
 
-def describe(error: BaseException) -> str:
-    """The reason why a worker could not be reached, in words."""
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
-    if isinstance(error, socket.gaierror):
-        return "its name is not known here"
-    return "no answer" if isinstance(error, asyncio.TimeoutError) else str(error)
-
-
 @dataclasses.dataclass
 class Peer:
     """The connections to one other worker and its state."""
@@ -158,7 +150,7 @@ class Links:
         self._peers = {i: Peer(i, a) for i, a in enumerate(cluster.workers) if i != cluster.index}
         self._exchange = Exchange(self._peers)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._all_left = asyncio.Event()
+        self._all_left, self._leaving = asyncio.Event(), False
 
     async def gather(self, timeout: float) -> None:
         """Waits until every worker has been reached and has reached this one.
@@ -180,7 +172,7 @@ class Links:
         except PeerLost:
             raise
         except UserError as error:
-            self.broadcast({"left": "failed", "why": str(error), "mistake": True})
+            await self._say_farewell({"left": "failed", "why": str(error), "mistake": True})
             raise
         finally:
             acceptor.cancel()
@@ -193,12 +185,18 @@ class Links:
             if peer.outgoing is not None and not peer.outgoing.is_closing():
                 peer.outgoing.write(line(message))
 
-    async def exchange(self, about: str, facts: Facts) -> Mapping[int, Facts]:
-        """Sends facts to all workers; returns those of each worker, this one's too, by its index.
+    async def _say_farewell(self, message: Mapping[str, Any]) -> None:
+        """Tells why this worker stops to all that do not know it yet, also to those that are just coming."""
+        end, told, self._leaving = _now() + FAREWELL_SECONDS, set(), True
+        while _now() < end and not all(peer.left or peer.index in told for peer in self._peers.values()):
+            for peer in self._peers.values():
+                if peer.outgoing is not None and peer.index not in told:
+                    told.add(peer.index)
+                    peer.outgoing.write(line(message))
+            await asyncio.sleep(RETRY_SECONDS / 3)
 
-        Raises:
-          PeerLost: a worker is lost before it has sent its own.
-        """
+    async def exchange(self, about: str, facts: Facts) -> Mapping[int, Facts]:
+        """Sends facts to all workers; returns each one's, this one's too; PeerLost where one has gone before."""
         self.broadcast({"about": about, "facts": facts})
         return {self._cluster.index: facts, **await self._exchange.others(about)}
 
@@ -275,7 +273,7 @@ class Links:
                 return  # the last is a second one of the same number, which will try again
             peer, peer.incoming = found, writer
             writer.write(line(ours.message()))
-            ours.check(hello)
+            self._check(ours, hello, peer)
             if await receive(reader, HANDSHAKE_SECONDS) is None:
                 return  # it did not get the answer
             peer.arrived, peer.last_heard = True, _now()
@@ -328,7 +326,7 @@ class Links:
 
     async def _reach(self, peer: Peer) -> None:
         host, port = split_address(peer.address)
-        while not self._met.done():
+        while not self._met.done() or (self._leaving and not peer.left):
             try:
                 opening = asyncio.open_connection(host, port, limit=LONGEST_LINE)
                 reader, writer = await asyncio.wait_for(opening, HANDSHAKE_SECONDS)
@@ -354,7 +352,7 @@ class Links:
         if answer is None:
             peer.trouble = "what answers there is no worker that waits for this one"
             return
-        ours.check(answer)
+        self._check(ours, answer, peer)
         if answer.sender != peer.index:
             raise UserError(
                 f"the address of {peer} is answered by worker {answer.sender}; every worker needs an "
@@ -367,6 +365,13 @@ class Links:
             continue
 
     # Both.
+
+    def _check(self, ours: Hello, theirs: Hello, peer: Peer) -> None:
+        try:
+            ours.check(theirs)
+        except UserError:
+            peer.left = "failed"  # it has read our settings, too
+            raise
 
     async def _pulse(self) -> None:
         """Sends heartbeats, and notices workers that have fallen silent."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 from pipelines.command import EXIT_TRY_AGAIN, EXIT_USER_ERROR
 from pipelines.errors import DataError, UserError
 
@@ -19,6 +22,15 @@ class PeerMistaken(PeerLost):
     """Another worker has stopped for its settings, data or folder; to start again would not help."""
 
     exit_status = EXIT_USER_ERROR
+
+
+def describe(error: BaseException) -> str:
+    """The reason why a worker could not be reached, in words."""
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known here"
+    return "no answer" if isinstance(error, asyncio.TimeoutError) else str(error)
 
 
 def is_mistake(error: BaseException) -> bool:
