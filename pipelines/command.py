@@ -37,6 +37,15 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strict_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--strict`, which makes the first picture that cannot be read an error."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="the first picture that cannot be read is an error, not left out",
+    )
+
+
 def path(text: str) -> str:
     """The type of an option that takes a file or folder: `~` is expanded, as no shell does after `=`."""
     return os.path.expanduser(text)

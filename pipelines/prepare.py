@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="jpeg (quality 95) or ppm (no loss; six times as large, read 1.6 times as fast)"
         " (default %(default)s)",
     )
+    command.add_strict_flag(parser)
     command.add_json_flag(parser)
     return parser
 
@@ -85,7 +86,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     import tensorflow as tf
 
-    from pipelines import record_writer, sources
+    from pipelines import record_writer, scan, sources
     from pipelines.sources import records
 
     if arguments.encoding not in records.ENCODINGS:
@@ -96,18 +97,27 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     source = sources.open_source(config)
     print(source.description, file=sys.stderr)
     try:
-        written = record_writer.write(source, config, Path(arguments.out), encoding=arguments.encoding)
+        written = record_writer.write(
+            source,
+            config,
+            Path(arguments.out),
+            encoding=arguments.encoding,
+            strict=arguments.strict,
+        )
     except tf.errors.OpError as error:
         raise DataError(records.describe(error, config)) from None
     seconds = time.monotonic() - began
     shards = written.shards_written + written.shards_kept
     print(
         f"{arguments.out}: {written.pictures} pictures in {shards} shards"
-        f" ({written.shards_kept} were there already), {written.skipped} broken pictures left out"
-        + (f", see {Path(arguments.out) / records.SKIPPED_NAME}" if written.skipped else ""),
+        f" ({written.shards_kept} were there already)"
+        + (f"; left out: see {Path(arguments.out) / records.SKIPPED_NAME}" if written.skipped else ""),
         file=sys.stderr,
     )
+    left_out = {**source.left_out, scan.BROKEN: written.skipped}
+    print(scan.summary(written.pictures, left_out), file=sys.stderr)
     return dataclasses.asdict(written) | {
+        "left_out": left_out,
         "seconds": round(seconds, 3),
         "pictures_per_second": round(written.looked_at / seconds, 1),
     }

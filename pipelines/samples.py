@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import command, progress
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
+from pipelines.files import naming
 from pipelines.pictures.file_types import format_of
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def write(source: Source, count: int, folder: Path, seed: int = 0) -> list[Path]
     for example in source.pick("val", chosen.tolist()):
         name = re.sub(r"[^\w.-]+", "_", f"{source.readable_names[example.label]}-{Path(example.key).stem}")
         files.append(folder / (name + ending(example.image_bytes)))
-        files[-1].write_bytes(example.image_bytes)
+        with naming(files[-1]):
+            files[-1].write_bytes(example.image_bytes)
     return files
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,16 +34,21 @@ class ClassFolders(NamedTuple):
     left_out: collections.Counter[str]
 
 
-def list_classes(root: Path, below: str = "") -> ClassFolders:
+def list_classes(root: Path, below: str = "", leaving_out: Collection[str] = ()) -> ClassFolders:
     """Lists the pictures under root/below/<class>/, at any depth.
 
     Hidden files and folders, those whose names begin with a dot, are never looked at as pictures.
+
+    Args:
+      root: the data set's folder.
+      below: where in it the class folders lie.
+      leaving_out: folders there that are no classes.
 
     Raises:
       DataError: there are fewer than two classes, one without pictures, or one whose name cannot be used.
     """
     top = root / below
-    folders = _by_class_name(top)
+    folders = _by_class_name(top, leaving_out)
     if not folders:
         raise DataError(
             f"{top}: holds no class folders; put the pictures of each class into a folder of its own"
@@ -78,10 +83,12 @@ def holds_picture(folder: Path) -> bool:
     return next(_pictures_below(folder, collections.Counter()), None) is not None
 
 
-def _by_class_name(top: Path) -> dict[str, str]:
+def _by_class_name(top: Path, leaving_out: Collection[str]) -> dict[str, str]:
     """The class folders in the order of the classes: name -> folder."""
     folders: dict[str, str] = {}
     for folder in sub_folders(top):
+        if folder in leaving_out:
+            continue
         try:
             name = unicodedata.normalize("NFC", folder.encode("utf-8").decode("utf-8"))
         except UnicodeEncodeError:

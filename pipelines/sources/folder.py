@@ -56,10 +56,6 @@ class FolderSource(ListedSource):
         self.held_out = "val" not in found and "train" in found
         if self.held_out:
             found |= split_listing(found["train"], config)
-            if not len(found["val"].labels):
-                raise DataError(
-                    f"{root}: one picture a class leaves none to hold out; add pictures or a val/ folder"
-                )
         super().__init__(config, names, found)
         self.left_out = left_out
         self.readable_names = readable_names(

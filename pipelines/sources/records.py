@@ -56,6 +56,8 @@ class Settings:
       seed, val_fraction: `data_seed` and `val_fraction` of DataConfig.
       shard_size: pictures of the source, readable or not, that go into one shard.
       pictures: how many the source offered for each split.
+      held_out: whether `val` is a share of the training pictures, and by which rule it was drawn: `by hash`,
+        `by count` in folders that were written before there was that, or `no`.
       class_names: index = label.
       readable_names: what a person calls the classes.
     """
@@ -69,7 +71,9 @@ class Settings:
     pictures: dict[str, int]
     class_names: tuple[str, ...]
     readable_names: tuple[str, ...]
-    encoding: str = "jpeg"  # what folders hold that were written before there was a choice
+    # What folders hold that were written before there was a choice.
+    encoding: str = "jpeg"
+    held_out: str = "by count"
 
     def shard_names(self, split: str) -> list[str]:
         """File names of a split's shards in order."""
@@ -170,11 +174,13 @@ class RecordsSource(Source):
         self.class_names = index.settings.class_names
         self.readable_names = index.settings.readable_names
         self.prepared_size = index.settings.size
-        self._shards = {split: index.of_split(split) for split in SPLITS}
+        self.splits = tuple(dict.fromkeys((*SPLITS, *index.settings.pictures)))
+        self._shards = {split: index.of_split(split) for split in self.splits}
         self.description = (
             f"{folder}: {len(self.class_names)} classes, {self.count('train')} + {self.count('val')} records"
             f" ({index.settings.encoding}) of {self.prepared_size}x{self.prepared_size} pixels"
             f" from {index.settings.source}"
+            + (f", {self.count('test')} to test" if "test" in self.splits else "")
         )
 
     def count(self, split: str) -> int:

@@ -93,7 +93,6 @@ class TestFolderErrors:
         [
             ({"cat": 3}, "only one class (cat)"),
             ({"cat": 3, "dog": 0}, "dog: no pictures"),
-            ({"cat": 1, "dog": 1}, "leaves none to hold out"),
         ],
     )
     def test_too_little(self, class_folder, counts, message):
