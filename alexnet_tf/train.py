@@ -18,6 +18,7 @@ from pipelines.errors import DataError, UserError
 if TYPE_CHECKING:
     from alexnet_tf.distribute.cluster import Cluster
     from alexnet_tf.distribute.peers import Peers
+    from pipelines.config import DataConfig
 
 PEER_TIMEOUT = 60.0  # seconds
 
@@ -122,7 +123,7 @@ def _train_together(
     args: argparse.Namespace, runs: dict[Path, recipe.Recipe], service: Sequence[str]
 ) -> dict[str, Any]:
     """Trains as one of several workers, once all of them are connected."""
-    from alexnet_tf.distribute import cluster, peers
+    from alexnet_tf.distribute import agreement, cluster, peers
 
     found = cluster.from_environment()
     settings = {
@@ -131,6 +132,7 @@ def _train_together(
         "--workdir": args.workdir,
         "--seeds": args.seeds,
         "--deterministic": args.deterministic,
+        **agreement.of_code(),
     }
     with contextlib.ExitStack() as meeting:
         with progress.phase("waiting for the other workers"):
@@ -166,6 +168,7 @@ def _train_all(
         place = placement.place(args.devices, cluster=found)
     if together:
         place = dataclasses.replace(place, unbroken=together.unbroken)
+        _compare_data(together, next(iter(runs.values())).data_config(args.data))
     if args.seeds is not None and place.is_chief:
         run_record.prepare(args.workdir, [wanted.seed for wanted in runs.values()])
     with progress.phase("timing float32 and bfloat16"):
@@ -182,6 +185,21 @@ def _train_all(
         ) as run:
             figures.append(train_loop.train(run, run.open_source(training=True), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
+
+
+def _compare_data(together: Peers, config: DataConfig) -> None:
+    """Makes sure that all workers see the same pictures, before they are scanned.
+
+    Raises:
+      UserError: they differ.
+      DataError: this worker's cannot be used.
+    """
+    from alexnet_tf.distribute import agreement
+    from pipelines import sources
+
+    facts = agreement.of_data(sources.open_source(config))
+    with progress.phase("waiting for the other workers' data"):
+        together.compare("data", facts)
 
 
 if __name__ == "__main__":

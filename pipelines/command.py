@@ -22,6 +22,7 @@ from pipelines import last_words, progress
 from pipelines.errors import DataError, UserError
 
 EXIT_USER_ERROR = 2
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
 # Of TF_CPP_MIN_LOG_LEVEL.

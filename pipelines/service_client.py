@@ -23,6 +23,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipelines.command import EXIT_TRY_AGAIN
 from pipelines.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ BATCHES_AHEAD = 4  # fetched from each service before they are asked for
 COMMAND = "python -m pipelines.data_service"
 _ADDRESS = re.compile(r"(?:grpc://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 _DISORDER = re.compile(r"assertion failed: \[(data service .*?)\]", re.DOTALL)
+
+
+class ServiceLost(DataError):
+    """A data service is missing or has gone; nothing is wrong with this process' settings."""
+
+    exit_status = EXIT_TRY_AGAIN
 
 
 def parse_addresses(text: str) -> tuple[str, ...]:
@@ -77,7 +84,7 @@ def in_turn(
       The batches in the order of their steps. A batch out of turn raises tf.errors.InvalidArgumentError.
 
     Raises:
-      DataError: a service does not answer within PATIENCE seconds.
+      ServiceLost: a service does not answer within PATIENCE seconds.
     """
     import tensorflow as tf
 
@@ -128,14 +135,14 @@ def wait_for(services: Sequence[str], patience: float | None = None) -> None:
       patience: seconds; PATIENCE when None.
 
     Raises:
-      DataError: one could not be reached in this time.
+      ServiceLost: one could not be reached in this time.
     """
     patience = PATIENCE if patience is None else patience
     began = time.monotonic()
     for address in services:
         while not _reachable(address):
             if time.monotonic() - began > patience:
-                raise DataError(
+                raise ServiceLost(
                     f"data service {address}: does not answer (tried for {patience:.0f} s); start it with "
                     f"`{COMMAND} --port {address.rpartition(':')[2]}` or correct --data-service"
                 )
@@ -163,8 +170,8 @@ class Watch:
         """Calls `function` in a thread of its own and returns its result.
 
         Raises:
-          DataError: a service has gone, was started anew, or sends batches out of turn; then no other
-            call is possible.
+          ServiceLost: a service has gone or was started anew; then no other call is possible.
+          DataError: one sends batches out of turn; the same.
           tf.errors.OpError: a picture cannot be read, and whatever else `function` raises.
         """
         import tensorflow as tf
@@ -179,12 +186,12 @@ class Watch:
             raise explained from None
 
     def _look(self, waited: float) -> None:
-        """Raises DataError once a service has not answered for too long."""
+        """Raises ServiceLost once a service has not answered for too long."""
         for address in self._services:
             if _reachable(address):
                 self._answered[address] = time.monotonic()
             elif time.monotonic() - self._answered[address] > self._patience:
-                raise DataError(
+                raise ServiceLost(
                     f"data service {address}: has not answered for {self._patience:.0f} s; "
                     "start it again, then run the same command again"
                 )
@@ -266,7 +273,7 @@ def _explain(error: tf.errors.OpError, services: Sequence[str]) -> DataError | N
     if disorder:
         return DataError(disorder[1])
     if "Unknown iteration client id" in message:
-        return DataError(
+        return ServiceLost(
             f"data services {', '.join(services)}: one of them was started anew, or has not heard of this "
             "process for minutes; run the same command again"
         )

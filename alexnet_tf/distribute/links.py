@@ -14,7 +14,9 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from alexnet_tf.distribute.agreement import Exchange, Facts
 from alexnet_tf.distribute.cluster import Cluster, split_address
+from alexnet_tf.distribute.losses import CURE, PeerLost, PeerMistaken, describe
 from pipelines.errors import UserError
 
 PROTOCOL = "alexnet_tf workers 1"
@@ -24,9 +26,8 @@ SILENCE_SECONDS = 20.0  # a worker that sends nothing for so long is taken for d
 SUSPECT_SECONDS = 6.0  # or for so long, when a collective operation has failed here
 HANDSHAKE_SECONDS = 5.0
 RETRY_SECONDS = 0.3
+FAREWELL_SECONDS = 3.0
 LONGEST_LINE = 1 << 20  # bytes; a hello message names all workers
-EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may well succeed
-CURE = "start all workers again: the run goes on from its last checkpoint"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,21 +105,6 @@ async def receive(reader: asyncio.StreamReader, timeout: float | None) -> dict[s
     return message if isinstance(message, dict) else None
 
 
-def describe(error: BaseException) -> str:
-    """The reason why a worker could not be reached, in words."""
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
-    if isinstance(error, socket.gaierror):
-        return "its name is not known here"
-    return "no answer" if isinstance(error, asyncio.TimeoutError) else str(error)
-
-
-class PeerLost(UserError):
-    """Another worker is missing or has gone; nothing is wrong with this one's settings."""
-
-    exit_status = EXIT_PEER_LOST
-
-
 @dataclasses.dataclass
 class Peer:
     """The connections to one other worker and its state."""
@@ -149,7 +135,7 @@ class Links:
       cluster: all workers and which one this is.
       settings: JSON values that must be equal on all workers.
       listener: a listening socket of this worker's port; closed once all have met.
-      on_loss: called with the message for the user when a worker goes while the others need it.
+      on_loss: called with the error to raise when a worker goes while the others need it.
     """
 
     def __init__(
@@ -157,13 +143,14 @@ class Links:
         cluster: Cluster,
         settings: Mapping[str, Any],
         listener: socket.socket,
-        on_loss: Callable[[str], None],
+        on_loss: Callable[[PeerLost], None],
     ) -> None:
         self._cluster, self._listener, self._on_loss = cluster, listener, on_loss
         self._settings = settings
         self._peers = {i: Peer(i, a) for i, a in enumerate(cluster.workers) if i != cluster.index}
+        self._exchange = Exchange(self._peers)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._all_left = asyncio.Event()
+        self._all_left, self._leaving = asyncio.Event(), False
 
     async def gather(self, timeout: float) -> None:
         """Waits until every worker has been reached and has reached this one.
@@ -185,7 +172,7 @@ class Links:
         except PeerLost:
             raise
         except UserError as error:
-            self.broadcast({"left": "failed", "why": str(error)})
+            await self._say_farewell({"left": "failed", "why": str(error), "mistake": True})
             raise
         finally:
             acceptor.cancel()
@@ -197,6 +184,21 @@ class Links:
         for peer in self._peers.values():
             if peer.outgoing is not None and not peer.outgoing.is_closing():
                 peer.outgoing.write(line(message))
+
+    async def _say_farewell(self, message: Mapping[str, Any]) -> None:
+        """Tells why this worker stops to all that do not know it yet, also to those that are just coming."""
+        end, told, self._leaving = _now() + FAREWELL_SECONDS, set(), True
+        while _now() < end and not all(peer.left or peer.index in told for peer in self._peers.values()):
+            for peer in self._peers.values():
+                if peer.outgoing is not None and peer.index not in told:
+                    told.add(peer.index)
+                    peer.outgoing.write(line(message))
+            await asyncio.sleep(RETRY_SECONDS / 3)
+
+    async def exchange(self, about: str, facts: Facts) -> Mapping[int, Facts]:
+        """Sends facts to all workers; returns each one's, this one's too; PeerLost where one has gone before."""
+        self.broadcast({"about": about, "facts": facts})
+        return {self._cluster.index: facts, **await self._exchange.others(about)}
 
     async def all_departed(self) -> None:
         """Waits until every worker has left or was lost."""
@@ -271,7 +273,7 @@ class Links:
                 return  # the last is a second one of the same number, which will try again
             peer, peer.incoming = found, writer
             writer.write(line(ours.message()))
-            ours.check(hello)
+            self._check(ours, hello, peer)
             if await receive(reader, HANDSHAKE_SECONDS) is None:
                 return  # it did not get the answer
             peer.arrived, peer.last_heard = True, _now()
@@ -292,9 +294,11 @@ class Links:
                 return
             peer.last_heard = _now()
             peer.left = message.get("left", peer.left)
+            self._exchange.receive(peer.index, message)
             if peer.left == "failed":
                 why = message.get("why", "")
-                self._lose(peer, why if message.get("passed_on") else f"{peer} has stopped: {why}")
+                why = why if message.get("passed_on") else f"{peer} has stopped: {why}"
+                self._lose(peer, why, mistake=bool(message.get("mistake")))
             elif peer.left == "interrupted" and not self._met.done():
                 self._lose(peer, f"{peer} was interrupted; {CURE}")
             self._depart()
@@ -304,12 +308,14 @@ class Links:
         if self._met.done() and not peer.left:
             self._lose(peer, f"{peer} has gone; {CURE}")
 
-    def _lose(self, peer: Peer, message: str) -> None:
+    def _lose(self, peer: Peer, message: str, *, mistake: bool = False) -> None:
         peer.left = peer.left or "failed"
+        error = PeerMistaken(message) if mistake else PeerLost(message)
         if self._met.done():
-            self._on_loss(message)
+            self._exchange.fail(error)
+            self._on_loss(error)
         else:
-            self._fail(PeerLost(message))
+            self._fail(error)
         self._depart()
 
     def _depart(self) -> None:
@@ -320,7 +326,7 @@ class Links:
 
     async def _reach(self, peer: Peer) -> None:
         host, port = split_address(peer.address)
-        while not self._met.done():
+        while not self._met.done() or (self._leaving and not peer.left):
             try:
                 opening = asyncio.open_connection(host, port, limit=LONGEST_LINE)
                 reader, writer = await asyncio.wait_for(opening, HANDSHAKE_SECONDS)
@@ -346,7 +352,7 @@ class Links:
         if answer is None:
             peer.trouble = "what answers there is no worker that waits for this one"
             return
-        ours.check(answer)
+        self._check(ours, answer, peer)
         if answer.sender != peer.index:
             raise UserError(
                 f"the address of {peer} is answered by worker {answer.sender}; every worker needs an "
@@ -359,6 +365,13 @@ class Links:
             continue
 
     # Both.
+
+    def _check(self, ours: Hello, theirs: Hello, peer: Peer) -> None:
+        try:
+            ours.check(theirs)
+        except UserError:
+            peer.left = "failed"  # it has read our settings, too
+            raise
 
     async def _pulse(self) -> None:
         """Sends heartbeats, and notices workers that have fallen silent."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from alexnet_tf.distribute.cluster import Cluster
-from alexnet_tf.distribute.links import EXIT_PEER_LOST
+from alexnet_tf.distribute.losses import EXIT_PEER_LOST
 from pipelines.command import EXIT_INTERRUPTED
 from pipelines.errors import UserError
 

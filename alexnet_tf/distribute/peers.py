@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import errno
 import faulthandler
+import json
 import os
 import socket
 import sys
@@ -19,8 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from alexnet_tf.distribute import agreement
+from alexnet_tf.distribute.agreement import Disagreement, Facts
 from alexnet_tf.distribute.cluster import Cluster, split_address
-from alexnet_tf.distribute.links import CURE, EXIT_PEER_LOST, Links, PeerLost
+from alexnet_tf.distribute.links import Links
+from alexnet_tf.distribute.losses import CURE, PeerLost, is_mistake
 from pipelines.errors import DataError, UserError
 
 USER_ERRORS = (UserError, DataError)
@@ -57,7 +61,7 @@ class Peers:
     """
 
     def __init__(self, cluster: Cluster, settings: Mapping[str, Any], timeout: float, grace: float) -> None:
-        self._grace = grace
+        self._cluster, self._grace = cluster, grace
         self._lost: concurrent.futures.Future[PeerLost] = concurrent.futures.Future()
         self._leaving, self._held = False, False
         self._links = Links(cluster, settings, _listen(cluster.address), self._lose)
@@ -95,18 +99,35 @@ class Peers:
                 self._in_thread(lambda: self._links.broadcast({"left": "interrupted"}))
             else:
                 lost = self._find_loss(0.0 if isinstance(error, USER_ERRORS) else BLAME_SECONDS)
+                if isinstance(error, Disagreement):
+                    lost = None  # which every worker finds for itself
+                cause = lost or error
                 # A mistake in the settings is not cured by starting again, anything else may be.
-                why = str(lost or error)
-                if not isinstance(lost or error, USER_ERRORS):
+                why = str(cause)
+                if not isinstance(cause, USER_ERRORS):
                     why = f"{type(error).__name__}: {error}; {CURE}"
-                passed_on = isinstance(lost or error, PeerLost)
-                self._in_thread(
-                    lambda: self._links.broadcast({"left": "failed", "why": why, "passed_on": passed_on})
-                )
+                passed_on = isinstance(cause, (PeerLost, Disagreement))  # it names the worker itself
+                left = {"left": "failed", "why": why, "passed_on": passed_on, "mistake": is_mistake(cause)}
+                self._in_thread(lambda: self._links.broadcast(left))
                 if lost is not None:
                     raise lost from error
         finally:
             self._close()
+
+    def compare(self, what: str, facts: Facts) -> None:
+        """Waits until every worker has called this, and makes sure that their facts are the same.
+
+        Args:
+          what: what the facts describe, such as `data`.
+          facts: JSON values.
+
+        Raises:
+          Disagreement: they differ.
+          PeerLost: another worker has gone.
+        """
+        exchange = self._links.exchange(what, json.loads(json.dumps(dict(facts))))
+        found = asyncio.run_coroutine_threadsafe(exchange, self._loop.result()).result()
+        agreement.check(what, found, self._cluster.workers)
 
     @contextlib.contextmanager
     def unbroken(self) -> Iterator[None]:
@@ -169,9 +190,9 @@ class Peers:
         await asyncio.gather(gathering, return_exceptions=True)
         await self._links.close()
 
-    def _lose(self, message: str) -> None:
+    def _lose(self, error: PeerLost) -> None:
         if not self._lost.done():
-            self._lost.set_result(PeerLost(message))
+            self._lost.set_result(error)
             asyncio.get_running_loop().call_later(self._grace, self._end_process)
 
     def _end_process(self) -> None:
@@ -181,7 +202,7 @@ class Peers:
         elif not self._leaving:
             with contextlib.suppress(OSError, ValueError):
                 print(f"error: {self._lost.result()}", file=sys.stderr, flush=True)
-            os._exit(EXIT_PEER_LOST)
+            os._exit(self._lost.result().exit_status)
 
 
 def _pass_on(done: asyncio.Task[None], to: concurrent.futures.Future[None]) -> None:

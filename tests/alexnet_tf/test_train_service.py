@@ -44,7 +44,7 @@ def test_a_service_that_goes_ends_the_run_which_goes_on_without_it(tmp_path, cap
 
     monkeypatch.setattr(train_loop._Trainer, "_call", without_service)
     longer = ["--set", "epochs=16"]  # more than is fetched ahead
-    assert train.main(arguments(tmp_path / "w", "--data-service", address, *longer)) == 2
+    assert train.main(arguments(tmp_path / "w", "--data-service", address, *longer)) == 75
     line = capsys.readouterr().err.splitlines()[-1]  # after those that say what goes on
     assert line.startswith(f"error: data service {address}")
     monkeypatch.setattr(train_loop._Trainer, "_call", call)

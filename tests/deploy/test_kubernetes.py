@@ -12,7 +12,7 @@ import yaml
 
 from alexnet_tf import recipe, train
 from alexnet_tf.distribute import cluster
-from alexnet_tf.distribute.peers import EXIT_PEER_LOST
+from alexnet_tf.distribute.losses import EXIT_PEER_LOST
 from pipelines import data_service
 from pipelines.command import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from tests.support.kubernetes_fields import SPECS, departures

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from alexnet_tf.distribute import links as peer_links
-from alexnet_tf.distribute import peers
+from alexnet_tf.distribute import losses, peers
 from alexnet_tf.distribute.cluster import Cluster
 from alexnet_tf.distribute.links import Hello
 from pipelines.errors import UserError
@@ -78,7 +78,7 @@ def test_a_taken_port_is_named():
 def test_missing_workers_are_named():
     parts = clusters(3)
     zero, one = together(parts[:2], timeout=1.0)
-    assert isinstance(zero, peers.PeerLost)
+    assert isinstance(zero, losses.PeerLost)
     assert " of 2 other workers did not arrive within 1 s: worker " in str(zero)
     assert f"worker 2 ({parts[2].workers[2]}): nothing listens there" in str(zero)
     assert "--peer-timeout" in str(zero)
@@ -152,6 +152,6 @@ def test_a_stranger_on_a_workers_address_is_not_taken_for_it(monkeypatch):
     monkeypatch.setattr(peer_links, "HANDSHAKE_SECONDS", 0.3)
     parts = clusters(2)
     host, _, port = parts[1].address.rpartition(":")
-    with socket.create_server((host, int(port))), pytest.raises(peers.PeerLost) as lost:
+    with socket.create_server((host, int(port))), pytest.raises(losses.PeerLost) as lost:
         peers.rendezvous(parts[0], {}, timeout=2.0)
     assert "what answers there is no worker that waits for this one" in str(lost.value)

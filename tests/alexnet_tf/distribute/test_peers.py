@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_tf.distribute import links as peer_links
-from alexnet_tf.distribute import peers
+from alexnet_tf.distribute import losses, peers
 from alexnet_tf.distribute.links import PROTOCOL, Hello
 from pipelines.errors import DataError, UserError
 from tests.support.small_clusters import clusters, together, watching_threads
@@ -54,7 +54,7 @@ def test_a_failure_is_told_to_the_others(kind):
     zero, one, two = together(parts := clusters(3), work)
     assert type(one) is kind
     for lost in (zero, two):
-        assert isinstance(lost, peers.PeerLost)
+        assert isinstance(lost, losses.PeerLost)
         assert str(lost) == f"worker 1 ({parts[0].workers[1]}) has stopped: the loss is not finite"
         assert isinstance(lost.__cause__, RuntimeError)
 
@@ -83,7 +83,7 @@ def test_what_is_made_of_a_known_loss_is_put_down_to_it():
 
     zero, one = together(clusters(2), work)
     assert type(one) is UserError
-    assert isinstance(zero, peers.PeerLost)
+    assert isinstance(zero, losses.PeerLost)
     assert "has stopped: no space left" in str(zero)
 
 
@@ -107,7 +107,7 @@ def test_a_failure_after_anothers_ctrl_c_is_explained(monkeypatch):
         raise RuntimeError("collective operation failed")
 
     zero, _ = together(clusters(2), work)
-    assert isinstance(zero, peers.PeerLost)
+    assert isinstance(zero, losses.PeerLost)
     assert "was interrupted; start all workers again" in str(zero)
 
 
@@ -138,7 +138,7 @@ def test_silence_is_noticed(monkeypatch):
     parts = clusters(2)
     with dumb_worker(parts[1]):
         (zero,) = together(parts[:1], lambda index, others: time.sleep(2.0), settings=[{}])
-    assert isinstance(zero, peers.PeerLost)
+    assert isinstance(zero, losses.PeerLost)
     assert "has been silent for 0.5 s; start all workers again" in str(zero)
 
 
@@ -148,7 +148,7 @@ def test_a_failed_operation_makes_a_quiet_worker_suspect(monkeypatch):
     parts = clusters(2)
     with (
         dumb_worker(parts[1]),
-        pytest.raises(peers.PeerLost, match=r"worker 1 .* does not answer; start all"),
+        pytest.raises(losses.PeerLost, match=r"worker 1 .* does not answer; start all"),
         peers.rendezvous(parts[0], {}, timeout=60),
     ):
         raise RuntimeError("collective operation failed")
@@ -209,7 +209,7 @@ def test_a_death_ends_workers_that_hang():
     hung = time.monotonic() - died
     assert saves.communicate(timeout=50) == ("saved\n", line)
     assert 0.5 < hung < 30.0
-    assert hangs.returncode == saves.returncode == peers.EXIT_PEER_LOST
+    assert hangs.returncode == saves.returncode == losses.EXIT_PEER_LOST
 
 
 def test_a_start_that_hangs_with_the_interpreters_lock_is_ended():
