@@ -68,6 +68,7 @@ def build(
     crops: int = 1,
     shard: tuple[int, int] = (0, 1),
     service: Sequence[str] = (),
+    as_supervised: bool = False,
 ) -> tf.data.Dataset:
     """Batches of crops, ready for `preprocess.to_pixels` on the device.
 
@@ -79,19 +80,25 @@ def build(
     global batch's size over its own pictures: weighted losses, summed and divided by `batch_size`, are the
     mean over its own. All shapes stay what they are, for the step's graph and for replicas.
 
+    For `keras.Model.fit` and `evaluate`, `as_supervised` makes each batch a pair instead: the network's
+    input, float32 [n, crop, crop, 3] (see `preprocess.to_pixels`), and `label` int32 [n]. Filling is left
+    out, so that a last batch may be smaller; colour noise has its full strength throughout. Training stays
+    endless: `fit` needs `steps_per_epoch`, for which there is a function here.
+
     Args:
       source: where the pictures come from (pipelines.sources.Source).
       config: preparation and augmentation.
       split: "train" or "val".
       batch_size: of all shards together.
       training: endless, shuffled and augmented; otherwise every example once, in fixed order.
-      stats: the training set's statistics, for colour noise measured on it.
+      stats: the training set's statistics, for colour noise measured on it and for `as_supervised`.
       start_step: in training, how many batches to leave out at the start.
       crops: 1 (centre) or 10 (section 4.1), in evaluation.
       shard: (index, count): this process takes every count-th example of each global batch, so that
         all shards together see what one process would, in equally many batches.
       service: addresses of data services that decode and augment in training, the same batches in the
         same order; () does it here. Fetch them by `service_client.Watch`, which tells when one dies.
+      as_supervised: pairs for Keras instead of the dict.
 
     Raises:
       DataError: the split is empty or smaller than a whole training batch, or a service does not answer.
@@ -108,11 +115,56 @@ def build(
         raise ValueError(f"`start_step` belongs to training; received {start_step}")
     if service and not training:
         raise ValueError(f"`service` belongs to training; received {service}")
+    if as_supervised and stats is None:
+        raise ValueError("`stats` is needed: `as_supervised` subtracts the training set's mean")
+    if as_supervised and crops != 1:
+        raise ValueError(f"`as_supervised` gives one crop a picture; received crops={crops}")
     if training:
         batches = _training_batches(source, config, batch_size, start_step, stats, shard, service)
     else:
         batches = _evaluation_batches(source, config, split, batch_size, crops, shard)
+    if as_supervised and stats is not None:
+        if training:
+            batches = _supervised(batches, config, stats, training=True, filled=config.partial_batch)
+        else:
+            pairs = _supervised(batches, config, stats, training=False, filled=True)
+            own = len(range(index, source.count(split), shards))
+            # Keras warns of data that end before they said so.
+            batches = pairs.apply(tf.data.experimental.assert_cardinality(-(-own * shards // batch_size)))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _supervised(
+    batches: tf.data.Dataset, config: DataConfig, stats: ImageStats, *, training: bool, filled: bool
+) -> tf.data.Dataset:
+    """Batches as pairs of pixels and labels.
+
+    Args:
+      batches: dicts.
+      config: preparation and augmentation.
+      stats: the training set's statistics.
+      training: whether the batches are of training.
+      filled: whether there may be filling in them.
+    """
+
+    @tf.autograph.experimental.do_not_convert
+    def pair(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        if filled:
+            examples = batch["mask"] > 0
+            batch = {name: tf.boolean_mask(part, examples) for name, part in batch.items()}
+        pixels = preprocess.to_pixels(
+            batch["image"],
+            stats,
+            config,
+            training=training,
+            colour_shift=batch.get("colour_shift"),
+            windows=batch.get("window"),
+        )
+        return pixels, batch["label"]
+
+    pairs = batches.map(pair, num_parallel_calls=tf.data.AUTOTUNE)
+    # Of several shards one may have nothing but filling in its last batch.
+    return pairs.filter(lambda _, labels: tf.size(labels) > 0) if filled else pairs
 
 
 def _training_batches(

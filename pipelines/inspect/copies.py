@@ -78,7 +78,9 @@ def find(survey: Survey, bits: int) -> Copies:
         nothing = np.zeros(len(members), np.int64)
         found.append(Group(flat[members], nothing, nothing.astype(bool)))
     unsorted = Copies(tuple(found), repeated, survey.split, survey.label)
-    return dataclasses.replace(unsorted, groups=tuple(sorted(found, key=lambda group: _rank(unsorted, group))))
+    return dataclasses.replace(
+        unsorted, groups=tuple(sorted(found, key=lambda group: _rank(unsorted, group)))
+    )
 
 
 def _rank(copies: Copies, group: Group) -> tuple[int, int, int, int]:
@@ -92,7 +94,7 @@ def _rank(copies: Copies, group: Group) -> tuple[int, int, int, int]:
 
 
 def shown(copies: Copies, most: int) -> Sequence[Group]:
-    """At most so many groups, a third each of those across splits, of others across classes, and of the rest."""
+    """At most so many groups, a third each of those across splits, across classes alone, and others."""
     kinds: list[list[Group]] = [[], [], []]
     for group in copies.groups:
         kinds[0 if len(copies.splits(group)) > 1 else 1 if len(copies.labels(group)) > 1 else 2].append(group)

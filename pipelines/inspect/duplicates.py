@@ -133,7 +133,7 @@ def _candidates(hashes: np.ndarray, probes: np.ndarray, band: int) -> Iterator[t
 
 
 def _chunks(counts: np.ndarray) -> Iterator[np.ndarray]:
-    """Numbers of things with counts, so many at a time that their counts sum up to _AT_ONCE or little more."""
+    """Numbers of things that have counts, so many at a time that these sum up to some _AT_ONCE."""
     wanted = np.flatnonzero(counts)
     if not len(wanted):
         return

@@ -69,7 +69,7 @@ def histogram(values: np.ndarray) -> dict[str, Any]:
     """Least, median and largest of some numbers above 0, and how many there are of which size.
 
     Returns:
-      `least`, `median`, `most`; lists `low`, `high` (the bar has what lies from one to the other) and `count`.
+      `least`, `median`, `most`; lists `low`, `high` and `count`: a bar has what lies from low to high.
     """
     low, counts = np.unique(values, return_counts=True)
     high = low
@@ -182,7 +182,10 @@ def _about_reading(survey: Survey) -> Iterable[str]:
     broken = sum(map(len, survey.broken))
     if broken:
         total = len(survey) + broken
-        yield f"{number_of(broken, 'picture')} ({share(broken, total)}) cannot be read; training leaves them out."
+        yield (
+            f"{number_of(broken, 'picture')} ({share(broken, total)}) cannot be read;"
+            " training leaves them out."
+        )
 
 
 def _about_copies(survey: Survey, copies: Copies) -> Iterable[str]:
@@ -194,13 +197,13 @@ def _about_copies(survey: Survey, copies: Copies) -> Iterable[str]:
         )
     if across := len(copies.across_classes):
         yield (
-            f"{number_of(across, 'group')} of copies {'lies' if across == 1 else 'lie'} in more than one class:"
-            " at most one of the labels is right."
+            f"{number_of(across, 'group')} of copies {'lies' if across == 1 else 'lie'} in more than one"
+            " class; where they are copies, at most one label is right."
         )
 
 
 def _about_empty_classes(source: Source, survey: Survey) -> Iterable[str]:
-    for number, (split, words) in enumerate(zip(SPLITS, ("training", "validation"), strict=True)):
+    for number, words in enumerate(("training", "validation")):
         counts = np.bincount(survey.label[survey.split == number], minlength=len(source.class_names))
         empty = [source.readable_names[label] for label in np.flatnonzero(counts == 0)]
         if empty:
@@ -231,10 +234,10 @@ def _about_sizes(config: DataConfig, survey: Survey) -> Iterable[str]:
             f" short side has fewer than {config.resize} pixels."
         )
     if narrow := int((long > LONG * short).sum()):
+        verb = "is" if narrow == 1 else "are"
         yield (
-            f"{number_of(narrow, 'picture')} ({share(narrow, len(survey))}) {'is' if narrow == 1 else 'are'} more"
-            " than twice as long as wide or high:"
-            " the central square leaves out more than half of each."
+            f"{number_of(narrow, 'picture')} ({share(narrow, len(survey))}) {verb} more than twice as"
+            " long as wide or high: the central square leaves out more than half of each."
         )
 
 

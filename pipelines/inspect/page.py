@@ -55,7 +55,7 @@ class Sheet(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """A group of copies: its pictures that are shown, how many there are beside, and what is wrong with it."""
+    """A group of copies: pictures that are shown, how many more there are, and what is wrong with it."""
 
     pictures: tuple[Shown, ...]
     more: int
@@ -87,18 +87,22 @@ def render(figures: Mapping[str, Any], source: Source, survey: Survey, pictures:
     """
     per_class = figures["per_class"]
     counts = [(row["train"], row["val"]) for row in per_class]
-    text = _environment().get_template("page.html").render(
-        figures=figures,
-        problems=[one["text"] for one in figures["findings"] if one["weight"] == "problem"],
-        notes=[one["text"] for one in figures["findings"] if one["weight"] == "note"],
-        classes=charts.classes(counts),
-        most=max(map(sum, counts)),
-        named=any(row["class"] != row["name"] for row in per_class),
-        open_classes=len(per_class) <= OPEN_CLASSES,
-        sizes=_sizes(figures["sizes"]),
-        most_unreadable=MOST_UNREADABLE,
-        rows=[_sheet(source, survey, row) for row in pictures.rows],
-        groups=[_likeness(source, survey, group, pictures.copies) for group in pictures.groups],
+    text = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            figures=figures,
+            problems=[one["text"] for one in figures["findings"] if one["weight"] == "problem"],
+            notes=[one["text"] for one in figures["findings"] if one["weight"] == "note"],
+            classes=charts.classes(counts),
+            most=max(map(sum, counts)),
+            named=any(row["class"] != row["name"] for row in per_class),
+            open_classes=len(per_class) <= OPEN_CLASSES,
+            sizes=_sizes(figures["sizes"]),
+            most_unreadable=MOST_UNREADABLE,
+            rows=[_sheet(source, survey, row) for row in pictures.rows],
+            groups=[_likeness(source, survey, group, pictures.copies) for group in pictures.groups],
+        )
     )
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -113,9 +113,7 @@ def _choose(survey: Survey, count: int, seed: int) -> np.ndarray:
     return np.sort(numbers[np.argsort(turn, kind="stable")[:count]])
 
 
-def _read(
-    source: Source, survey: Survey, numbers: np.ndarray
-) -> Iterator[tuple[int, tf.Tensor, np.ndarray]]:
+def _read(source: Source, survey: Survey, numbers: np.ndarray) -> Iterator[tuple[int, tf.Tensor, np.ndarray]]:
     """Pictures of the survey by ascending numbers; those that have gone meanwhile are left out.
 
     Yields:
@@ -155,5 +153,7 @@ def _fitted(image: np.ndarray, side: int) -> np.ndarray:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     square = Image.new("RGB", (side, side), "white")
     resample = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
-    square.paste(Image.fromarray(image).resize(size, resample), ((side - size[0]) // 2, (side - size[1]) // 2))
+    square.paste(
+        Image.fromarray(image).resize(size, resample), ((side - size[0]) // 2, (side - size[1]) // 2)
+    )
     return np.asarray(square)

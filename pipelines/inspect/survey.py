@@ -113,12 +113,18 @@ def survey(source: Source, *, limit: int | None = None) -> Survey:
         left = np.arange(total)
         for transform, what in ((look, "looking at"), (look_closely, "looking again at")):
             if len(left):
-                what = f"{what} {len(left):,} {split} pictures" if len(left) < total else f"{what} the {split} pictures"
+                what = (
+                    f"{what} {len(left):,} {split} pictures"
+                    if len(left) < total
+                    else f"{what} the {split} pictures"
+                )
                 left = _pass(source, number, left, transform, table, what)
         broken.append(scan.explain(source, split, left))
     if not table.kinds:
         examples = [picture for pictures in broken for picture in pictures[:1]]
-        raise DataError(f"none of the {sum(map(len, broken))} pictures can be read, for example {examples[0]}")
+        raise DataError(
+            f"none of the {sum(map(len, broken))} pictures can be read, for example {examples[0]}"
+        )
     return table.result(tuple(broken))
 
 
@@ -160,9 +166,7 @@ def look_closely(example: Elements) -> Elements:
     image_bytes = example["image_bytes"]
     shape, _, gray = _decoded(image_bytes)
     is_jpeg = formats.is_of(image_bytes, JPEG)
-    channels = tf.cond(
-        is_jpeg, lambda: tf.io.extract_jpeg_shape(image_bytes)[2], lambda: tf.constant(0)
-    )
+    channels = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(image_bytes)[2], lambda: tf.constant(0))
     return _elements(image_bytes, shape, channels, gray)
 
 
