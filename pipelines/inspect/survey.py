@@ -192,23 +192,21 @@ def _look_at_jpeg(image_bytes: tf.Tensor) -> Looked:
     scale = tf.reduce_sum(tf.cast(tf.stack(scales), tf.int32))
 
     def scaled(ratio: int) -> Callable[[], tf.Tensor]:
-        return lambda: _small(tf.io.decode_jpeg(image_bytes, channels=1, ratio=ratio))
+        return lambda: tf.io.decode_jpeg(image_bytes, channels=1, ratio=ratio)
 
     gray = tf.cond(
         ordinary,
-        lambda: tf.switch_case(scale, [scaled(ratio) for ratio in _SCALES]),
+        lambda: _small(tf.switch_case(scale, [scaled(ratio) for ratio in _SCALES])),
         lambda: _decoded(image_bytes)[2],
     )
     return tf.cast(shape[:2], tf.int64), shape[2], gray
 
 
+# A function of its own, that it be traced once in a process.
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
 def _decoded(image_bytes: tf.Tensor) -> Looked:
     image = decode(image_bytes)
-    return (
-        tf.shape(image, tf.int64)[:2],
-        tf.constant(0),
-        _small(tf.image.rgb_to_grayscale(image)),
-    )
+    return tf.shape(image, tf.int64)[:2], tf.constant(0), _small(tf.image.rgb_to_grayscale(image))
 
 
 def _small(gray: tf.Tensor) -> tf.Tensor:
