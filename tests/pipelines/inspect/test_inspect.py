@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import re
@@ -195,9 +196,8 @@ def test_records_are_looked_at_like_the_pictures_they_hold(tmp_path):
     assert not any(seen.broken)
 
 
-def test_what_the_quick_look_does_not_read_is_looked_at_again(folder, monkeypatch):
+def test_what_the_quick_look_does_not_read_is_looked_at_again(folder, figures, monkeypatch):
     source = sources.open_source(DataConfig(spec=f"folder:{folder}"))
-    whole = survey.survey(source)
 
     def fails_on_gray(example):
         looked = survey.look_closely(example)
@@ -207,9 +207,11 @@ def test_what_the_quick_look_does_not_read_is_looked_at_again(folder, monkeypatc
 
     monkeypatch.setattr(survey, "look", fails_on_gray)
     again = survey.survey(source)
-    assert again.key.tolist() == whole.key.tolist()
-    assert again.kind == whole.kind
-    assert [len(some) for some in again.broken] == [len(some) for some in whole.broken]
+    assert np.bincount(again.split).tolist() == [figures["train"], figures["val"]]
+    assert (np.diff(again.position)[np.diff(again.split) == 0] > 0).all()
+    formats = {row["name"]: row["count"] for row in figures["formats"]}
+    assert collections.Counter(form for form, _ in again.kind) == formats
+    assert [len(some) for some in again.broken] == [3, 0]
 
 
 def test_groups_on_the_page_are_of_all_sorts():
