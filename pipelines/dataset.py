@@ -97,7 +97,6 @@ def build(
         all shards together see what one process would, in equally many batches.
       service: addresses of data services that decode and augment in training, the same batches in the
         same order; () does it here. Fetch them by `service_client.Watch`, which tells when one dies.
-      as_supervised: pairs for Keras instead of the dict.
 
     Raises:
       DataError: the split is empty or smaller than a whole training batch, or a service does not answer.
@@ -144,7 +143,7 @@ def _check(
 def _supervised(
     batches: tf.data.Dataset, config: DataConfig, stats: ImageStats, count: int | None
 ) -> tf.data.Dataset:
-    """Batches as pairs of pixels and labels, without filling; `count` of them, or endless ones of training."""
+    """Pairs of pixels and labels without filling: `count` batches, or endless ones of training."""
     training = count is None
     filled = config.partial_batch or not training
 
