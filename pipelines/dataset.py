@@ -68,6 +68,7 @@ def build(
     crops: int = 1,
     shard: tuple[int, int] = (0, 1),
     service: Sequence[str] = (),
+    as_supervised: bool = False,
 ) -> tf.data.Dataset:
     """Batches of crops, ready for `preprocess.to_pixels` on the device.
 
@@ -79,13 +80,17 @@ def build(
     global batch's size over its own pictures: weighted losses, summed and divided by `batch_size`, are the
     mean over its own. All shapes stay what they are, for the step's graph and for replicas.
 
+    `as_supervised` makes each batch a pair for `keras.Model.fit` instead: the network's input, float32
+    [n, crop, crop, 3] (`preprocess.to_pixels`), and `label` int32 [n]. Filling is left out, so that a last
+    batch may be smaller; training stays endless, which takes `fit` a `steps_per_epoch`.
+
     Args:
       source: where the pictures come from (pipelines.sources.Source).
       config: preparation and augmentation.
       split: "train" or "val".
       batch_size: of all shards together.
       training: endless, shuffled and augmented; otherwise every example once, in fixed order.
-      stats: the training set's statistics, for colour noise measured on it.
+      stats: the training set's statistics, for colour noise measured on it and for `as_supervised`.
       start_step: in training, how many batches to leave out at the start.
       crops: 1 (centre) or 10 (section 4.1), in evaluation.
       shard: (index, count): this process takes every count-th example of each global batch, so that
@@ -97,6 +102,31 @@ def build(
       DataError: the split is empty or smaller than a whole training batch, or a service does not answer.
       ValueError: arguments that contradict each other.
     """
+    _check(training, batch_size, crops, shard, start_step, service)
+    if as_supervised and (stats is None or crops != 1):
+        raise ValueError(
+            f"`as_supervised` needs `stats` and one crop; received stats={stats and '...'}, crops={crops}"
+        )
+    if training:
+        batches = _training_batches(source, config, batch_size, start_step, stats, shard, service)
+    else:
+        batches = _evaluation_batches(source, config, split, batch_size, crops, shard)
+    if as_supervised and stats is not None:
+        own = len(range(shard[0], source.count(split), shard[1]))
+        count = None if training else -(-own * shard[1] // batch_size)
+        batches = _supervised(batches, config, stats, count)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _check(
+    training: bool,
+    batch_size: int,
+    crops: int,
+    shard: tuple[int, int],
+    start_step: int,
+    service: Sequence[str],
+) -> None:
+    """Raises ValueError where arguments of `build` contradict each other."""
     index, shards = shard
     if batch_size < 1 or shards < 1 or batch_size % shards or not 0 <= index < shards:
         raise ValueError(
@@ -108,11 +138,30 @@ def build(
         raise ValueError(f"`start_step` belongs to training; received {start_step}")
     if service and not training:
         raise ValueError(f"`service` belongs to training; received {service}")
-    if training:
-        batches = _training_batches(source, config, batch_size, start_step, stats, shard, service)
-    else:
-        batches = _evaluation_batches(source, config, split, batch_size, crops, shard)
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
+
+
+def _supervised(
+    batches: tf.data.Dataset, config: DataConfig, stats: ImageStats, count: int | None
+) -> tf.data.Dataset:
+    """Pairs of pixels and labels without filling: `count` batches, or endless ones of training."""
+    training = count is None
+    filled = config.partial_batch or not training
+
+    @tf.autograph.experimental.do_not_convert
+    def pair(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        if filled:
+            examples = batch["mask"] > 0
+            batch = {name: tf.boolean_mask(part, examples) for name, part in batch.items()}
+        where = {"colour_shift": batch.get("colour_shift"), "windows": batch.get("window")}
+        pixels = preprocess.to_pixels(batch["image"], stats, config, training=training, **where)
+        return pixels, batch["label"]
+
+    pairs = batches.map(pair, num_parallel_calls=tf.data.AUTOTUNE)
+    if filled:
+        # Of several shards one may have nothing but filling in its last batch.
+        pairs = pairs.filter(lambda _, labels: tf.size(labels) > 0)
+    # Keras warns of data that end before they said so.
+    return pairs if count is None else pairs.apply(tf.data.experimental.assert_cardinality(count))
 
 
 def _training_batches(

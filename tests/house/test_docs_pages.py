@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -24,6 +25,7 @@ EXAMPLES = {
     ("README.md", "From Python"),
     ("docs/explaining.md", "From Python"),
     ("docs/python.md", "Network and data"),
+    ("docs/python.md", "Training with `keras.Model.fit`"),
     ("docs/python.md", "Recipes"),
     ("docs/python.md", "Runs"),
     ("docs/python.md", "Explaining"),
@@ -122,12 +124,16 @@ def test_the_server_s_example_runs(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "['AVAILABLE']"
 
 
+def photographs(folder, source):
+    """Built-in pictures as class folders in `photographs`."""
+    for file in samples.write(source, 24, folder):
+        place = folder / "photographs" / file.name.partition("-")[0]
+        place.mkdir(parents=True, exist_ok=True)
+        file.rename(place / file.name)
+
+
 def test_the_python_example_runs(tmp_path, monkeypatch):
-    source = sources.open_source(DataConfig(spec="synthetic:24,24"))
-    for file in samples.write(source, 24, tmp_path):
-        folder = tmp_path / "photographs" / file.name.partition("-")[0]
-        folder.mkdir(parents=True, exist_ok=True)
-        file.rename(folder / file.name)
+    photographs(tmp_path, sources.open_source(DataConfig(spec="synthetic:24,24")))
     monkeypatch.chdir(tmp_path)
     names = run("docs/python.md", "Network and data")
     assert names["network"].count_params() == 60_965_224
@@ -135,6 +141,17 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     assert batch["image"].shape == (64, 224, 224, 3)
     assert batch["mask"].numpy().sum() == 12  # one of two pictures a class is held out
     assert set(batch) <= set(page("docs/python.md").table("Network and data"))
+
+
+def test_the_example_of_keras_runs(tmp_path, monkeypatch):
+    photographs(tmp_path, sources.open_source(DataConfig(spec="synthetic:24,24")))
+    monkeypatch.chdir(tmp_path)
+    names = run("docs/python.md", "Training with `keras.Model.fit`")
+    pixels, labels = next(iter(names["validation"]))
+    assert pixels.shape == (4, 64, 64, 3)
+    assert pixels.numpy().min() < 0 < pixels.numpy().max()
+    assert labels.shape == (4,)
+    assert np.isfinite(names["history"].history["val_loss"]).all()
 
 
 def test_the_example_of_recipes_runs(capsys):

@@ -21,6 +21,7 @@ from tests.support.markdown_pages import page
 
 pytestmark = pytest.mark.slow
 FILES, KEYS = page("docs/files-of-a-run.md"), page("docs/json.md")
+INSPECTED = page("docs/inspecting.md")
 # What is on the page and not among what this walk leaves: of other networks, and of runs in bfloat16.
 ELSEWHERE = {"dead_conv6"}
 # Under these keys stand names of the data, of classes or tensors, which no page can list.
@@ -210,6 +211,18 @@ def test_keys_of_json_files(left, title, path):
         assert keys_of_the_table(title) - {"precision"} <= set(found)  # which is measured for `auto` alone
 
 
+def test_what_inspecting_leaves(left):
+    folder = left.folder / "inspected"
+    files = {path.name for path in folder.iterdir()}
+    assert files | {"copies.png"} == {
+        name for name in INSPECTED.table("Inspecting a data set") if "." in name
+    }
+    found = json.loads((folder / "inspect.json").read_text(encoding="utf-8"))
+    cells = [row.split("|")[1] for row in INSPECTED.table("`inspect.json`").values()]
+    assert set(found) == {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+    assert set(keys(found)) - INSPECTED.coded("`inspect.json`") == set()
+
+
 def test_every_field_of_a_recipe_and_no_other_is_a_key(left):
     found = json.loads((left.folder / "runs/quickstart/recipe.json").read_text(encoding="utf-8"))
     assert set(found) == {"recipe", "data"}
@@ -247,6 +260,8 @@ def test_keys_that_commands_print(left):
         row = rows[" ".join(filter(None, found.groups()))]
         if found[1] == "alexnet_tf.evaluate":
             row = {"crops"} | KEYS.coded("`summary.json`")
+        if found[1] == "pipelines.inspect":
+            row |= INSPECTED.coded("`inspect.json`")
         assert set(keys(printed)) - row == set(), command
 
 

@@ -28,7 +28,7 @@ FLOORS = {
         ("pictures", "rendering"),
         ("sources",),
         ("scan", "record_writer", "service_client", "dataset"),
-        ("prepare", "samples", "data_service"),
+        ("prepare", "samples", "inspect", "data_service"),
     ),
     "alexnet_tf": (
         ("network", "figures", "model", "recipe_fields", "void_settings", "recipe"),

@@ -13,6 +13,7 @@ WALKED = (
     "python -m pipelines.prepare --data folder:photographs --size 224 --out records",
     "python -m pipelines.prepare --verify records",
     "python -m pipelines.samples --data folder:photographs --out pictures --count 6",
+    "python -m pipelines.inspect --data folder:photographs --out inspected",
     "python -m alexnet_tf.train --recipe small_data --data records:records --workdir runs/mine",
     "python -m alexnet_tf.evaluate --workdir runs/mine --crops 10",
     "python -m alexnet_tf.predict --workdir runs/mine photograph.jpg",

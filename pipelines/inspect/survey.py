@@ -1,0 +1,214 @@
+"""One pass over a data set: what each picture is, and a hash of what it shows.
+
+Sizes come from headers; JPEG files are decoded in gray at an eighth, a quarter or a half of their size, which
+still reads every byte of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines import progress, scan
+from pipelines.errors import DataError
+from pipelines.inspect import hashing
+from pipelines.inspect.hashing import Hashes
+from pipelines.inspect.kinds import HEAD, kind_of
+from pipelines.pictures import formats
+from pipelines.pictures.decode import complaint, decode
+from pipelines.pictures.file_types import JPEG
+from pipelines.sources.source import SPLITS, BrokenPicture, Source
+
+Elements = dict[str, tf.Tensor]
+
+_SCALES = (1, 2, 4, 8)
+_LARGEST = 2**63 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What the readable pictures are, n of them, `train` before `val`, each split in its fixed order.
+
+    Attributes:
+      split: int64 [n], index into SPLITS.
+      position: int64 [n], in the split's fixed order.
+      label: int64 [n].
+      key: bytes [n] (NumPy objects).
+      width, height: int64 [n], as the file's header says.
+      size: int64 [n], bytes of the file.
+      kind: (format, colours) [n], see `kinds`.
+      content: int64 [n], FarmHash of the whole file.
+      flat: bool [n], of nearly one colour.
+      hashes, mirrored: of the pictures and of their mirror images.
+      broken: by split, the pictures that cannot be read.
+    """
+
+    split: np.ndarray
+    position: np.ndarray
+    label: np.ndarray
+    key: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    size: np.ndarray
+    kind: list[tuple[str, str]]
+    content: np.ndarray
+    flat: np.ndarray
+    hashes: Hashes
+    mirrored: Hashes
+    broken: tuple[list[BrokenPicture], ...]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+class _Table:
+    """Columns that grow batch by batch."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[np.ndarray]] = {}
+        self.kinds: list[tuple[str, str]] = []
+
+    def add(self, split: int, batch: dict[str, np.ndarray]) -> None:
+        """Adds the pictures of a batch; `gray` becomes hashes, `head` and `channels` the kind."""
+        gray = batch["gray"]
+        straight, turned = hashing.hashes(gray), hashing.hashes(hashing.mirrored(gray))
+        pairs = zip(batch["head"], batch["channels"].tolist(), strict=True)
+        self.kinds += [kind_of(head, channels) for head, channels in pairs]
+        kept = {name: values for name, values in batch.items() if name not in ("gray", "head", "channels")}
+        kept |= {"split": np.full(len(gray), split), "flat": hashing.is_flat(gray)}
+        kept |= {"short": straight.short, "long": straight.long}
+        kept |= {"short_mirrored": turned.short, "long_mirrored": turned.long}
+        for name, values in kept.items():
+            self.columns.setdefault(name, []).append(values)
+
+    def result(self, broken: tuple[list[BrokenPicture], ...]) -> Survey:
+        """All of it, in order."""
+        whole = {name: np.concatenate(parts) for name, parts in self.columns.items()}
+        # What a second pass has read lies behind.
+        order = np.lexsort((whole["position"], whole["split"]))
+        whole = {name: values[order] for name, values in whole.items()}
+        hashes = Hashes(whole.pop("short"), whole.pop("long"))
+        mirrored = Hashes(whole.pop("short_mirrored"), whole.pop("long_mirrored"))
+        kinds = [self.kinds[place] for place in order.tolist()]
+        return Survey(**whole, kind=kinds, hashes=hashes, mirrored=mirrored, broken=broken)
+
+
+def survey(source: Source, *, limit: int | None = None) -> Survey:
+    """Looks at every picture of both splits once.
+
+    Args:
+      source: the data set.
+      limit: looks at no more pictures than this of each split.
+
+    Raises:
+      DataError: no picture of a split can be read.
+    """
+    table = _Table()
+    broken = []
+    for number, split in enumerate(SPLITS):
+        total = min(source.count(split), limit or source.count(split))
+        left = np.arange(total)
+        for transform, what in ((look, "looking at"), (look_closely, "looking again at")):
+            if len(left):
+                what = (
+                    f"{what} {len(left):,} {split} pictures"
+                    if len(left) < total
+                    else f"{what} the {split} pictures"
+                )
+                left = _pass(source, number, left, transform, table, what)
+        broken.append(scan.explain(source, split, left))
+    if not table.kinds:
+        examples = [picture for pictures in broken for picture in pictures[:1]]
+        raise DataError(
+            f"none of the {sum(map(len, broken))} pictures can be read, for example {examples[0]}"
+        )
+    return table.result(tuple(broken))
+
+
+def _pass(
+    source: Source,
+    number: int,
+    positions: np.ndarray,
+    transform: Callable[[Elements], Elements],
+    table: _Table,
+    what: str,
+) -> np.ndarray:
+    """Adds the pictures of a split at some positions; returns the positions that did not come back."""
+    split = SPLITS[number]
+    wanted = None if len(positions) == source.count(split) else positions
+    seen = np.zeros(source.count(split), bool)
+    batches = scan.checked(source, split, transform, positions=wanted).batch(scan.BLOCK).prefetch(2)
+    for batch in progress.counted(what, batches.as_numpy_iterator(), len(positions), each=scan.BLOCK):
+        seen[batch["position"]] = True
+        table.add(number, batch)
+    return positions[~seen[positions]]
+
+
+def look(example: Elements) -> Elements:
+    """What a picture is, from a source's element; fails where the picture cannot be read.
+
+    Returns:
+      width, height and size (bytes), int64; `channels` of a JPEG, int32, 0 for others; `content`, int64;
+      `head`, the first bytes; `gray`, float32 [SIDE, SIDE].
+    """
+    image_bytes = example["image_bytes"]
+    is_jpeg = formats.is_of(image_bytes, JPEG)
+    return _elements(
+        image_bytes, *tf.cond(is_jpeg, lambda: _look_at_jpeg(image_bytes), lambda: _decoded(image_bytes))
+    )
+
+
+def look_closely(example: Elements) -> Elements:
+    """As `look`, by the decoder of training alone, which may read what a quick look does not."""
+    image_bytes = example["image_bytes"]
+    shape, _, gray = _decoded(image_bytes)
+    is_jpeg = formats.is_of(image_bytes, JPEG)
+    channels = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(image_bytes)[2], lambda: tf.constant(0))
+    return _elements(image_bytes, shape, channels, gray)
+
+
+def _elements(image_bytes: tf.Tensor, shape: tf.Tensor, channels: tf.Tensor, gray: tf.Tensor) -> Elements:
+    return {
+        "height": shape[0],
+        "width": shape[1],
+        "channels": channels,
+        "size": tf.cast(tf.strings.length(image_bytes), tf.int64),
+        "content": tf.strings.to_hash_bucket_fast(image_bytes, _LARGEST),
+        "head": tf.strings.substr(image_bytes, 0, HEAD),
+        "gray": tf.ensure_shape(gray, [hashing.SIDE, hashing.SIDE]),
+    }
+
+
+Looked = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def _look_at_jpeg(image_bytes: tf.Tensor) -> Looked:
+    shape = tf.io.extract_jpeg_shape(image_bytes)
+    ordinary = tf.equal(complaint(image_bytes), "") & tf.less_equal(shape[2], 3)
+    scales = [tf.reduce_min(shape[:2]) >= 2 * hashing.SIDE * scale for scale in _SCALES[1:]]
+    scale = tf.reduce_sum(tf.cast(tf.stack(scales), tf.int32))
+
+    def scaled(ratio: int) -> Callable[[], tf.Tensor]:
+        return lambda: tf.io.decode_jpeg(image_bytes, channels=1, ratio=ratio)
+
+    gray = tf.cond(
+        ordinary,
+        lambda: _small(tf.switch_case(scale, [scaled(ratio) for ratio in _SCALES])),
+        lambda: _decoded(image_bytes)[2],
+    )
+    return tf.cast(shape[:2], tf.int64), shape[2], gray
+
+
+# A function of its own, that it be traced once in a process.
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
+def _decoded(image_bytes: tf.Tensor) -> Looked:
+    image = decode(image_bytes)
+    return tf.shape(image, tf.int64)[:2], tf.constant(0), _small(tf.image.rgb_to_grayscale(image))
+
+
+def _small(gray: tf.Tensor) -> tf.Tensor:
+    """Uint8 [height, width, 1] -> float32 [SIDE, SIDE]."""
+    return tf.image.resize(gray, (hashing.SIDE, hashing.SIDE), method="area")[..., 0]
