@@ -9,6 +9,7 @@ from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.run_record import LABELS_FILE, Run
 from pipelines import command
 from pipelines.errors import UserError
+from pipelines.labels import normal_form
 
 # Of more classes than this an error names the most similar.
 MOST_LISTED = 40
@@ -70,7 +71,7 @@ def class_index(run: Run, word: str) -> int:
     Raises:
       UserError: there is none; lists the classes that there are, or of many the likest.
     """
-    names, classes = run.readable_names, len(run.class_names)
+    names, classes, word = run.readable_names, len(run.class_names), normal_form(word)
     for known in (names, run.class_names):
         if word in known:
             return known.index(word)

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import collections
 import os
+import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -201,7 +202,7 @@ def _training_archive(path: Path) -> Part:
 def _pictures_of_synsets(archive: tarfile.TarFile, path: Path, left_out: Counts) -> Iterator[Member]:
     seen: set[str] = set()
     for synset in archives.members_of(archive):
-        name = PurePosixPath(synset.name).name
+        name = posixpath.basename(synset.name)
         if synset.isdir() or _is_hidden(synset, left_out):
             continue
         if not synset.isreg() or not name.endswith(".tar"):
@@ -213,7 +214,7 @@ def _pictures_of_synsets(archive: tarfile.TarFile, path: Path, left_out: Counts)
         with archives.opened_within(archive, synset) as pictures:
             for picture in _pictures(pictures, left_out):
                 count += 1
-                key = f"train/{name[:-4]}/{PurePosixPath(picture.name).name}"
+                key = f"train/{name[:-4]}/{posixpath.basename(picture.name)}"
                 yield Member(key, path, synset.offset_data + picture.offset_data, picture.size)
         if not count:
             raise DataError(f"{path}: {synset.name} in it holds no pictures; fetch it again")
@@ -223,7 +224,7 @@ def _validation_archive(path: Path, root: Path) -> Part:
     left_out = Counts()
     with archives.opened(path) as archive:
         members = [
-            Member(f"val/{PurePosixPath(picture.name).name}", path, picture.offset_data, picture.size)
+            Member(f"val/{posixpath.basename(picture.name)}", path, picture.offset_data, picture.size)
             for picture in _pictures(archive, left_out)
         ]
     if not members:
@@ -246,7 +247,7 @@ def _pictures(archive: tarfile.TarFile, left_out: Counts) -> Iterator[tarfile.Ta
 
 def _is_hidden(member: tarfile.TarInfo, left_out: Counts) -> bool:
     """Whether a member is hidden, as the `._` files are that a Mac adds; counts it if so."""
-    hidden = PurePosixPath(member.name).name.startswith(".")
+    hidden = posixpath.basename(member.name).startswith(".")
     left_out["hidden files"] += hidden
     return hidden
 
@@ -255,7 +256,7 @@ def _numbered(place: str, keys: Sequence[str], reader: Reader, left_out: Counts,
     """Validation pictures that the challenge's list labels by their numbers."""
     names, synset_of = synsets_by_file(root)
     label_of = {name: label for label, name in enumerate(names)}
-    labelled = [(key, label_of[s]) for key in sorted(keys) if (s := synset_of(PurePosixPath(key).name))]
+    labelled = [(key, label_of[s]) for key in sorted(keys) if (s := synset_of(posixpath.basename(key)))]
     if not labelled:
         raise DataError(
             f"{place}: none of its {len(keys)} pictures is called ILSVRC2012_val_NNNNNNNN.JPEG, "

@@ -188,6 +188,8 @@ def test_pictures_at_places_are_those_of_the_fixed_order(run):
 def test_a_class_is_called_by_name_identifier_or_number(tmp_path):
     readable = ["tench, Tinca tinca", "tabby, tabby cat", "tiger cat"]
     run = small_runs.create(tmp_path / "run", "synthetic", ["n01", "n02", "n03"], readable=readable)
+    composed = small_runs.create(tmp_path / "composed", "synthetic", ["M\u00fcller", "b"])
+    assert options.class_index(composed, "Mu\u0308ller") == 0
     words = {"tiger cat": 2, "n02": 1, "0": 0, "Tabby": 1, "tinca tinca": 0}
     assert {word: options.class_index(run, word) for word in words} == words
     with pytest.raises(
