@@ -132,7 +132,7 @@ def _checked(workers: int, restarts: int, arguments: Sequence[str]) -> list[str]
 def _run_once(workers: Workers) -> tuple[tuple[int, int] | None, bool]:
     """Runs all workers once: the first that failed with its exit status, and whether a signal came."""
     with workers:
-        old = {n: signal.signal(n, workers.pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
+        old = {n: signal.signal(n, workers.pass_on) for n in command.stop_signals()}
         try:
             return first_failure(workers.wait()), bool(workers.interrupted)
         finally:

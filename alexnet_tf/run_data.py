@@ -67,14 +67,20 @@ class Pictures(NamedTuple):
         parts = []
         for split, word in (("train", "training"), ("val", "validation")):
             before, after = getattr(self, split), getattr(now, split)
-            for number, what in ((_only_in(after, before), "more"), (_only_in(before, after), "gone")):
+            more, gone = (int((~_among(*pair)).sum()) for pair in ((after, before), (before, after)))
+            for number, what in ((more, "more"), (gone, "gone")):
                 if number:
                     parts.append(f"{number:,} {word} {unit if number > 1 else unit.removesuffix('s')} {what}")
         return ", ".join(parts)
 
 
-def _only_in(these: np.ndarray, those: np.ndarray) -> int:
-    return int(np.setdiff1d(these, those).size)
+def _among(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+    """Which of ascending numbers are among others, bool [n]; NumPy's functions would sort them again."""
+    if not those.size:
+        return np.zeros(these.shape, bool)
+    places = np.minimum(np.searchsorted(those, these), those.size - 1)
+    found: np.ndarray = those[places] == these
+    return found
 
 
 def unit(kind: str) -> str:
@@ -191,7 +197,7 @@ def check(run: Run, source: Source, spec: str | None = None, *, training: bool =
             f"{spec}: not the pictures with which the run {run.workdir} began ({changes}); restore them, or "
             "train in another --workdir"
         )
-    trained = int(np.intersect1d(now.val, kept.train).size)
+    trained = int(_among(now.val, kept.train).sum())
     if trained:
         raise UserError(
             f"{spec}: {trained:,} of its {len(now.val):,} validation {unit_of} trained the run {run.workdir} "

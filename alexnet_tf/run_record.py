@@ -100,6 +100,12 @@ class Run:
         return _read_json(self.workdir / ENVIRONMENT_FILE)
 
     @property
+    def length(self) -> str:
+        """How long it trains, in words: `10 epochs (5 until step 1200)` where that was changed."""
+        before = "".join(f" ({change.epochs:g} until step {change.step})" for change in self.extended)
+        return f"{self.recipe.epochs:g} epochs{before}"
+
+    @property
     def has_checkpoint(self) -> bool:
         """Whether it has a checkpoint, whole or damaged; without one the folder may be begun anew."""
         return any(self.checkpoint_dir.glob("*.npz"))

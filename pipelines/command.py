@@ -197,6 +197,17 @@ def run(
         return EXIT_BROKEN_PIPE
 
 
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """The signals that ask for an orderly end: Ctrl-C, SIGTERM, and what a terminal sends as it is closed.
+
+    That one, SIGHUP, is left out where it is ignored (under `nohup`) and where there is none.
+    """
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return signal.SIGINT, signal.SIGTERM
+    return signal.SIGINT, signal.SIGTERM, hangup
+
+
 def _run(
     body: Callable[[], dict[str, Any]],
     as_json: bool,

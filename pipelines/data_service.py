@@ -30,7 +30,7 @@ SWEEP_MILLISECONDS = 5000
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parses the command line and serves until SIGINT or SIGTERM; returns the exit status."""
+    """Parses the command line and serves until SIGINT, SIGTERM or SIGHUP; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.data_service", description=(__doc__ or "").splitlines()[0]
     )
@@ -56,8 +56,7 @@ def _serve(arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     with serve(arguments.port, arguments.host, worker_port=arguments.worker_port) as address:
         handlers = {
-            n: signal.signal(n, lambda number, _: received.append(number))
-            for n in (signal.SIGINT, signal.SIGTERM)
+            n: signal.signal(n, lambda number, _: received.append(number)) for n in command.stop_signals()
         }
         try:
             print(f"data service ready: --data-service {address}", flush=True)

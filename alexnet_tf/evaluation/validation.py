@@ -69,11 +69,11 @@ def open_pictures(
         raise (run_data.explain_missing(error, config) if known else error) from None
     run_data.check_classes(runs[0], whole, config.spec)
     own = [run for run in runs if run_data.is_own(run, whole, config.spec)]
-    for run in own:
-        run_data.check(run, whole, config.spec)
     split = split or ("val" if own else measured.default_split(whole))
     if split == "val":
         _check_held_out(runs, whole, config)
+        for run in own:
+            run_data.check(run, whole, config.spec)
     chosen = measured.measured(whole, split)
     # What a run's scan has looked at, or the making of records.
     looked_at = bool(own) and (split in SPLITS or "test" not in whole.splits)

@@ -16,7 +16,6 @@ from alexnet_tf.network import variants
 from pipelines.pictures import formats
 
 if TYPE_CHECKING:
-    from alexnet_tf.recipe import Recipe
     from alexnet_tf.run_record import Run
 
 VALIDATION = "validation"
@@ -124,7 +123,7 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, step: int, mode
         pictures=f"{run.stats.count:,}",
         names=", ".join(names),
         recipe=recipe.name,
-        training=_training(recipe),
+        training=_training(run),
         step=f"{step:,}",
         convention="\n".join(_convention(run)),
         errors="\n".join(_errors(measured(run, step))),
@@ -181,9 +180,10 @@ def _percent(share: float | None) -> str:
     return "" if share is None or not math.isfinite(share) else f"{share:.2%}"
 
 
-def _training(recipe: Recipe) -> str:
+def _training(run: Run) -> str:
+    recipe = run.recipe
     return (
-        f"{recipe.epochs:g} epochs, batches of {recipe.batch_size}, {recipe.schedule} learning rate from "
+        f"{run.length}, batches of {recipe.batch_size}, {recipe.schedule} learning rate from "
         f"{recipe.scaled_learning_rate:g}, momentum {recipe.momentum:g}, weight decay "
         f"{recipe.weight_decay:g}, dropout {recipe.dropout_rate:g}, {recipe.precision}, seed {recipe.seed}"
     )

@@ -28,7 +28,7 @@ from alexnet_tf.training.placement import Placement, Shard
 from alexnet_tf.training.schedule import Rates
 from alexnet_tf.training.state import TrainState
 from alexnet_tf.training.step import StepResult
-from pipelines import dataset, progress, service_client
+from pipelines import command, dataset, progress, service_client
 from pipelines.errors import UserError
 from pipelines.pictures import preprocess
 from pipelines.sources.source import Source
@@ -38,22 +38,15 @@ SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C 
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collects Ctrl-C, SIGTERM and SIGHUP, which a terminal that is closed sends.
-
-    The first lets the step finish, a second SIGINT stops at once. Under `nohup` SIGHUP stays ignored.
-    """
+    """Collects requests to stop: the first lets the step finish, a second SIGINT stops at once."""
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-        numbers.append(hangup)
     try:
-        old = {number: signal.signal(number, note) for number in numbers}
+        old = {number: signal.signal(number, note) for number in command.stop_signals()}
     except ValueError:  # not the main thread: its caller has its own way to stop it
         old = {}
     try:

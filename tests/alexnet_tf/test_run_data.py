@@ -194,3 +194,7 @@ def test_changes_in_words() -> None:
         "2 training pictures more, 2 training pictures gone, 1 validation picture more"
     )
     assert before.changes(Pictures(before.train, before.val[:0]), "shards") == "1 validation shard gone"
+    assert Pictures(before.train, before.val[:0]).changes(before) == "1 validation picture more"
+    assert before.changes(Pictures(np.array([2**64 - 1], np.uint64), before.val)) == (
+        "1 training picture more, 3 training pictures gone"
+    )

@@ -245,7 +245,7 @@ def test_services_are_for_training(config_of, services):
         dataset.build(sources.open_source(config), config, "val", BATCH, training=False, service=services)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_command_leaves_in_good_order(capsys, number):
     handler = signal.getsignal(number)
 

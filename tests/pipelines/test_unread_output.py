@@ -1,7 +1,10 @@
 """Commands whose stdout nobody reads any more, as after `| head -1`: a quiet end, and no training lost."""
 
+import errno
+import io
 import json
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -195,3 +198,34 @@ def test_trainings_outlive_their_readers(monkeypatch, main, words):
     monkeypatch.setattr(command, "run", lambda body, **options: seen.append(options["outlives_reader"]) or 0)
     assert main(words) == 0
     assert seen == [True]
+
+
+def test_a_training_outlives_its_terminal(tmp_path, monkeypatch):
+    """Once a terminal is closed, what is written to it is an input/output error."""
+    ours, its = pty.openpty()
+    with open(its, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+
+        def body():
+            print("before", flush=True)
+            os.close(ours)
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(its, b"gone")
+            print("after", flush=True)
+            (tmp_path / "saved").touch()
+            return {}
+
+        assert command.run(body, tensorflow=False, outlives_reader=True) == 0
+    assert (tmp_path / "saved").exists()
+
+
+def test_an_input_output_error_of_a_disk_is_told(tmp_path):
+    class Failing(io.TextIOWrapper):
+        def write(self, text):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with (
+        Failing(open(tmp_path / "log", "wb")) as stream,
+        pytest.raises(OSError, match="Input/output error"),
+    ):
+        command._Unread(stream).write("line")

@@ -34,7 +34,7 @@ def recipe(run: Run) -> Content:
             "name": run.recipe.name,
             "departures": departures(run.recipe),
             "settings": settings(run.recipe),
-            "environment": _environment(run.environment),
+            "environment": [*_environment(run.environment), *[("length", run.length)] * bool(run.extended)],
         },
     )
 

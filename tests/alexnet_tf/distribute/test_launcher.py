@@ -30,7 +30,7 @@ def body():
     mode, folder = sys.argv[1], Path(sys.argv[2])
     own = cluster.from_environment()
     asked = []
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: asked.append(number))
     (folder / f"pid-{os.getpid()}").touch()
     print("words", *sys.argv[3:], flush=True)
@@ -164,7 +164,7 @@ def launcher(program, mode, folder, **others):
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_reaches_every_worker_once(program, tmp_path, number):
     process = launcher(program, "long", tmp_path, restarts=3)
     time.sleep(0.5)

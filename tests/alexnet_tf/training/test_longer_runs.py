@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 from alexnet_tf import checkpoint, model, train
+from alexnet_tf.export import model_card
+from alexnet_tf.recipe import Recipe
 from alexnet_tf.run_record import Extension, Run
 from alexnet_tf.training.schedule import Schedule
+from alexnet_tf.visualize.report import sections
 from tests.support.tiny_network import tiny_network
 from tests.support.training import SETTINGS, arguments
 
@@ -46,7 +48,13 @@ def test_a_finished_run_goes_on_as_if_it_had_been_longer_from_the_start(tmp_path
         [row[name] for name in kept] for row in expected
     ]
     run = Run.open(tmp_path / "w")
+    _, best = checkpoint.read(run.checkpoint_dir / checkpoint.BEST)
+    assert best["step"] == min(rows, key=lambda row: row["val_top1_error"])["step"]
     assert (run.recipe.epochs, run.extended) == (2, (Extension(3, 1),))
+    assert run.length == "2 epochs (1 until step 3)"
+    card = model_card.text(run, {}, parameters=1, step=6, model_name="alexnet")
+    assert "Recipe `quickstart`: 2 epochs (1 until step 3), batches of 8" in card
+    assert ("length", run.length) in sections.recipe(run).data["environment"]
     assert json.loads((tmp_path / "w" / "recipe.json").read_text())["extended"] == [{"step": 3, "epochs": 1}]
 
     assert trained(tmp_path / "w", {**STEADY, "epochs": "1.5"}) == 2
@@ -57,22 +65,14 @@ def test_a_finished_run_goes_on_as_if_it_had_been_longer_from_the_start(tmp_path
     assert Run.open(tmp_path / "w") == run
 
 
-def test_a_cosine_goes_on_from_where_the_longer_one_stands_and_the_best_stays(tmp_path):
-    """The rate, which had fallen to 0, rises to the longer schedule's, and conv1 moves again."""
-    frozen = {**SETTINGS, "epochs": "1", "freeze_conv1": "0.5", "warmup_steps": "0"}
-    assert trained(tmp_path / "w", frozen) == 0
-    first = final_weights(tmp_path / "w")
-    assert trained(tmp_path / "w", {**frozen, "epochs": "3"}) == 0
-    run = Run.open(tmp_path / "w")
-    longer = Schedule(dataclasses.replace(run.recipe, epochs=3.0), steps_per_epoch=3)
-    rows = run.read_metrics()
-    assert [row["step"] for row in rows] == [3, 6, 9]
-    rates = [row["learning_rate"] for row in rows]
-    assert rates[1:] == pytest.approx([longer.rates(5).weights, longer.rates(8).weights], rel=1e-5)
-    assert rates[1] > rates[0]
-    assert run.extended == (Extension(3, 1.0),)
-    _, best = checkpoint.read(run.checkpoint_dir / checkpoint.BEST)
-    assert best["step"] == min(rows, key=lambda row: row["val_top1_error"])["step"]
-    assert longer.rates(3).conv1 > 0
-    after = final_weights(tmp_path / "w")
-    assert not np.array_equal(first["network/conv1/kernel"], after["network/conv1/kernel"])
+def test_a_cosine_goes_on_at_the_height_of_the_longer_one():
+    """The documented consequences: doubled, the rate rises from 0 to half its peak, and conv1 may thaw."""
+    settings = {"schedule": "cosine", "learning_rate": 0.02, "freeze_conv1": 0.75}
+    short, doubled, fourfold = (
+        Schedule(Recipe(epochs=epochs, **settings), steps_per_epoch=8) for epochs in (2.0, 4.0, 8.0)
+    )
+    assert short.rates(15).weights < 0.0002
+    assert short.rates(15).conv1 == 0
+    assert doubled.rates(16).weights == pytest.approx(0.01)
+    assert 0 < doubled.rates(16).conv1 < doubled.rates(16).weights
+    assert fourfold.rates(16).weights == pytest.approx(0.02 * (0.5 + 0.5**1.5))
