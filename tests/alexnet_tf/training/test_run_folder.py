@@ -101,7 +101,7 @@ def scans(monkeypatch) -> list[str]:
     """The data sets that were scanned, by a scan that decodes nothing: empty files are broken pictures."""
     looked_at: list[str] = []
 
-    def look(source, config):
+    def look(source, config, *, strict=False):
         looked_at.append(config.spec)
         examples = [e for split in SPLITS for e in source.pick(split, range(source.count(split)))]
         broken = tuple(scan.Skipped(e.key, "empty") for e in examples if not e.image_bytes)
