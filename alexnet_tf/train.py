@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alexnet_tf import recipe
+from alexnet_tf.training.device_choice import DeviceChoice
 from pipelines import command, progress
 from pipelines.errors import DataError, UserError
 
@@ -103,8 +104,10 @@ def _train(args: argparse.Namespace) -> dict[str, Any]:
     service = () if args.data_service is None else service_client.parse_addresses(args.data_service)
     if not 0 < args.peer_timeout < math.inf:
         raise UserError(f"--peer-timeout must be a positive number of seconds; received {args.peer_timeout}")
+    devices = DeviceChoice.parse(args.devices)
     try:
-        if args.devices == "multi-worker":
+        devices.check(resolved)
+        if devices.kind == "multi-worker":
             return _train_together(args, runs, service)
         return _train_all(args, runs, service)
     except (UserError, DataError, OSError):
@@ -126,6 +129,9 @@ def _train_together(
     from alexnet_tf.distribute import agreement, cluster, peers
 
     found = cluster.from_environment()
+    DeviceChoice("multi-worker").check(next(iter(runs.values())), found.count)
+    if found.doubt:
+        print(f"warning: {found.doubt}", file=sys.stderr, flush=True)
     settings = {
         **dataclasses.asdict(next(iter(runs.values()))),
         "--data": args.data,
@@ -166,6 +172,7 @@ def _train_all(
             starting.enter_context(progress.phase("connecting the workers", at_once=True))
             starting.enter_context(together.starting())
         place = placement.place(args.devices, cluster=found)
+    place.check(next(iter(runs.values())))
     if together:
         place = dataclasses.replace(place, unbroken=together.unbroken)
         _compare_data(together, next(iter(runs.values())).data_config(args.data))

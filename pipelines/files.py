@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.command import printable
 from pipelines.errors import DataError
 
 if TYPE_CHECKING:
@@ -218,9 +219,9 @@ def exclusive(path: str | os.PathLike[str], what: str) -> Iterator[None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file whole or not at all."""
+    """Writes a small file whole or not at all; bytes of file names that are no characters are escaped."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(printable(text), encoding="utf-8")
 
 
 def numbered(folder: Path) -> dict[int, Path]:

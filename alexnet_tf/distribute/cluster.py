@@ -14,6 +14,7 @@ from pipelines.errors import UserError
 
 DEFAULT_PORT = 8888
 PORT_VARIABLE = "ALEXNET_TF_PORT"
+STEP_VARIABLES = ("SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS")  # which srun sets, sbatch does not
 HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 LONGEST_SHOWN = 200  # characters of a received value that a message repeats
 MOST_HOSTS = 10_000  # more than this from one host list is a typing error
@@ -26,10 +27,12 @@ class Cluster:
     Attributes:
       workers: `host:port` of every worker, in the order of their indices; IPv6 as `[::1]:2222`.
       index: this process.
+      doubt: what makes it likely that the others will never come; empty where nothing does.
     """
 
     workers: tuple[str, ...]
     index: int
+    doubt: str = dataclasses.field(default="", compare=False)
 
     @property
     def count(self) -> int:
@@ -204,7 +207,13 @@ def _from_slurm(environ: Mapping[str, str], port: int) -> Cluster:
                 f"tasks must be numbered node by node; add --distribution=block to srun; received {name}="
                 f"{environ[name]} for task {index}, which would be {expected}"
             )
-    return Cluster(tuple(f"{nodes[node]}:{port + number}" for node, number in places), index)
+    # A batch script is process 0 of its job too; srun alone makes the others, and steps of the job.
+    doubt = ""
+    if count > 1 and "SLURM_JOB_ID" in environ and not any(name in environ for name in STEP_VARIABLES):
+        doubt = (
+            f"this job's script seems to run it without srun, which starts all {count} tasks: srun python ..."
+        )
+    return Cluster(tuple(f"{nodes[node]}:{port + number}" for node, number in places), index, doubt)
 
 
 def expand_tasks_per_node(text: str) -> list[int]:

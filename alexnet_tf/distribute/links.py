@@ -196,7 +196,7 @@ class Links:
             await asyncio.sleep(RETRY_SECONDS / 3)
 
     async def exchange(self, about: str, facts: Facts) -> Mapping[int, Facts]:
-        """Sends facts to all workers; returns each one's, this one's too; PeerLost where one has gone before."""
+        """Sends facts to all workers; returns all of theirs, with its own; PeerLost where one has gone."""
         self.broadcast({"about": about, "facts": facts})
         return {self._cluster.index: facts, **await self._exchange.others(about)}
 
@@ -244,6 +244,8 @@ class Links:
         return (
             f"{len(missing)} of {self._cluster.count - 1} other workers did not arrive within {timeout:g} s: "
             f"{'; '.join(reasons)}; start all workers, or wait longer with --peer-timeout SECONDS"
+            + f" ({self._cluster.doubt})"
+            * bool(self._cluster.doubt)
         )
 
     # Connections that others open.

@@ -55,11 +55,7 @@ def build(variant: str = "paper", classes: int = 1000, *, devices: Devices, **se
     Raises:
       UserError: for a variant without two towers, and as `model.build`.
     """
-    if len(variants.get(variant).towers) != 2:
-        legal = [name for name, arch in variants.VARIANTS.items() if len(arch.towers) == 2]
-        raise UserError(
-            f"--devices towers: `variant` must have two towers: {', '.join(legal)}; received {variant!r}"
-        )
+    variants.require_two_towers(variant)
     return model.build(variant, classes, builder=functools.partial(_TowerBuilder, devices), **settings)
 
 

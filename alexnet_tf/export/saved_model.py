@@ -117,7 +117,7 @@ def _write(folder: Path, run: Run, network: keras.Model, step: int) -> None:
         shutil.copyfile(run.workdir / name, extra / name)
     described = {"parameters": network.count_params(), "step": step}
     card = model_card.text(run, signatures.FORMS, model_name=MODEL_NAME, **described)
-    (extra / CARD_FILE).write_text(card, encoding="utf-8")
+    files.write_text(extra / CARD_FILE, card)
 
 
 def _check(folder: Path, run: Run, network: keras.Model) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alexnet_tf.figures import text
+from alexnet_tf.figures import fonts, text
 
 # Up to so many classes every cell carries its number, and every row and column its name.
 MOST_NUMBERED, MOST_NAMED = 20, 60
@@ -70,7 +70,8 @@ def draw(path: str | os.PathLike[str], counts: np.ndarray, class_names: Sequence
 
 
 def save(figure: Figure, path: str | os.PathLike[str], dpi: int = DPI) -> None:
-    """Writes a figure as a PNG; characters that the font lacks become boxes, without a word."""
+    """Writes a figure as a PNG; characters that no font has become boxes."""
+    fonts.adapt(figure)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(path, dpi=dpi, format="png")

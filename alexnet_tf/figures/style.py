@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from alexnet_tf.figures import fonts
 from pipelines.files import replacing
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def sheet(width: int, height: int) -> Iterator[Figure]:
 @contextlib.contextmanager
 def _settings() -> Iterator[None]:
     with mpl.rc_context(_SETTINGS), warnings.catch_warnings():
-        # Characters that the font lacks become boxes.
+        # Characters that no font has become boxes; `fonts` has said so.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -71,6 +72,7 @@ def save(figure: Figure, path: Path) -> Path:
     """Writes a figure in the form that the path's ending names."""
     form = path.suffix[1:]
     with _settings(), replacing(path) as temporary:
+        fonts.adapt(figure)
         figure.savefig(temporary, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else None)
     return path
 

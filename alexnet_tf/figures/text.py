@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import unicodedata
 
+from pipelines.command import printable
+
 ELLIPSIS, DASH, MINUS = "…", "–", "\N{MINUS SIGN}"
 # How maps or kernels are scaled to black and white: the choices of `--scaling` and a figure's words for each.
 SCALINGS = {"joint": "all scaled together", "filter": "each scaled alone"}
@@ -24,8 +26,12 @@ def percent_in_cell(share: float) -> str:
 
 
 def shorten(name: str, length: int) -> str:
-    """A name cut to `length` characters, its beginning kept, so that it does not squeeze a figure."""
-    return name if len(name) <= length else name[: length - 1].rstrip(" ,_") + ELLIPSIS
+    """A name cut to `length` columns, its beginning kept, so that it does not squeeze a figure.
+
+    Bytes of a folder's name that are no text are shown by their numbers.
+    """
+    name = printable(name)
+    return name if columns(name) <= length else _beginning(name, length - 1).rstrip(" ,_") + ELLIPSIS
 
 
 def shorten_key(key: str, length: int) -> str:
@@ -33,8 +39,10 @@ def shorten_key(key: str, length: int) -> str:
 
     Bytes of a file's name that are no text are shown by their numbers.
     """
-    key = key.encode("utf-8", "backslashreplace").decode()
-    return key if len(key) <= length else ELLIPSIS + key[1 - length :]
+    key = printable(key)
+    if columns(key) <= length:
+        return key
+    return ELLIPSIS + _beginning(key[::-1], length - 1)[::-1]
 
 
 def columns(words: str) -> int:
@@ -51,14 +59,17 @@ def _columns(character: str) -> int:
 def fit(words: str, width: int) -> str:
     """Words that take just `width` columns of a terminal: filled up with blanks, or cut and `...` added."""
     if columns(words) > width:
-        kept, room = "", width - 3
-        for character in words:
-            room -= _columns(character)
-            if room < 0:
-                break
-            kept += character
-        words = f"{kept}..."
+        words = f"{_beginning(words, width - 3)}..."
     return words + " " * (width - columns(words))
+
+
+def _beginning(words: str, width: int) -> str:
+    """As much of the beginning as `width` columns take."""
+    for number, character in enumerate(words):
+        width -= _columns(character)
+        if width < 0:
+            return words[:number]
+    return words
 
 
 def number_range(low: float, high: float, digits: int = 2) -> str:

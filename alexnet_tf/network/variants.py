@@ -172,3 +172,12 @@ def get(name: str) -> Architecture:
     if name not in VARIANTS:
         raise UserError(f"`variant` must be one of {', '.join(VARIANTS)}; received {name!r}")
     return VARIANTS[name]
+
+
+def require_two_towers(variant: str) -> None:
+    """Raises UserError for a variant without two towers, which `--devices towers` puts on a device each."""
+    if len(get(variant).towers) != 2:
+        legal = [name for name, arch in VARIANTS.items() if len(arch.towers) == 2]
+        raise UserError(
+            f"--devices towers: `variant` must have two towers: {', '.join(legal)}; received {variant!r}"
+        )

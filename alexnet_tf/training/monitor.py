@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -124,7 +125,7 @@ class Board:
 
     def __init__(self, workdir: Path, *, active: bool = True) -> None:
         writes = active and importlib.util.find_spec("tensorboard") is not None
-        self.writer = tf.summary.create_file_writer(str(workdir / BOARD_FOLDER)) if writes else None
+        self.writer = tf.summary.create_file_writer(os.fsencode(workdir / BOARD_FOLDER)) if writes else None
 
     def __enter__(self) -> Board:
         return self

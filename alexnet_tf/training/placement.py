@@ -16,10 +16,10 @@ from alexnet_tf.distribute import towers
 from alexnet_tf.distribute.cluster import Cluster
 from alexnet_tf.network import backend, graph
 from alexnet_tf.recipe import Recipe
+from alexnet_tf.training.device_choice import DeviceChoice
 from alexnet_tf.training.optimizer import PaperMomentum
 from pipelines.errors import UserError
 
-DEVICES = ("one", "mirrored", "multi-worker", "towers")
 DTYPE_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 # What the step reads of a batch; the pictures' names stay behind, as strings have no place on a GPU.
 FEATURES = ("image", "label", "mask", "weight", "colour_shift", "window")
@@ -58,25 +58,22 @@ class Placement:
         """Copies of the network, over all processes."""
         return int(self.strategy.num_replicas_in_sync)
 
+    def check(self, recipe: Recipe) -> None:
+        """Raises UserError where the recipe cannot be trained on these devices."""
+        kind = "towers" if self.tower_devices else "one"
+        DeviceChoice(kind).check(recipe, self.replicas)
+
     def build(self, recipe: Recipe, classes: int) -> tuple[keras.Model, PaperMomentum]:
         """Builds the recipe's network and optimizer on their devices.
 
         Raises:
           UserError: the batch cannot be shared out, or the variant has no two towers.
         """
-        shares = self.replicas * recipe.accumulation_steps
-        if recipe.batch_size % shares:
-            parts = "" if recipe.accumulation_steps == 1 else f" x {recipe.accumulation_steps} parts"
-            raise UserError(
-                f"`batch_size` must be a multiple of the {self.replicas} replicas{parts}; "
-                f"received {recipe.batch_size}"
-            )
+        self.check(recipe)
         if recipe.precision not in DTYPE_POLICIES:
             raise ValueError(
                 f"`precision` must be settled first (precision.settle); received {recipe.precision}"
             )
-        if self.tower_devices and recipe.xla:
-            raise UserError("--devices towers: one XLA program has one device; leave out xla=true")
         settings: dict[str, Any] = {
             "dtype_policy": DTYPE_POLICIES[recipe.precision],
             "initializer": recipe.initializer,
@@ -169,20 +166,14 @@ def place(devices: str = "one", *, cluster: Cluster | None = None) -> Placement:
       UserError: for another name, or devices that are not there.
     """
     backend.require_tensorflow("training")
-    kind, _, number = devices.partition(":")
-    if kind not in DEVICES or (number and kind != "mirrored"):
-        raise UserError(
-            f"--devices must be one of {', '.join(DEVICES)} (mirrored:N for N devices); received {devices!r}"
-        )
-    if kind == "mirrored":
-        if number and not (number.isdecimal() and int(number) > 0):
-            raise UserError(f"--devices mirrored:N takes a number of devices; received {devices!r}")
-        return Placement(_mirrored(devices, int(number) if number else None))
-    if kind == "multi-worker":
+    choice = DeviceChoice.parse(devices)
+    if choice.kind == "mirrored":
+        return Placement(_mirrored(devices, choice.count))
+    if choice.kind == "multi-worker":
         if cluster is None:
             raise ValueError("`cluster` is needed for multi-worker")
         return Placement(_multi_worker(cluster), cluster)
-    if kind == "towers":
+    if choice.kind == "towers":
         return Placement(tf.distribute.get_strategy(), tower_devices=_tower_devices())
     return Placement(tf.distribute.get_strategy())
 

@@ -30,7 +30,17 @@ WORDS = {
     "--server",
     "--grpc",
 }
-WORDS |= {"--encoding", "--model", "--label", "--signature", "--class", "--layer", "--variant", "--only"}
+WORDS |= {
+    "--encoding",
+    "--model",
+    "--label",
+    "--split",
+    "--signature",
+    "--class",
+    "--layer",
+    "--variant",
+    "--only",
+}
 # The same of the server's flags.
 TEXTS = {"model_name", "saved_model_tags", "grpc_channel_arguments", "mixed_precision"}
 

@@ -251,3 +251,8 @@ def test_a_name_that_is_taken_is_an_error_of_its_own(tmp_path):
     with pytest.raises(FileExistsError, match=r"'.*/1'"), files.appearing(tmp_path / "1") as folder:
         (folder / "x").touch()
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_names_that_are_no_text_are_escaped_in_small_files(tmp_path):
+    files.write_text(tmp_path / "f.txt", "赤狐 caf\udce9\n")
+    assert (tmp_path / "f.txt").read_text(encoding="utf-8") == "赤狐 caf\\xe9\n"

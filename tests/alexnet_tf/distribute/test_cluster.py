@@ -177,6 +177,17 @@ def test_slurm_variables_that_do_not_fit_are_refused(environ, said):
     assert "\n" not in str(refused.value)
 
 
+def test_a_batch_script_that_forgot_srun_is_told_so():
+    job = {"SLURM_JOB_ID": "5", "SLURM_PROCID": "0", "SLURM_NTASKS": "2", "SLURM_JOB_NODELIST": "n[1-2]"}
+    script = job | {"SLURM_TASKS_PER_NODE": "1(x2)"}
+    assert "without srun, which starts all 2 tasks: srun python" in cluster.from_environment(script).doubt
+    task = script | {"SLURM_STEP_ID": "0"}
+    alone = script | {"SLURM_NTASKS": "1", "SLURM_JOB_NODELIST": "n1", "SLURM_TASKS_PER_NODE": "1"}
+    elsewhere = {name: value for name, value in script.items() if name != "SLURM_JOB_ID"}
+    for environ in (task, alone, elsewhere, slurm(0, 2, "n[1-2]", "1(x2)", SLURM_JOB_ID="5")):
+        assert cluster.from_environment(environ).doubt == ""
+
+
 def test_without_any_variable_the_message_says_how_to_start():
     with pytest.raises(UserError, match=r"alexnet_tf\.launch --workers N.*TF_CONFIG.*srun"):
         cluster.from_environment({})

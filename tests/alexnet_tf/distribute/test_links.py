@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import socket
 import threading
@@ -83,6 +84,13 @@ def test_missing_workers_are_named():
     assert f"worker 2 ({parts[2].workers[2]}): nothing listens there" in str(zero)
     assert "--peer-timeout" in str(zero)
     assert "worker 2" in str(one)
+
+
+def test_why_they_may_never_come_is_said():
+    here, _ = clusters(2)
+    doubting = dataclasses.replace(here, doubt="start them by srun")
+    with pytest.raises(losses.PeerLost, match=r"with --peer-timeout SECONDS \(start them by srun\)$"):
+        peers.rendezvous(doubting, {}, timeout=0.3)
 
 
 def test_differing_settings_are_named():

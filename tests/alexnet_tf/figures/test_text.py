@@ -26,7 +26,9 @@ def test_long_names_keep_their_beginning_and_long_keys_their_end():
     assert text.shorten("tabby, tabby cat", 16) == "tabby, tabby cat"
     assert text.shorten("tabby, tabby cat", 8) == "tabby…"  # no comma before the dots
     assert text.shorten_key("val/tabby/0042.jpg", 10) == "…/0042.jpg"
-    assert text.shorten_key("a\udcff", 10) == "a\\udcff"
+    assert text.shorten_key("a\udcff", 10) == text.shorten("a\udcff", 10) == "a\\xff"
+    assert text.shorten("赤狐和白狐", 8) == "赤狐和…"
+    assert text.shorten_key("val/赤狐/和白狐", 8) == "…/和白狐"
 
 
 def test_wide_characters_take_two_columns_and_accents_none():
