@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from pipelines.pictures import file_types, formats, gif, headers, ppm
+from pipelines.pictures import bmp, file_types, formats, gif, headers, orientation, ppm
 from pipelines.pictures.file_types import JPEG, Format
 
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.
@@ -40,17 +40,18 @@ class _Decoder(NamedTuple):
     pixels: Callable[[tf.Tensor], tf.Tensor]
 
 
-def decode(image_bytes: tf.Tensor) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, *, upright: bool) -> tf.Tensor:
     """Decodes one JPEG, PNG, GIF, BMP, WebP or PPM file by its content, whatever its name.
 
     Gray becomes RGB, palettes are looked up, 16-bit PNGs keep their upper eight bits, alpha is dropped
-    and only the first frame of a GIF is kept; a WebP must be a still. CMYK and YCCK JPEGs become
+    and only the first frame of a GIF is kept, on its canvas; a WebP must be a still. CMYK and YCCK JPEGs become
     R = (255-C)(255-K)/255 and so on, their inks inverted where Adobe's marker says so; ICC profiles are
-    ignored. A rotation noted in EXIF is not applied, as in 2012. JPEGs come out bit for bit as from
-    Pillow and libjpeg.
+    ignored. JPEGs come out bit for bit as from Pillow and libjpeg.
 
     Args:
       image_bytes: string scalar, the encoded file.
+      upright: whether the picture is turned as EXIF says (`DataConfig.exif_orientation`), or left as it is
+        stored.
 
     Returns:
       image, uint8 [height, width, 3], RGB.
@@ -65,6 +66,8 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         lambda: _decode_jpeg(image_bytes),
         lambda: _decode_other(image_bytes),
     )
+    if upright:
+        image = orientation.turned(image, orientation.of(image_bytes))
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -162,24 +165,6 @@ def _png_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_png(image_bytes, channels=3)
 
 
-def _gif_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_gif(image_bytes)[0]
-
-
-def _bmp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Colours; those of 8 bits a pixel TensorFlow decodes to the numbers in the file's own table."""
-    image = tf.io.decode_bmp(image_bytes, channels=3)
-    pixels_at, header_size, bits = formats.numbers(image_bytes, (10, 4), (14, 4), (28, 2))
-
-    def looked_up() -> tf.Tensor:
-        first = 14 + header_size  # file header, then a header that gives its own size
-        entries = tf.strings.substr(image_bytes, first, pixels_at - first)
-        blue_green_red = tf.reshape(tf.io.decode_raw(entries, tf.uint8), [-1, 4])[:, :3]
-        return tf.gather(blue_green_red[:, ::-1], tf.cast(image[:, :, 0], tf.int32))
-
-    return tf.cond(tf.equal(bits, 8), looked_up, lambda: image)
-
-
 def _webp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
     # Asked for three channels, the operation refuses pictures with alpha.
     return tf.io.decode_webp(image_bytes, channels=0)[0, :, :, :3]
@@ -187,8 +172,8 @@ def _webp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
 
 _DECODERS = (
     _Decoder(file_types.PNG, headers.png, _png_pixels),
-    _Decoder(file_types.GIF, gif.first_frame, _gif_pixels),
-    _Decoder(file_types.BMP, headers.bmp, _bmp_pixels),
+    _Decoder(file_types.GIF, gif.check, gif.decode),
+    _Decoder(file_types.BMP, bmp.check, bmp.decode),
     _Decoder(file_types.WEBP, headers.webp, _webp_pixels),
     _Decoder(file_types.PPM, ppm.check, ppm.decode),
 )
