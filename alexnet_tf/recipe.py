@@ -98,6 +98,7 @@ ORIGINAL = Recipe(
     variant="original",
     bias_rate=2.0,  # row 7
     schedule="logged",
+    exif_orientation=False,  # [C make-data]: OpenCV read it from 2015 on
     share_crops=32,  # row 10 [S convdata_jpeg.py]
     edge_crops=True,  # row 10
     mean_follows_crop=False,  # row 10

@@ -36,6 +36,11 @@ class PictureSettings:
         0.1, "share held out where the data have no validation split", fields.BETWEEN
     )
     resize: int = setting(256, "short side of every picture, pixels (section 2)")
+    exif_orientation: bool = setting(
+        True,
+        "photographs are turned upright as EXIF says",
+        more="in training, evaluation and the export; not in the source, whose OpenCV did not know EXIF",
+    )
     crop: int = setting(224, "side of what the network sees, pixels (section 4.1)")
     pad: int = setting(
         0,
@@ -154,6 +159,10 @@ class DataConfig(PictureSettings, _Source):
     def mean_moves(self) -> bool:
         """Whether the mean that is subtracted from a crop depends on the crop's place."""
         return self.mean == "image" and self.mean_follows_crop
+
+    def reading(self, prepared_size: int | None) -> DataConfig:
+        """How a source's pictures are read: prepared ones (`Source.prepared_size`) need no turn any more."""
+        return self if prepared_size is None else dataclasses.replace(self, exif_orientation=False)
 
     @property
     def kind(self) -> str:

@@ -98,6 +98,7 @@ def build(
       ValueError: arguments that contradict each other.
     """
     index, shards = shard
+    config = config.reading(source.prepared_size)
     if batch_size < 1 or shards < 1 or batch_size % shards or not 0 <= index < shards:
         raise ValueError(
             f"`batch_size` must be a multiple of the shards; received {batch_size}, shard={shard}"
@@ -187,7 +188,7 @@ def _crop_all(
         one, window = arguments
         if decoded_to_crop:
             return augment.decode_crop_mirror(one, config, window)
-        return augment.crop_mirror(preprocess.prepare(one, config.resize), config, window)
+        return augment.crop_mirror(preprocess.prepare(one, config), config, window)
 
     signature = tf.TensorSpec([config.crop, config.crop, 3], tf.uint8)
     # One after another: the cores are busy with other batches.

@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         help="jpeg (quality 95) or ppm (no loss; six times as large, read 1.6 times as fast)"
         " (default %(default)s)",
     )
+    parser.add_argument(
+        "--exif-orientation",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.exif_orientation,
+        help="turn photographs upright as EXIF says (default), or leave them as they are stored",
+    )
     command.add_json_flag(parser)
     return parser
 
@@ -77,6 +83,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
         val_fraction=arguments.val_fraction,
         resize=arguments.size,
         crop=arguments.size,
+        exif_orientation=arguments.exif_orientation,
     )
     import tensorflow as tf
 

@@ -52,7 +52,7 @@ def scan(source: Source, config: DataConfig, *, limit: int | None = None) -> Sca
 
     Args:
       source: the data set.
-      config: `resize` is the side at which statistics are measured.
+      config: how pictures are prepared, on which statistics are measured.
       limit: looks at no more pictures than this of each split, too few to say that a class is empty.
 
     Returns:
@@ -69,7 +69,7 @@ def scan(source: Source, config: DataConfig, *, limit: int | None = None) -> Sca
     skipped: list[Skipped] = []
     for split in SPLITS:
         update = accumulator.update if split == "train" else None
-        broken, per_class = look_through(source, split, config.resize, total=totals[split], update=update)
+        broken, per_class = look_through(source, split, config, total=totals[split], update=update)
         if limit is None:
             check_enough(source.class_names, split, per_class, broken)
         skipped += [Skipped(picture.key, picture.reason) for picture in broken]
@@ -79,7 +79,7 @@ def scan(source: Source, config: DataConfig, *, limit: int | None = None) -> Sca
 def look_through(
     source: Source,
     split: str,
-    size: int,
+    config: DataConfig,
     *,
     total: int,
     update: Callable[[np.ndarray], None] | None = None,
@@ -89,18 +89,19 @@ def look_through(
     Args:
       source: the data set.
       split: `train` or `val`.
-      size: side to which pictures are prepared for `update`.
+      config: how pictures are prepared for `update`.
       total: how many pictures of the fixed order.
-      update: is given the readable ones in batches, uint8 [batch, size, size, 3].
+      update: is given the readable ones in batches, uint8 [batch, resize, resize, 3].
 
     Returns:
       The pictures that cannot be read, and int64 [classes], how many of each class can.
     """
+    config = config.reading(source.prepared_size)
 
     def transform(example: Elements) -> Elements:
         if update is None:
             return {"height": tf.shape(decode(example["image_bytes"]))[0]}
-        return {"image": preprocess.prepare(example["image_bytes"], size)}
+        return {"image": preprocess.prepare(example["image_bytes"], config)}
 
     what = f"looking at the {split} pictures"
     seen = np.zeros(total, bool)

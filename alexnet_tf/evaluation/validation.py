@@ -51,7 +51,7 @@ def open_pictures(runs: list[Run], config: DataConfig) -> tuple[Source, int]:
         skipped = {entry.key for path in lists if path.exists() for entry in scan.read_skipped(path)}
     elif config.kind in ("folder", "tfds", "imagenet"):
         # Nobody has looked at these pictures yet.
-        broken, per_class = scan.look_through(whole, "val", config.resize, total=whole.count("val"))
+        broken, per_class = scan.look_through(whole, "val", config, total=whole.count("val"))
         scan.check_enough(whole.class_names, "val", per_class, broken)
         skipped = {picture.key for picture in broken}
         for picture in broken:

@@ -47,7 +47,7 @@ $errors
 - Meant for research, for teaching and as a base for transfer: it is a network of 2012.
 - It answers with one of its $classes classes whatever the picture shows, and its scores are not
   calibrated: 0.9 does not mean right nine times out of ten.
-- It sees the centre of the picture only. A rotation noted in EXIF is not applied.
+- It sees the centre of the picture only. $orientation
 - It errs as its data err: look at them before its answers touch people.
 
 ## Signatures
@@ -118,6 +118,7 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, step: int, mode
         training=_training(recipe),
         step=f"{step:,}",
         convention="\n".join(_convention(run)),
+        orientation=_orientation(run),
         errors="\n".join(_errors(measured(run, step))),
         signatures="\n".join(
             f"| `{name}` | {form.takes} | {form.gives} | {form.purpose} |" for name, form in forms.items()
@@ -169,6 +170,12 @@ def _training(recipe: Recipe) -> str:
         f"{recipe.scaled_learning_rate:g}, momentum {recipe.momentum:g}, weight decay "
         f"{recipe.weight_decay:g}, dropout {recipe.dropout_rate:g}, {recipe.precision}, seed {recipe.seed}"
     )
+
+
+def _orientation(run: Run) -> str:
+    if run.data.exif_orientation:
+        return "Photographs that note in EXIF which side is up are turned upright in the graph."
+    return "A rotation noted in EXIF is not applied: turn photographs upright before you send them."
 
 
 def _convention(run: Run) -> list[str]:

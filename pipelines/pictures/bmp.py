@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from pipelines.pictures import bmp_runs, formats
@@ -21,9 +22,10 @@ _RUNS_OF_8, _RUNS_OF_4, _FIELDS, _JPEG, _PNG, _ALPHA_FIELDS = 1, 2, 3, 4, 5, 6
 _MASKS = (0xFF0000, 0xFF00, 0xFF)
 _MASKS_OF_16 = (0x7C00, 0x3E0, 0x1F)
 _PALETTE = 256
+_POWERS = 2 ** np.arange(32, dtype=np.int64)
 
 
-class _Header(NamedTuple):
+class Header(NamedTuple):
     """What a file says of itself; int64 scalars, [3] for the masks.
 
     Attributes:
@@ -67,8 +69,8 @@ class _Header(NamedTuple):
         return _either(tf.equal(self.size, _OF_OS2), 3, 4)
 
 
-def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What is wrong with a file that begins as a BMP, empty when nothing is, and the file; string scalars."""
+def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, Header]:
+    """What is wrong with a file that begins as a BMP, empty when nothing is, and its header."""
     header = _read(image_bytes)
     length = tf.cast(tf.strings.length(image_bytes), tf.int64)
     known_size = tf.reduce_any(tf.equal(header.size, _HEADERS))
@@ -96,10 +98,10 @@ def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (header.pixels_at + needed > length, damaged),
         ]
     )
-    return more, image_bytes
+    return more, header
 
 
-def decode(image_bytes: tf.Tensor) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, header: Header) -> tf.Tensor:
     """The pixels of a file: string scalar -> uint8 [height, width, 3].
 
     Alpha is dropped; places that runs leave out have the table's first colour, and numbers beyond the
@@ -107,11 +109,11 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
 
     Args:
       image_bytes: one about which `check` finds nothing to say.
+      header: what `check` found.
 
     Raises:
       tf.errors.InvalidArgumentError: runs end before the picture does.
     """
-    header = _read(image_bytes)
     usual = tf.reduce_all(tf.equal(header.masks, _MASKS)) & tf.equal(header.moved, 0)
     plain = (header.bits >= 24) & usual & tf.not_equal(header.size, _OF_OS2)
     return tf.cond(
@@ -121,7 +123,7 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _read(image_bytes: tf.Tensor) -> _Header:
+def _read(image_bytes: tf.Tensor) -> Header:
     numbers = formats.numbers(
         image_bytes,
         *((10, 4), (14, 4), (18, 4), (22, 4), (28, 2), (30, 4), (46, 4), (54, 4), (58, 4), (62, 4)),
@@ -147,7 +149,7 @@ def _read(image_bytes: tf.Tensor) -> _Header:
     table = tf.where(bits <= 8, entry * colours, behind)
     moved = tf.equal(pixels_at, 0) | (tf.equal(pixels_at, palette_at) & (table > 0))
     pixels_at = tf.where(moved, palette_at + table, pixels_at)
-    return _Header(
+    return Header(
         *(size, width, height, bits, compression),
         *(palette_at, pixels_at, colours, masks, tf.cast(moved, tf.int64)),
     )
@@ -167,7 +169,7 @@ def _in_fields(compression: tf.Tensor) -> tf.Tensor:
     return tf.equal(compression, _FIELDS) | tf.equal(compression, _ALPHA_FIELDS)
 
 
-def _compression_words(header: _Header) -> tf.Tensor:
+def _compression_words(header: Header) -> tf.Tensor:
     """What is wrong with the compression, empty when nothing is; string scalar."""
     number, bits = header.compression, header.bits
     of_os2 = tf.equal(header.size, _OF_OS2_TWO)
@@ -195,7 +197,7 @@ def _compression_words(header: _Header) -> tf.Tensor:
     )
 
 
-def _size_words(header: _Header) -> tf.Tensor:
+def _size_words(header: Header) -> tf.Tensor:
     return formats.size_complaint("BMP", header.rows, header.width)
 
 
@@ -213,42 +215,37 @@ def _signed(number: tf.Tensor) -> tf.Tensor:
     return tf.where(number < 2**31, number, number - 2**32)
 
 
-def _plain(image_bytes: tf.Tensor, header: _Header) -> tf.Tensor:
+def _plain(image_bytes: tf.Tensor, header: Header) -> tf.Tensor:
     # TensorFlow refuses files with anything behind the pixels.
     end = header.pixels_at + header.rows * header.row_bytes
     return tf.io.decode_bmp(_cut(image_bytes, 0, end), channels=3)
 
 
-def _masked(image_bytes: tf.Tensor, header: _Header) -> tf.Tensor:
-    """Pixels of 16, 24 or 32 bits, of which masks say which bits are which colour."""
+def _masked(image_bytes: tf.Tensor, header: Header) -> tf.Tensor:
+    """Pixels of 16, 24 or 32 bits, of which masks say which bits are which colour.
+
+    Of a colour of more than eight bits the upper eight are taken.
+    """
     size = header.bits // 8
     pixels = tf.reshape(
         _stored(image_bytes, header)[:, : header.width * size],
         tf.stack([header.rows, header.width, size]),
     )
-    zeros = tf.stack([header.rows, header.width, 4 - size])
-    words = tf.bitcast(tf.concat([pixels, tf.zeros(zeros, tf.uint8)], axis=2), tf.uint32)
-    channels = [_channel(words, mask) for mask in tf.unstack(header.masks, num=3)]
-    return _upright(tf.stack(channels, axis=2), header)
-
-
-def _channel(words: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """One colour of pixels uint32 [height, width] as uint8; of more than eight bits, the upper eight."""
-    powers = tf.bitwise.left_shift(tf.ones([32], tf.int64), tf.range(32, dtype=tf.int64))
-    lowest = tf.bitwise.bitwise_and(mask, -mask)
-    shift = tf.reduce_sum(tf.cast(powers < lowest, tf.int64))
-    length = tf.reduce_sum(tf.cast(powers <= mask, tf.int64)) - shift
-    shift += tf.maximum(length - 8, 0)
-    largest = tf.bitwise.right_shift(mask, shift)
-    values = tf.bitwise.right_shift(
-        tf.bitwise.bitwise_and(words, tf.cast(mask, tf.uint32)), tf.cast(shift, tf.uint32)
+    words = tf.bitcast(tf.pad(pixels, tf.stack([[0, 0], [0, 0], tf.stack([0, 4 - size])])), tf.uint32)
+    lowest = tf.bitwise.bitwise_and(header.masks, -header.masks)
+    # How many bits lie below a mask, and how many up to its end.
+    below, length = (
+        tf.reduce_sum(tf.cast(mask[:, tf.newaxis] >= _POWERS, tf.int64), axis=1)
+        for mask in (lowest - 1, header.masks)
     )
-    levels = tf.range(256, dtype=tf.int64) * 255 // tf.maximum(largest, 1)
-    levels = tf.cast(tf.minimum(levels, 255), tf.uint8)
-    return tf.gather(levels, tf.cast(values, tf.int32))
+    shift = tf.maximum(below, length - 8)
+    largest = tf.maximum(tf.bitwise.right_shift(header.masks, shift), 1)
+    parts = tf.bitwise.bitwise_and(words[..., tf.newaxis], tf.cast(header.masks, tf.uint32))
+    values = tf.cast(tf.bitwise.right_shift(parts, tf.cast(shift, tf.uint32)), tf.int32)
+    return _upright(tf.cast(values * 255 // tf.cast(largest, tf.int32), tf.uint8), header)
 
 
-def _indexed(image_bytes: tf.Tensor, header: _Header) -> tf.Tensor:
+def _indexed(image_bytes: tf.Tensor, header: Header) -> tf.Tensor:
     """Pixels that are numbers in the file's own table of colours."""
 
     def runs() -> tf.Tensor:
@@ -265,7 +262,7 @@ def _indexed(image_bytes: tf.Tensor, header: _Header) -> tf.Tensor:
     return _upright(tf.gather(colours, tf.cast(numbers, tf.int32)), header)
 
 
-def _unpacked(image_bytes: tf.Tensor, header: _Header) -> tf.Tensor:
+def _unpacked(image_bytes: tf.Tensor, header: Header) -> tf.Tensor:
     """Numbers of 1, 2, 4 or 8 bits, the first in the upper bits of a byte: uint8 [height, width]."""
     rows = _stored(image_bytes, header)
 
@@ -279,12 +276,12 @@ def _unpacked(image_bytes: tf.Tensor, header: _Header) -> tf.Tensor:
     return tf.cond(header.bits < 8, split, lambda: rows)[:, : header.width]
 
 
-def _stored(image_bytes: tf.Tensor, header: _Header) -> tf.Tensor:
+def _stored(image_bytes: tf.Tensor, header: Header) -> tf.Tensor:
     """The bytes of the rows as they lie in the file: uint8 [height, bytes of a row]."""
     data = _cut(image_bytes, header.pixels_at, header.rows * header.row_bytes)
     return tf.reshape(tf.io.decode_raw(data, tf.uint8), tf.stack([header.rows, header.row_bytes]))
 
 
-def _upright(image: tf.Tensor, header: _Header) -> tf.Tensor:
+def _upright(image: tf.Tensor, header: Header) -> tf.Tensor:
     """Rows in the order in which they are seen: files begin with the lowest, unless they say otherwise."""
     return tf.cond(header.height < 0, lambda: image, lambda: tf.reverse(image, [0]))

@@ -28,7 +28,7 @@ _NODES = _WINDOW + 257
 _IN_DATA, _BETWEEN = 0, 1
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
     """Where the first frame lies in a file, and on the canvas; int32 scalars.
 
     Attributes:
@@ -50,8 +50,8 @@ class _Frame(NamedTuple):
     canvas: tf.Tensor
 
 
-def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What is wrong with a file that begins as a GIF, empty when nothing is, and the file; string scalars.
+def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, Frame]:
+    """What is wrong with a file that begins as a GIF, empty when nothing is, and its first frame.
 
     A file that is cut short is the decoder's to complain of.
     """
@@ -63,10 +63,10 @@ def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (tf.constant(True), formats.size_complaint("GIF", height, width)),
         ]
     )
-    return complaint, image_bytes
+    return complaint, frame
 
 
-def decode(image_bytes: tf.Tensor) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, frame: Frame) -> tf.Tensor:
     """The first frame on its canvas, as Pillow shows it: string scalar -> uint8 [height, width, 3].
 
     Where the canvas is larger than the frame, it has the colour that stands for transparency, if there is
@@ -75,26 +75,24 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
 
     Args:
       image_bytes: one about which `check` finds nothing to say.
+      frame: what `check` found.
 
     Raises:
       tf.errors.InvalidArgumentError: the file is cut short.
     """
-    frame = _first(tf.io.decode_raw(image_bytes, tf.uint8), image_bytes)
     image = tf.io.decode_gif(_alone(image_bytes, frame))[0]
 
     def on_canvas() -> tf.Tensor:
         beside = frame.canvas - tf.stack([frame.top + frame.height, frame.left + frame.width])
-        paddings = tf.stack([tf.stack([frame.top, beside[0]]), tf.stack([frame.left, beside[1]])])
-        colour = _fill(image_bytes, frame)
-        return tf.stack(
-            [tf.pad(image[..., k], paddings, constant_values=colour[k]) for k in range(3)], axis=2
-        )
+        paddings = tf.stack([[frame.top, beside[0]], [frame.left, beside[1]], [0, 0]])
+        around = tf.pad(tf.zeros_like(image), paddings, constant_values=tf.constant(1, tf.uint8))
+        return tf.pad(image, paddings) + around * _fill(image_bytes, frame)
 
     fills = tf.reduce_all(tf.equal(frame.canvas, tf.stack([frame.height, frame.width])))
     return tf.cond(fills, lambda: image, on_canvas)
 
 
-def _first(data: tf.Tensor, image_bytes: tf.Tensor) -> _Frame:
+def _first(data: tf.Tensor, image_bytes: tf.Tensor) -> Frame:
     """Finds the first frame of a file (string scalar), of which `data` are the bytes."""
     screen_width, screen_height, flags = (_int(n) for n in formats.numbers(image_bytes, *_SCREEN))
     colours = _HEADER + _colour_bytes(flags)
@@ -105,10 +103,10 @@ def _first(data: tf.Tensor, image_bytes: tf.Tensor) -> _Frame:
     end = _walk(data, start + _DESCRIPTOR + _colour_bytes(flags) + 1, _IN_DATA)
     canvas = tf.stack([tf.maximum(screen_height, top + height), tf.maximum(screen_width, left + width)])
     start = tf.where(tf.equal(mark, _IMAGE), start, 0)
-    return _Frame(colours, start, end, flags, left, top, width, height, canvas)
+    return Frame(colours, start, end, flags, left, top, width, height, canvas)
 
 
-def _alone(image_bytes: tf.Tensor, frame: _Frame) -> tf.Tensor:
+def _alone(image_bytes: tf.Tensor, frame: Frame) -> tf.Tensor:
     """A GIF of the first frame alone, at the corner of its screen and without its extensions.
 
     Without them no colour is transparent: alpha is dropped here too, and colours stay. A file that is cut
@@ -120,7 +118,7 @@ def _alone(image_bytes: tf.Tensor, frame: _Frame) -> tf.Tensor:
     return tf.strings.join([header, corner, content, bytes([_TRAILER])])
 
 
-def _fill(image_bytes: tf.Tensor, frame: _Frame) -> tf.Tensor:
+def _fill(image_bytes: tf.Tensor, frame: Frame) -> tf.Tensor:
     """The colour of the canvas around a frame: uint8 [3]."""
     extensions = _from(tf.strings.substr(image_bytes, 0, frame.start), frame.tables_end)
     controls = formats.split(extensions, _CONTROL)

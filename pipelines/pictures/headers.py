@@ -1,8 +1,7 @@
 """Checks the headers of PNG and WebP files before anything is decoded.
 
-Each function takes the whole file (string scalar) and returns what is wrong with it, empty when nothing is,
-and the file as its decoder should get it; string scalars. A file that is cut short is the decoder's to
-complain of.
+Each check takes the whole file (string scalar) and returns what is wrong with it, a string scalar that is
+empty when nothing is, and None. A file that is cut short is the decoder's to complain of.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _WEBP_KEY_FRAME = 0x2A019D
 _WEBP_LOSSLESS = 0x2F
 
 
-def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, None]:
     """Checks the size and the number of compressed texts of a PNG."""
     width, height = formats.numbers(image_bytes, (16, 4), (20, 4), big_endian=True)
     texts = sum(formats.count(image_bytes, mark, MAX_PNG_TEXTS + 1) for mark in _PNG_TEXTS)
@@ -36,7 +35,7 @@ def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (tf.constant(True), formats.size_complaint("PNG", height, width)),
         ]
     )
-    return complaint, image_bytes
+    return complaint, None
 
 
 def jpeg_form(image_bytes: bytes) -> str:
@@ -54,7 +53,7 @@ def jpeg_form(image_bytes: bytes) -> str:
     return ""
 
 
-def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, None]:
     """Checks the size of a WebP and that it is a still: TensorFlow 2.21 corrupts memory for animations."""
     key_frame, lossless_mark, flags, packed, *sides = formats.numbers(
         image_bytes, (23, 3), (20, 1), (20, 1), (21, 4), (26, 2), (28, 2), (24, 3), (27, 3)
@@ -82,4 +81,4 @@ def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (tf.constant(True), formats.size_complaint("WebP", height, width)),
         ]
     )
-    return complaint, image_bytes
+    return complaint, None

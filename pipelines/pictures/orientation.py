@@ -1,13 +1,13 @@
 """Which way up a photograph is: EXIF's orientation in JPEG, PNG and WebP files, read and applied.
 
 Cameras store what their sensor saw and note how it has to be turned. Every viewer turns it; a decoder alone
-does not. Whatever is malformed means no turn, and is never an error. TensorFlow operations only.
+does not. Whatever is malformed means no turn, and is never an error. TensorFlow operations only, and few of
+them: they run for every picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import numpy as np
 import tensorflow as tf
 
 from pipelines.pictures import formats
@@ -16,35 +16,60 @@ from pipelines.pictures.file_types import JPEG, PNG, WEBP
 UPRIGHT = 1
 # Segments and chunks are followed to where EXIF lies, but not through a file made of empty ones.
 MOST_PARTS = 64
-_EXIF = b"Exif\0\0"
+_MOST_BEFORE = 2**17
+# EXIF begins with the directory; the rest is a thumbnail and what the maker notes.
+_MOST_BYTES = 2**16
+_MARK = b"Exif\0\0"
 _TAG, _SHORT, _ENTRY = 0x0112, 3, 12  # of a directory: type "whole number of two bytes", bytes an entry
-_APP1 = 0xE1
-_HAS_EXIF = 0x08  # among the flags of extended WebP
+_KINDS = (JPEG, PNG, WEBP)
+_FIRST_PARTS = (2, 8, 12)
+_CONTENTS = np.array([4, 8, 8])  # where a part's content begins
+_APP0, _APP1, _APP15, _COMMENT = 0xFFE0, 0xFFE1, 0xFFEF, 0xFFFE
+_HEAD = 8  # bytes of a part that are looked at
+# Its first two and its next two bytes as numbers, its first and its last four, and the last four from behind.
+_READINGS = np.array(
+    [
+        [2**8, 1, 0, 0, 0, 0, 0, 0],
+        [0, 0, 2**8, 1, 0, 0, 0, 0],
+        [2**24, 2**16, 2**8, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 2**24, 2**16, 2**8, 1],
+        [0, 0, 0, 0, 1, 2**8, 2**16, 2**24],
+    ]
+)
+# By orientation, whether rows and columns are reversed, after both have been exchanged from 5 on.
+_FLIPS = (
+    *((False, False), (False, False), (False, True), (True, True), (True, False)),
+    *((False, False), (False, True), (True, True), (True, False)),
+)
 
-# Where a part's content lies, how long it is, and where the next part begins; int64 scalars.
-Part = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
-
-@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
 def of(image_bytes: tf.Tensor) -> tf.Tensor:
     """The orientation that a file notes.
 
     Args:
-      image_bytes: string scalar, the encoded file, of any kind.
+      image_bytes: string scalar, the encoded file, of any kind. A JPEG's EXIF counts where it begins in the
+        file's first 128 kB, a PNG's where it comes before the pixels.
 
     Returns:
       int32 scalar, 1 to 8 as in EXIF; 1 (upright) where nothing, or nothing legal, is noted.
     """
-    kinds = ((JPEG, _in_jpeg), (PNG, _in_png), (WEBP, _in_webp))
-    fits = tf.stack([*(formats.is_of(image_bytes, form) for form, _ in kinds), tf.constant(True)])
+    image_bytes = tf.convert_to_tensor(image_bytes)
+    # Most pictures have none, which one look at their beginning tells: parts are followed in the others.
+    has_none = formats.is_of(image_bytes, JPEG) & tf.equal(
+        formats.count(tf.strings.substr(image_bytes, 0, _MOST_BEFORE), _MARK, 1), 0
+    )
+    return tf.cond(has_none, lambda: tf.constant(UPRIGHT), lambda: _noted(image_bytes))
 
-    def none() -> tf.Tensor:
-        return tf.constant(UPRIGHT)
 
-    branches: list[Callable[[], tf.Tensor]] = [
-        lambda find=find: _of_directory(find(image_bytes)) for _, find in kinds  # type: ignore[misc]
-    ]
-    return tf.switch_case(tf.argmax(fits, output_type=tf.int32), [*branches, none])
+# Not inlined: its operations would be skipped one by one for each picture that notes nothing.
+@tf.function(
+    autograph=False,
+    input_signature=[tf.TensorSpec([], tf.string)],
+    experimental_attributes={"_noinline": True},
+)
+def _noted(image_bytes: tf.Tensor) -> tf.Tensor:
+    exif = _find(image_bytes)
+    return tf.cond(tf.equal(exif, ""), lambda: tf.constant(UPRIGHT), lambda: _of_directory(exif))
 
 
 def turned(image: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
@@ -58,132 +83,77 @@ def turned(image: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
       [height, width, channels], or [width, height, channels] for numbers from 5 on.
     """
 
-    def among(*numbers: int) -> tf.Tensor:
-        return tf.reduce_any(tf.equal(number, numbers))
-
     def turn() -> tf.Tensor:
         lying = tf.cond(number >= 5, lambda: tf.transpose(image, [1, 0, 2]), lambda: image)
-        upside = tf.cond(among(3, 4, 7, 8), lambda: tf.reverse(lying, [0]), lambda: lying)
-        return tf.cond(among(2, 3, 6, 7), lambda: tf.reverse(upside, [1]), lambda: upside)
+        flips = tf.concat([tf.gather(_FLIPS, number), [False]], axis=0)
+        return tf.raw_ops.Reverse(tensor=lying, dims=flips)
 
     return tf.cond(tf.equal(number, UPRIGHT), lambda: image, turn)
 
 
-def _in_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
-    """The content of the segment APP1 that holds EXIF; empty where there is none. String scalar."""
+def _find(image_bytes: tf.Tensor) -> tf.Tensor:
+    """EXIF's content, cut to its beginning; empty where a file has none. String scalar.
 
-    def part(at: tf.Tensor) -> Part:
-        (length,) = formats.numbers(_cut(image_bytes, at, 4), (2, 2), big_endian=True)
-        return at + 4, length - 2, at + 2 + length
-
-    def wanted(at: tf.Tensor) -> tf.Tensor:
-        start = _cut(image_bytes, at, 4 + len(_EXIF))
-        return formats.starts(start, bytes([0xFF, _APP1])) & formats.starts(start, _EXIF, 4)
-
-    def leads_on(at: tf.Tensor) -> tf.Tensor:
-        mark, kind, length = formats.numbers(
-            _cut(image_bytes, at, 4), (0, 1), (1, 1), (2, 2), big_endian=True
-        )
-        before_the_picture = ((kind >= 0xE0) & (kind <= 0xEF)) | tf.equal(kind, 0xFE)
-        return tf.equal(mark, 0xFF) & before_the_picture & (length >= 2)
-
-    return tf.strings.substr(_find(image_bytes, 2, part, wanted, leads_on, len(_EXIF)), len(_EXIF), -1)
-
-
-def _in_png(image_bytes: tf.Tensor) -> tf.Tensor:
-    """The content of the chunk eXIf, if it comes before the picture; string scalar."""
-
-    def part(at: tf.Tensor) -> Part:
-        (length,) = formats.numbers(_cut(image_bytes, at, 4), (0, 4), big_endian=True)
-        return at + 8, length, at + 12 + length
-
-    return _find(
-        image_bytes,
-        8,
-        part,
-        lambda at: formats.starts(_cut(image_bytes, at, 8), b"eXIf", 4),
-        lambda at: ~formats.starts(_cut(image_bytes, at, 8), b"IDAT", 4),
-    )
-
-
-def _in_webp(image_bytes: tf.Tensor) -> tf.Tensor:
-    """The content of the chunk EXIF of an extended WebP, without a JPEG's mark; string scalar."""
-
-    def part(at: tf.Tensor) -> Part:
-        (length,) = formats.numbers(_cut(image_bytes, at, 8), (4, 4))
-        return at + 8, length, at + 8 + length + length % 2
-
-    (flags,) = formats.numbers(image_bytes, (20, 1))
-    announced = formats.starts(image_bytes, b"VP8X", 12) & tf.not_equal(flags // _HAS_EXIF % 2, 0)
-    content = _find(
-        image_bytes,
-        12,
-        part,
-        lambda at: formats.starts(_cut(image_bytes, at, 4), b"EXIF"),
-        lambda _: announced,
-    )
-    marked = formats.starts(content, _EXIF)
-    return tf.cond(marked, lambda: tf.strings.substr(content, len(_EXIF), -1), lambda: content)
-
-
-def _find(
-    image_bytes: tf.Tensor,
-    start: int,
-    part: Callable[[tf.Tensor], Part],
-    wanted: Callable[[tf.Tensor], tf.Tensor],
-    leads_on: Callable[[tf.Tensor], tf.Tensor],
-    least: int = 0,
-) -> tf.Tensor:
-    """Follows parts from `start` on to the first wanted one, and returns its content; empty where none is.
-
-    Args:
-      image_bytes: string scalar.
-      start: where the first part begins.
-      part: where a part that begins there has its content, and where the next one begins.
-      wanted: whether the part that begins there is looked for; bool scalar.
-      leads_on: whether others may follow it.
-      least: content of fewer bytes is none.
+    JPEG has it in a segment APP1 that begins with a mark, PNG in a chunk eXIf, WebP in a chunk EXIF.
     """
-    size = tf.cast(tf.strings.length(image_bytes), tf.int64)
+    size = tf.strings.length(image_bytes)
+    fits = tf.stack([formats.is_of(image_bytes, form) for form in _KINDS])
+    kind = tf.argmax(fits)
 
-    def goes_on(at: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        return (count < MOST_PARTS) & (at < size) & ~wanted(at) & leads_on(at)
+    def step(at: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Looks at the part that begins here, and goes on to the next one."""
+        count = state[-1]
+        head = tf.strings.join([tf.strings.substr(image_bytes, at, _HEAD), b"\0" * _HEAD])
+        head = tf.cast(tf.io.decode_raw(head, tf.uint8)[:_HEAD], tf.int64)
+        marker, short, first, last, last_reversed = tf.unstack(tf.reduce_sum(head * _READINGS, axis=1))
+        is_segment = ((marker >= _APP0) & (marker <= _APP15)) | tf.equal(marker, _COMMENT)
+        wanted = tf.stack(
+            [
+                tf.equal(marker, _APP1) & tf.equal(last, _number(b"Exif")),
+                tf.equal(last, _number(b"eXIf")),
+                tf.equal(first, _number(b"EXIF")),
+            ]
+        )[kind]
+        leads_on = tf.stack([is_segment, tf.not_equal(last, _number(b"IDAT")), True])[kind]
+        # Of a segment the length counts itself; a chunk of PNG ends with a checksum, one of WebP evenly.
+        length = tf.stack([short - 2, first, last_reversed])[kind]
+        behind = tf.stack([0, 4, length % 2])[kind]
+        begins = tf.cast(at, tf.int64) + tf.gather(_CONTENTS, kind)
+        ends = begins + length
+        inside = (length >= 0) & (ends <= tf.cast(size, tf.int64))
+        following = tf.cast(tf.where(inside, ends + behind, 0), tf.int32)
+        goes_on = inside & ~wanted & leads_on & (following < size) & (count < MOST_PARTS)
+        found = tf.where(inside & wanted, length, 0)
+        return following, goes_on, tf.cast(begins, tf.int32), tf.cast(found, tf.int32), count + 1
 
-    at, _ = tf.while_loop(
-        goes_on, lambda at, count: (part(at)[2], count + 1), (tf.constant(start, tf.int64), tf.constant(0))
+    start = tf.gather(_FIRST_PARTS, kind)
+    goes_on = tf.reduce_any(fits) & (start < size)
+    _, _, begins, length, _ = tf.while_loop(
+        lambda _, goes_on, *state: goes_on, step, (start, goes_on, 0, 0, 0)
     )
-    begins, length, _ = part(at)
-    found = wanted(at) & (length >= least) & (begins + length <= size)
-    return _cut(image_bytes, begins, tf.where(found, length, 0), blank=least)
+    return tf.strings.substr(image_bytes, tf.minimum(begins, size), tf.minimum(length, _MOST_BYTES))
 
 
-def _of_directory(tiff: tf.Tensor) -> tf.Tensor:
+def _number(name: bytes) -> int:
+    return int.from_bytes(name, "big")
+
+
+def _of_directory(exif: tf.Tensor) -> tf.Tensor:
     """The orientation in the first directory of EXIF's content (string scalar); int32 scalar."""
-    is_big = formats.starts(tiff, b"MM\0*")
-    is_known = is_big | formats.starts(tiff, b"II*\0")
-
-    def numbers(part: tf.Tensor, *fields: tuple[int, int]) -> list[tf.Tensor]:
-        little, big = (formats.numbers(part, *fields, big_endian=order) for order in (False, True))
-        return [tf.where(is_big, second, first) for first, second in zip(little, big, strict=True)]
-
-    (start,) = numbers(tiff, (4, 4))
-    (count,) = numbers(_cut(tiff, start, 2), (0, 2))
-    entries = tf.io.decode_raw(_cut(tiff, start + 2, count * _ENTRY), tf.uint8)
-    entries = tf.cast(tf.reshape(entries[: tf.size(entries) // _ENTRY * _ENTRY], [-1, _ENTRY]), tf.int32)
-    # Each number of two bytes, whichever comes first.
-    weights = tf.where(is_big, [256, 1], [1, 256])
-    tag, kind, value = (
-        tf.reduce_sum(entries[:, place : place + 2] * weights, axis=1) for place in (0, 2, 8)
-    )
-    noted = tf.boolean_mask(value, tf.equal(tag, _TAG) & tf.equal(kind, _SHORT))
-    number = tf.concat([noted, [UPRIGHT]], axis=0)[0]
-    return tf.where(is_known & (number >= 1) & (number <= 8), number, UPRIGHT)
-
-
-def _cut(
-    image_bytes: tf.Tensor, start: tf.Tensor, count: tf.Tensor | int, *, blank: int = 0
-) -> tf.Tensor:
-    """`count` bytes from a place on (int64 scalars), fewer where the file ends; `blank` zeros for none."""
-    start = tf.minimum(start, tf.cast(tf.strings.length(image_bytes), tf.int64))
-    found = tf.strings.substr(image_bytes, start, tf.cast(count, tf.int64))
-    return tf.where(tf.equal(found, ""), b"\0" * blank, found) if blank else found
+    skipped = tf.where(formats.starts(exif, _MARK), len(_MARK), 0)
+    exif = tf.strings.substr(exif, skipped, _MOST_BYTES)
+    is_big = formats.starts(exif, b"MM\0*")
+    known = is_big | formats.starts(exif, b"II*\0")
+    data = tf.cast(tf.io.decode_raw(tf.strings.join([exif, b"\0" * 2 * _ENTRY]), tf.uint8), tf.int64)
+    pair = tf.where(is_big, [256, 1], [1, 256])
+    pair = tf.cast(pair, tf.int64)
+    high, low = tf.unstack(tf.reduce_sum(tf.reshape(data[4:8], [2, 2]) * pair, axis=1))
+    start = tf.where(is_big, high * 2**16 + low, low * 2**16 + high)
+    # Behind the end there are zeros: no entries.
+    start = tf.minimum(start, tf.size(data, tf.int64) - _ENTRY)
+    count = tf.reduce_sum(data[start : start + 2] * pair)
+    entries = data[start + 2 : start + 2 + count * _ENTRY]
+    entries = tf.reshape(entries[: tf.size(entries) // _ENTRY * _ENTRY], [-1, _ENTRY // 2, 2])
+    words = tf.reduce_sum(entries * pair, axis=2)
+    noted = known & tf.equal(words[:, 0], _TAG) & tf.equal(words[:, 1], _SHORT) & (words[:, 4] <= 8)
+    return tf.cast(tf.reduce_max(tf.concat([tf.where(noted, words[:, 4], 0), [UPRIGHT]], axis=0)), tf.int32)

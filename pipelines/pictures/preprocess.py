@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.pictures.decode import decode
 
 if TYPE_CHECKING:
@@ -63,17 +63,19 @@ def centre_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     return image[..., top : top + size, left : left + size, :]
 
 
-def prepare(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes a picture, brings its short side to `size` and keeps the central square (section 2).
+def prepare(image_bytes: tf.Tensor, config: PictureSettings) -> tf.Tensor:
+    """Decodes a picture, brings its short side to `config.resize` and keeps the central square (section 2).
 
     Args:
       image_bytes: string scalar, the encoded file.
-      size: side of the square in pixels, 256 in the paper.
+      config: `resize` and `exif_orientation` are read.
 
     Returns:
-      uint8 [size, size, 3].
+      uint8 [resize, resize, 3].
     """
-    image = resize_short_side(_cut_extreme_aspect(decode(image_bytes)), size)
+    size = config.resize
+    image = decode(image_bytes, upright=config.exif_orientation)
+    image = resize_short_side(_cut_extreme_aspect(image), size)
     return tf.ensure_shape(centre_crop(image, size), [size, size, 3])
 
 
@@ -97,7 +99,7 @@ def evaluation_crop(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
     Returns:
       uint8 [crop, crop, 3].
     """
-    image = prepare(image_bytes, config.resize)
+    image = prepare(image_bytes, config)
     if config.crop > config.resize:
         image = pad_reflected(image, config.pad)
     return tf.ensure_shape(centre_crop(image, config.crop), [config.crop, config.crop, 3])
@@ -122,7 +124,7 @@ def ten_crops(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
     Returns:
       uint8 [10, crop, crop, 3]: corners and centre (see `ten_crop_offsets`), then their mirrors.
     """
-    return _ten_crops_of(pad_reflected(prepare(image_bytes, config.resize), config.pad), config)
+    return _ten_crops_of(pad_reflected(prepare(image_bytes, config), config.pad), config)
 
 
 def _ten_crops_of(image: tf.Tensor, config: DataConfig) -> tf.Tensor:

@@ -53,6 +53,7 @@ class Settings:
       size: side of the pictures in pixels.
       encoding: one of ENCODINGS.
       seed, val_fraction: `data_seed` and `val_fraction` of DataConfig.
+      exif_orientation: whether photographs were turned upright.
       shard_size: pictures of the source, readable or not, that go into one shard.
       pictures: how many the source offered for each split.
       class_names: index = label.
@@ -68,7 +69,9 @@ class Settings:
     pictures: dict[str, int]
     class_names: tuple[str, ...]
     readable_names: tuple[str, ...]
-    encoding: str = "jpeg"  # what folders hold that were written before there was a choice
+    # What folders hold that were written before there was a choice.
+    encoding: str = "jpeg"
+    exif_orientation: bool = False
 
     def shard_names(self, split: str) -> list[str]:
         """File names of a split's shards in order."""

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.pictures import preprocess
 from tests.support.pictures import coordinates, encoded, textured, ways
 from tests.support.real_pictures import imagenet_samples
@@ -95,20 +95,24 @@ class TestPrepare:
         picture = textured(100, 164)
         halves = picture.reshape(50, 2, 82, 2, 3).astype(np.int32).sum(axis=(1, 3))
         expected = ((halves + 2) // 4)[:, 16:66]
-        for prepare in ways(lambda image_bytes: preprocess.prepare(image_bytes, 50)).values():
+        for prepare in ways(
+            lambda image_bytes: preprocess.prepare(image_bytes, PictureSettings(resize=50))
+        ).values():
             np.testing.assert_array_equal(prepare(tf.constant(encoded(picture, "PNG"))), expected)
 
     @pytest.mark.parametrize("shape", [(90, 60), (24, 31), (48, 48)], ids=["shrink", "enlarge", "keep"])
     def test_same_numbers_eagerly_in_a_graph_and_in_a_saved_model(self, shape, tmp_path):
         image_bytes = tf.constant(encoded(textured(*shape), "JPEG", quality=92))
-        called = ways(lambda image_bytes: preprocess.prepare(image_bytes, 48))
+        called = ways(lambda image_bytes: preprocess.prepare(image_bytes, PictureSettings(resize=48)))
         expected = called["eager"](image_bytes).numpy()
         assert expected.std() > 20
 
         module = tf.Module()
         module.prepare = tf.function(
             lambda batch: tf.map_fn(
-                lambda one: preprocess.prepare(one, 48), batch, fn_output_signature=tf.uint8
+                lambda one: preprocess.prepare(one, PictureSettings(resize=48)),
+                batch,
+                fn_output_signature=tf.uint8,
             ),
             [tf.TensorSpec([None], tf.string)],
         )
@@ -121,14 +125,14 @@ class TestPrepare:
     def test_a_line_of_pixels_stays_small(self):
         line = np.zeros((1, 60_000, 3), np.uint8)
         line[:, 29_990:30_010] = 200
-        prepared = preprocess.prepare(tf.constant(encoded(line, "PNG")), 256).numpy()
+        prepared = preprocess.prepare(tf.constant(encoded(line, "PNG")), PictureSettings(resize=256)).numpy()
         assert prepared.shape == (256, 256, 3)
         assert prepared[128, 128, 0] == 200
 
     def test_cutting_a_long_picture_leaves_its_centre_as_it_was(self):
         picture = textured(6, 6 * 40)
         whole = preprocess.centre_crop(preprocess.resize_short_side(picture, 12), 12)
-        prepared = preprocess.prepare(tf.constant(encoded(picture, "PNG")), 12)
+        prepared = preprocess.prepare(tf.constant(encoded(picture, "PNG")), PictureSettings(resize=12))
         np.testing.assert_array_equal(prepared, whole)
 
 
@@ -140,7 +144,7 @@ def test_photographs_agree_with_pillow_and_numpy():
         shape = [round(128 * side / min(height, width)) for side in (height, width)]
         expected = resized_by(area_matrix, picture, shape)
         top, left = (shape[0] - 128) // 2, (shape[1] - 128) // 2
-        prepared = preprocess.prepare(tf.constant(image_bytes), 128).numpy()
+        prepared = preprocess.prepare(tf.constant(image_bytes), PictureSettings(resize=128)).numpy()
         difference = prepared - expected[top:, left:][:128, :128]
         # Half a level of rounding; one more where two builds of libjpeg differ.
         assert np.abs(difference).max() <= 1.5
