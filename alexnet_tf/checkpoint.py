@@ -34,7 +34,7 @@ BEST = "best.npz"
 _STATE, _WEIGHT = "state.json", "network/"
 # What zip and NumPy raise on damaged files, according to which byte it is.
 _DAMAGES = (ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error)
-_NEWEST = re.compile(r"step-(\d{8})\.npz")
+_NEWEST = re.compile(r"step-(\d{8,})\.npz")
 
 Arrays = dict[str, np.ndarray]
 # The half of a layer in `network/fc6_a/kernel`, `optimizer/paper_momentum/fc6_a_kernel_velocity` and
@@ -96,8 +96,9 @@ class Checkpoints:
 
     def newest(self) -> list[Path]:
         """Numbered checkpoints, newest first."""
-        found = [path for path in self.folder.glob("step-*.npz") if _NEWEST.fullmatch(path.name)]
-        return sorted(found, reverse=True)
+        found = {path: _NEWEST.fullmatch(path.name) for path in self.folder.glob("step-*.npz")}
+        steps = {path: int(match[1]) for path, match in found.items() if match}
+        return sorted(steps, key=steps.__getitem__, reverse=True)
 
     def save(self, step: int, arrays: Arrays, state: dict[str, Any]) -> Path:
         """Writes the checkpoint of `step` and removes the oldest beyond `keep`."""
@@ -188,9 +189,20 @@ def restore_network(network: keras.Model, arrays: Arrays, where: str) -> None:
     """Loads a network's weights from a checkpoint's arrays.
 
     Raises:
-      UserError: the arrays belong to another network.
+      UserError: the arrays belong to another network, or to one of another number of classes.
     """
-    _assign(list(_weights(network)), arrays, where)
+    named = list(_weights(network))
+    last, variable = named[-1]  # the bias of the layer of the classes
+    if (
+        last in arrays
+        and arrays[last].ndim == len(variable.shape) == 1
+        and len(arrays[last]) != variable.shape[0]
+    ):
+        raise UserError(
+            f"{where}: the checkpoint tells {len(arrays[last])} classes apart, and the run lists "
+            f"{variable.shape[0]}; take the class_ids.txt and labels.txt that the run was trained with"
+        )
+    _assign(named, arrays, where)
 
 
 def restore_training(

@@ -1,7 +1,8 @@
 """`python -m alexnet_tf.evaluate`: top-1 and top-5 error of a run, or of several averaged, with a report.
 
 A folder of runs of several seeds stands for all of them. Beside an average stands what each run does alone.
-The report is a folder: summary.json, per_class.csv, predictions.csv, confusion.png and mistakes.png.
+Data given with --data are measured whole, unless they have a split of their own for it. The report is a
+folder: summary.json, per_class.csv, predictions.csv, confusion.png and mistakes.png.
 """
 
 from __future__ import annotations
@@ -24,13 +25,22 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--workdir",
+        type=command.path,
         nargs="+",
         required=True,
         metavar="W",
         help="run folders, or folders of several seeds; the predictions of several runs are averaged",
     )
     parser.add_argument(
-        "--data", metavar="SPEC", help="another data set than the run's own; its val split is used"
+        "--data",
+        metavar="SPEC",
+        help="another data set than the run's own; measured whole unless it is split",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        help="what is measured: train, val, test or all (default: of the run's own data val; of others their "
+        "val, else their test, else all)",
     )
     parser.add_argument(
         "--crops",
@@ -52,9 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--out",
+        type=command.path,
         metavar="DIR",
-        help="where reports go (default: W/evaluation, W/evaluation-ten-crop, ...); two get a folder each",
+        help="where reports go (default: W/evaluation, W/evaluation-ten-crop, W/evaluation-of-DATA, ...); "
+        "two get a folder each",
     )
+    command.add_strict_flag(parser)
     command.add_json_flag(parser)
     args = parser.parse_args(argv)
     return command.run(lambda: _evaluate(args), as_json=args.json)
@@ -64,7 +77,8 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be 1 or more; received {args.batch_size}")
 
-    from alexnet_tf import run_record
+    from alexnet_tf import run_data, run_record
+    from alexnet_tf.evaluation import folders
     from alexnet_tf.run_record import Run
 
     workdirs = run_record.expand(args.workdir)
@@ -75,13 +89,24 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
         from alexnet_tf.evaluation import measure
 
     first = Path(args.workdir[0])
-    ensemble = len(runs) > 1 or workdirs[0] != first
-    outs = {crops: default_folder(first, ensemble, crops) for crops in sorted(set(args.crops))}
+    of = folders.Measured(
+        ensemble=len(runs) > 1 or workdirs[0] != first,
+        data=None if args.data is None or run_data.same_place(args.data, runs[0].data.spec) else args.data,
+        split=args.split,
+        checkpoint=args.checkpoint,
+    )
+    outs = {crops: folders.default(first, of, crops) for crops in sorted(set(args.crops))}
     if args.out:
         below = len(outs) > 1  # two reports do not fit into one folder
         outs = {crops: Path(args.out) / (own.name if below else "") for crops, own in outs.items()}
     summaries = measure.evaluate(
-        runs, args.data, outs, batch_size=args.batch_size, checkpoint=args.checkpoint
+        runs,
+        args.data,
+        outs,
+        batch_size=args.batch_size,
+        checkpoint=args.checkpoint,
+        split=args.split,
+        strict=args.strict,
     )
     for summary in summaries.values():
         _show(summary)
@@ -89,19 +114,15 @@ def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     return {"crops": summaries} if others else one
 
 
-def default_folder(workdir: Path, ensemble: bool, crops: int) -> Path:
-    """The report's default folder, another for one crop than for ten."""
-    return workdir / ("evaluation" + "-ensemble" * ensemble + "-ten-crop" * (crops == 10))
-
-
 def _show(summary: dict[str, Any]) -> None:
     from alexnet_tf.evaluation.report import describe_error, describe_members, describe_protocol
+    from pipelines import scan
 
     print(f"run          {', '.join(summary['workdirs'])}")
     print(f"data         {summary['description']}")
-    print(f"pictures     {summary['count']} of the validation split, {summary['classes']} classes")
-    if summary["left_out"]:
-        print(f"left out     {summary['left_out']} broken pictures")
+    measured = "whole" if summary["split"] == "all" else f"split {summary['split']}"
+    print(f"measured     {measured}, {summary['classes']} classes")
+    print(f"pictures     {scan.summary(summary['count'], {scan.BROKEN: summary['left_out']})}")
     print(f"protocol     {describe_protocol(summary)}")
     for line in describe_members(summary):
         print(line)

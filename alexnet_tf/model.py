@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from alexnet_tf.network import graph, variants
+from alexnet_tf.network import backend, graph, variants
 from alexnet_tf.network.layers import (
     InvertedDropout,
     LocalResponseNormalization,
@@ -59,12 +59,13 @@ def build(
       builder: Another way to lay the network out than on one device; see `towers.build`.
 
     Raises:
-      UserError: for a variant or an initializer that does not exist.
+      UserError: for a variant or an initializer that does not exist, or Keras set to channels_first.
     """
     if initializer not in INITIALIZERS:
         raise UserError(f"`initializer` must be one of {', '.join(INITIALIZERS)}; received {initializer!r}")
     if classes < 2:
         raise UserError(f"`classes` must be 2 or more; received {classes}")
+    backend.require_channels_last()
     new = (builder or Builder)(variants.get(variant), dtype_policy, seed, fused)
     new.initializer, new.pixel_std, new.dropout_rate = initializer, pixel_std, dropout_rate
     return new.build(classes, name=f"alexnet_{variant}")

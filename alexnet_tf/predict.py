@@ -7,6 +7,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from alexnet_tf.figures import text
 from pipelines import command, progress
 from pipelines.errors import UserError
 
@@ -24,11 +25,16 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the command line and classifies the pictures; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m alexnet_tf.predict", description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--workdir", metavar="W", help="a run folder")
+    source.add_argument("--workdir", type=command.path, metavar="W", help="a run folder")
     source.add_argument(
-        "--export", metavar="E", help="an export folder (its newest version) or one version of it"
+        "--export",
+        type=command.path,
+        metavar="E",
+        help="an export folder (its newest version) or one version of it",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, GIF, BMP, WebP or PPM files")
+    parser.add_argument(
+        "images", type=command.path, nargs="+", metavar="IMAGE", help="JPEG, PNG, GIF, BMP, WebP or PPM files"
+    )
     parser.add_argument("--top", type=int, default=5, metavar="K", help="names for each picture (default 5)")
     parser.add_argument(
         "--crops", type=int, choices=(1, 10), default=1, help="the centre, or the average of ten crops"
@@ -68,12 +74,11 @@ def _show(path: str, answer: TopClasses) -> None:
     """Prints one picture's names with bars, no wider than the terminal."""
     width = shutil.get_terminal_size().columns
     names = [_printable(name) for name in answer.classes]
-    room = min(max(len(name) for name in names), max(8, width - 24))
+    room = min(max(map(text.columns, names)), max(8, width - 24))
     longest = min(WIDEST_BAR, width - room - 14)
     print(_printable(path))
     for name, score in zip(names, answer.scores, strict=True):
-        shown = name if len(name) <= room else name[: room - 3] + "..."
-        print(f"  {shown:<{room}}  {100 * score:6.2f} %  {bar(score, longest)}".rstrip())
+        print(f"  {text.fit(name, room)}  {100 * score:6.2f} %  {bar(score, longest)}".rstrip())
 
 
 def bar(share: float, longest: int) -> str:
@@ -84,15 +89,9 @@ def bar(share: float, longest: int) -> str:
     return (FULL * whole + PARTIAL[eighths]).rstrip()
 
 
-def _printable(text: str) -> str:
+def _printable(words: str) -> str:
     """Text that stdout can encode: file names may hold bytes that are no characters."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return (
-        text.encode("utf-8", "surrogateescape")
-        .decode("utf-8", "backslashreplace")
-        .encode(encoding, "backslashreplace")
-        .decode(encoding)
-    )
+    return command.printable(words, sys.stdout.encoding or "utf-8")
 
 
 if __name__ == "__main__":

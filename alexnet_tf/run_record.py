@@ -1,9 +1,10 @@
 """The run folder: what a run is and what it measured, in files written before the first step and after.
 
-recipe.json        the resolved recipe and the data set
+recipe.json        the resolved recipe and the data set, and how they were changed later
 environment.json   versions, machine, command
 class_ids.txt      identifiers of the classes, a line each: folders' names, ImageNet's synsets
 labels.txt         what a person calls them, in the same order
+pictures.npz       which pictures train and which validate, by fingerprints (`run_data`)
 image_stats.npz    mean image and colour components of the training set
 skipped.csv        broken pictures that were left out, with the reason
 metrics.csv        a row an evaluation
@@ -16,10 +17,8 @@ training.lock      held by the training that is under way
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
-import math
 import os
 import platform
 import re
@@ -28,12 +27,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alexnet_tf import void_settings
+from alexnet_tf import metrics_file, run_data, void_settings
 from alexnet_tf.recipe import CADENCE, Recipe
 from pipelines.config import DataConfig
-from pipelines.errors import UserError
+from pipelines.errors import DataError, UserError
 from pipelines.files import write_text
 from pipelines.pictures.statistics import ImageStats
 
@@ -57,6 +56,13 @@ MOST_SEEDS = 1000  # more than is ever trained: a larger lone number was meant a
 _MEMBER = re.compile(r"seed-(0|[1-9]\d*)")
 
 
+class Extension(NamedTuple):
+    """A change of a run's length: until `step` it was to end after `epochs`."""
+
+    step: int
+    epochs: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One training run's folder.
@@ -67,6 +73,7 @@ class Run:
       data: the input pipeline's configuration, with the data set's spec.
       class_names: identifiers of the classes; a label is an index into them.
       readable_names: what a person calls them; the same where the data says nothing else.
+      extended: how long it was to be before, oldest first.
     """
 
     workdir: Path
@@ -74,6 +81,7 @@ class Run:
     data: DataConfig
     class_names: tuple[str, ...]
     readable_names: tuple[str, ...]
+    extended: tuple[Extension, ...] = ()
 
     @property
     def stats(self) -> ImageStats:
@@ -92,13 +100,34 @@ class Run:
     def environment(self) -> dict[str, Any]:
         return _read_json(self.workdir / ENVIRONMENT_FILE)
 
-    def open_source(self, spec: str | None = None) -> Source:
-        """The pictures of the run's own data set without the broken ones, or those of another `spec`."""
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether it has a checkpoint, whole or damaged; without one the folder may be begun anew."""
+        return any(self.checkpoint_dir.glob("*.npz"))
+
+    def open_source(self, spec: str | None = None, *, training: bool = False) -> Source:
+        """The pictures of the run's own data set without the broken ones, or those of another `spec`.
+
+        Args:
+          spec: of other data, or where the run's own now lie; None for the place that its record names.
+          training: whether the run is about to be trained further, for which no picture may have changed.
+
+        Raises:
+          UserError: the data hold other classes, or not the pictures that the run began with (`run_data`).
+          DataError: they cannot be used.
+        """
         from pipelines import scan, sources
 
-        if spec is not None and spec != self.data.spec:
-            return sources.open_source(self.recipe.data_config(spec))
-        source, skipped = sources.open_source(self.data), self.workdir / SKIPPED_FILE
+        config = self.data if spec is None else self.recipe.data_config(spec)
+        try:
+            source = sources.open_source(config)
+        except DataError as error:
+            raise run_data.explain_missing(error, config) from None
+        run_data.check_classes(self, source, config.spec)
+        if not run_data.is_own(self, source, config.spec):
+            return source
+        run_data.check(self, source, config.spec, training=training)
+        skipped = self.workdir / SKIPPED_FILE
         return source.without(s.key for s in scan.read_skipped(skipped)) if skipped.exists() else source
 
     @classmethod
@@ -128,7 +157,8 @@ class Run:
             names, readable = (_read_lines(workdir / name) for name in (CLASSES_FILE, LABELS_FILE))
             if len(names) != len(readable):
                 raise ValueError(f"{CLASSES_FILE} and {LABELS_FILE} differ in length")
-            return cls(workdir, recipe, recipe.data_config(record["data"]), names, readable)
+            extended = tuple(Extension(**change) for change in record.get("extended", ()))
+            return cls(workdir, recipe, recipe.data_config(record["data"]), names, readable, extended)
         except (KeyError, TypeError, ValueError, FileNotFoundError) as error:
             raise UserError(f"{path}: damaged, or not written by this version ({error})") from None
 
@@ -142,6 +172,7 @@ class Run:
         stats: ImageStats,
         readable_names: Sequence[str] | None = None,
         environment: Mapping[str, Any] | None = None,
+        pictures: run_data.Pictures | None = None,
     ) -> Run:
         """Writes a new run folder; `recipe.json` comes last, so that a folder that has one is whole.
 
@@ -150,6 +181,7 @@ class Run:
           recipe: the resolved recipe: its precision is no longer `auto`.
           spec, class_names, readable_names, stats: the data set.
           environment: entries of environment.json beside those of `describe_environment`.
+          pictures: of both splits, by which it is noticed when the data change.
         """
         if recipe.precision == "auto":
             raise ValueError("`recipe.precision` must be settled (precision.settle); received auto")
@@ -157,22 +189,27 @@ class Run:
         run = cls(Path(workdir), recipe, recipe.data_config(spec), names, readable)
         run.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         stats.save(run.workdir / STATS_FILE)
+        if pictures is not None:
+            pictures.save(run.workdir)
         for file, lines in ((CLASSES_FILE, names), (LABELS_FILE, readable)):
             write_text(run.workdir / file, "".join(f"{line}\n" for line in lines))
         described = {**describe_environment(), **(environment or {})}
         write_text(run.workdir / ENVIRONMENT_FILE, json.dumps(described, indent=2) + "\n")
-        record = {"recipe": dataclasses.asdict(recipe), "data": spec}
-        write_text(run.workdir / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
+        run._write_record({"recipe": dataclasses.asdict(recipe), "data": spec})
         return run
+
+    def differences(self, recipe: Recipe) -> list[str]:
+        """Where a recipe differs from this run's, but for what may change between its parts."""
+        ours, theirs = dataclasses.asdict(self.recipe), dataclasses.asdict(recipe)
+        free = {*CADENCE, "epochs"} | (void_settings.fields(self.recipe) & void_settings.fields(recipe))
+        return [
+            f"{k}={ours[k]} there, {theirs[k]} here" for k in ours if k not in free and ours[k] != theirs[k]
+        ]
 
     def check_same(self, recipe: Recipe, spec: str) -> None:
         """Raises UserError when the settings to go on with differ from those of this run."""
-        ours, theirs = dataclasses.asdict(self.recipe), dataclasses.asdict(recipe)
-        free = CADENCE | (void_settings.fields(self.recipe) & void_settings.fields(recipe))
-        differences = [
-            f"{k}={ours[k]} there, {theirs[k]} here" for k in ours if k not in free and ours[k] != theirs[k]
-        ]
-        if self.data.spec != spec:
+        differences = self.differences(recipe)
+        if not run_data.same_place(self.data.spec, spec):
             differences.insert(0, f"data={self.data.spec} there, {spec} here")
         if differences:
             raise UserError(
@@ -180,20 +217,31 @@ class Run:
                 "choose another --workdir, or repeat that run's settings to go on with it"
             )
 
-    def append_metrics(self, row: dict[str, float]) -> None:
-        """Adds a row to metrics.csv, in the place of those of its step and later ones.
+    def record_epochs(self, epochs: float, step: int) -> bool:
+        """Notes in recipe.json that from `step` on the run ends after `epochs`; whether that is a change."""
+        record = _read_json(self.workdir / RECIPE_FILE)
+        before = record["recipe"]["epochs"]
+        if before == epochs:
+            return False
+        record["recipe"]["epochs"] = epochs
+        record.setdefault("extended", []).append(Extension(step, before)._asdict())
+        self._write_record(record)
+        return True
 
-        Rows before it stay as they were written. Whole numbers are written whole, others with six digits.
-        """
-        earlier = [old for old in self._written_metrics() if float(old["step"]) < row["step"]]
-        self._write_metrics([*earlier, {name: _number(value) for name, value in row.items()}])
+    def record_place(self, spec: str) -> None:
+        """Notes in recipe.json where the run's data now lie."""
+        self._write_record({**_read_json(self.workdir / RECIPE_FILE), "data": spec})
+
+    def _write_record(self, record: Mapping[str, Any]) -> None:
+        write_text(self.workdir / RECIPE_FILE, json.dumps(record, indent=2) + "\n")
+
+    def append_metrics(self, row: dict[str, float]) -> None:
+        """Adds a row to metrics.csv, in the place of those of its step and later ones."""
+        metrics_file.append(self.metrics_path, row)
 
     def drop_metrics_after(self, step: int) -> None:
         """Removes the rows of steps that a resume from `step` runs again."""
-        rows = self._written_metrics()
-        kept = [row for row in rows if float(row["step"]) <= step]
-        if len(kept) < len(rows):
-            self._write_metrics(kept)
+        metrics_file.drop_after(self.metrics_path, step)
 
     def read_metrics(self) -> list[dict[str, float]]:
         """The rows of metrics.csv, oldest first; empty before the first evaluation.
@@ -201,31 +249,7 @@ class Run:
         Raises:
           UserError: the file is damaged.
         """
-        return [
-            {name: float(text) if text else math.nan for name, text in row.items()}
-            for row in self._written_metrics()
-        ]
-
-    def _written_metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv as text, each cell of which is a number or empty."""
-        if not self.metrics_path.exists():
-            return []
-        try:
-            with open(self.metrics_path, newline="", encoding="utf-8") as file:
-                rows = [dict(row) for row in csv.DictReader(file)]
-            for row in rows:
-                [float(text) for text in row.values() if text]
-        except (ValueError, TypeError, csv.Error) as error:
-            raise UserError(f"{self.metrics_path}: damaged ({error}); mend or remove it") from None
-        if not all(row.get("step") for row in rows):
-            raise UserError(f"{self.metrics_path}: damaged (no column `step`); mend or remove it")
-        return rows
-
-    def _write_metrics(self, rows: list[dict[str, str]]) -> None:
-        """Writes metrics.csv with the columns of all rows, in the order of the newest."""
-        columns = list(dict.fromkeys(name for row in reversed(rows) for name in row))
-        lines = [columns, *([row.get(name) or "" for name in columns] for row in rows)]
-        write_text(self.metrics_path, "".join(",".join(line) + "\n" for line in lines if columns))
+        return metrics_file.read(self.metrics_path)
 
 
 def describe_environment() -> dict[str, Any]:
@@ -257,12 +281,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     return record
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "" if math.isnan(value) else str(value)
-    return str(int(value)) if value == int(value) else f"{value:.6g}"
 
 
 def parse_seeds(text: str, first: int = 0) -> tuple[int, ...]:

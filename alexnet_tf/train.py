@@ -44,10 +44,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--data",
         required=True,
         metavar="SPEC",
-        help="synthetic, folder:DIR, tfds:NAME, records:DIR or imagenet:DIR",
+        help="synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR",
     )
     parser.add_argument(
-        "--workdir", required=True, metavar="W", help="the run folder; an unfinished run goes on"
+        "--workdir",
+        type=command.path,
+        required=True,
+        metavar="W",
+        help="the run folder; an unfinished run goes on",
     )
     parser.add_argument(
         "--set",
@@ -80,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a worker waits for the others at the start (default %(default)g)",
     )
+    command.add_strict_flag(parser)
     command.add_json_flag(parser)
     return parser
 
@@ -172,8 +177,10 @@ def _train_all(
         wanted = dataclasses.replace(wanted, precision=settled.name)
         if len(runs) > 1 and place.is_chief:
             print(f"{workdir}:", flush=True)
-        with run_folder.opened(workdir, wanted, args.data, place, settled.environment()) as run:
-            figures.append(train_loop.train(run, run.open_source(), place, service=service))
+        with run_folder.opened(
+            workdir, wanted, args.data, place, settled.environment(), strict=args.strict
+        ) as run:
+            figures.append(train_loop.train(run, run.open_source(training=True), place, service=service))
     return figures[0] if args.seeds is None else {"workdir": args.workdir, "runs": figures}
 
 

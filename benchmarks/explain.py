@@ -42,7 +42,9 @@ MOST_PASSES, LEAST_SPEED_UP, MOST_MILLISECONDS = 2.5, 5.0, 50.0
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.explain", description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", metavar="W", help="a run whose network and pictures to take")
+    parser.add_argument(
+        "--workdir", type=command.path, metavar="W", help="a run whose network and pictures to take"
+    )
     parser.add_argument("--pictures", type=int, default=64, help="in the batch (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default %(default)s)")
     parser.add_argument(

@@ -38,7 +38,12 @@ SUFFIXES = (".jpg", ".jpeg")
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.input", description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", metavar="DIR", type=Path, help="JPEG files to use instead of drawn ones")
+    parser.add_argument(
+        "--photos",
+        metavar="DIR",
+        type=lambda text: Path(command.path(text)),
+        help="JPEG files to use instead of drawn ones",
+    )
     parser.add_argument("--pictures", type=int, default=6000, help="how many (default %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=5, help="turns each pipeline gets (default %(default)s)"

@@ -50,9 +50,17 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m benchmarks.serving", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument(
-        "--export", required=True, type=Path, help="folder of versions, as `export` writes it"
+        "--export",
+        required=True,
+        type=lambda text: Path(command.path(text)),
+        help="folder of versions, as `export` writes it",
     )
-    parser.add_argument("--photos", metavar="DIR", type=Path, help="JPEG files to use instead of drawn ones")
+    parser.add_argument(
+        "--photos",
+        metavar="DIR",
+        type=lambda text: Path(command.path(text)),
+        help="JPEG files to use instead of drawn ones",
+    )
     parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas (default: all)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a turn (default %(default)s)")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import codecs
 import contextlib
 import errno
+import io
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -18,10 +21,12 @@ from pipelines import last_words, progress
 from pipelines.errors import DataError, UserError
 
 EXIT_USER_ERROR = 2
-# Of TF_CPP_MIN_LOG_LEVEL: everything, and warnings.
-_LEVELS_OF_NOTICES = ("0", "1")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
+# Of TF_CPP_MIN_LOG_LEVEL.
+_EVERYTHING, _WARNINGS = "0", "1"
+_WARNING = re.compile(rb"[WEF]\d{4} ")  # how such a line begins
+_ESCAPES = "shown_by_escapes"
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
@@ -31,34 +36,102 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_strict_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds `--strict`, which makes the first picture that cannot be read an error."""
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="the first picture that cannot be read is an error, not left out",
+    )
+
+
+def path(text: str) -> str:
+    """The type of an option that takes a file or folder: `~` is expanded, as no shell does after `=`."""
+    return os.path.expanduser(text)
+
+
+def settle_environment() -> None:
+    """Sets what Keras and matplotlib read when they are imported to what the commands need.
+
+    TensorFlow imports both. A notebook's MPLBACKEND, which its `!command` inherits, need not exist here; the
+    commands draw into files. Loop, pipelines and export are TensorFlow's, whatever backend, number type or
+    layout of pictures the user's programs take from KERAS_BACKEND or keras.json, which is not read then.
+    """
+    os.environ["MPLBACKEND"] = "Agg"
+    if "keras" in sys.modules:  # a program of the user's calls a command: too late
+        return
+    backend = os.environ.get("KERAS_BACKEND", "")
+    if backend not in ("", "tensorflow"):
+        print(f"KERAS_BACKEND={backend} is not followed: this command needs tensorflow", file=sys.stderr)
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_HOME"] = os.devnull  # no folder: nothing is read from it or written to it
+
+
+def escape_unprintable() -> None:
+    """Has stdout and stderr show by escapes what their encodings lack, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != _ESCAPES:
+            with contextlib.suppress(OSError, ValueError):  # it has no reader, or is closed
+                stream.reconfigure(errors=_escapes())
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Text that `encoding` has: names of files may hold bytes that are no characters."""
+    return text.encode(encoding, _escapes()).decode(encoding)
+
+
+def _escapes() -> str:
+    """The name of an error handler of `str.encode` for characters that an encoding lacks."""
+    codecs.register_error(_ESCAPES, _escape)
+    return _ESCAPES
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    r"""Escapes like `\xff` for the bytes of a file's name, and like `\u4e2d` for other characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = [
+        f"\\x{ord(one) - 0xDC00:02x}"
+        if "\udc80" <= one <= "\udcff"
+        else one.encode("ascii", "backslashreplace").decode()
+        for one in error.object[error.start : error.end]
+    ]
+    return "".join(shown), error.end
+
+
 def quiet_tensorflow(*, errors: bool = True, told: bool = False) -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
     are shown after all when the import fails. What it and the libraries in it write to stderr later is
-    shown when the process crashes (see `last_words`). TF_CPP_MIN_LOG_LEVEL=0 or 1 asks for all of it.
+    shown when the process crashes (see `last_words`). TF_CPP_MIN_LOG_LEVEL=0 asks for all of it, 1 for
+    warnings and errors.
 
     Args:
       errors: whether TensorFlow's own lines about errors are among what is shown.
       told: whether a log, too, says at once that this goes on, which takes a slow disk long.
     """
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    settle_environment()
     if "tensorflow" in sys.modules:
         return
-    asked = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3") in _LEVELS_OF_NOTICES
-    held = contextlib.nullcontext() if asked else _native_stderr_held()
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2" if errors else "3")
+    held = contextlib.nullcontext() if level == _EVERYTHING else _native_stderr_held(level == _WARNINGS)
     at_once = told or sys.stderr.isatty()
     with held, progress.phase("loading TensorFlow", at_once=at_once):
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for GPUs has its notices too
-    if not asked:
+    if level not in (_EVERYTHING, _WARNINGS):
         _keep_last_words()
 
 
 @contextlib.contextmanager
-def _native_stderr_held() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2, and shows it only when the block raises."""
+def _native_stderr_held(warnings: bool) -> Iterator[None]:
+    """Holds back what is written to file descriptor 2, and shows it only when the block raises.
+
+    Args:
+      warnings: whether TensorFlow's lines of warnings and errors are shown in any case.
+    """
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices, _copy_of(stderr) as shown:
@@ -70,6 +143,9 @@ def _native_stderr_held() -> Iterator[None]:
             notices.seek(0)
             os.write(stderr, notices.read())
             raise
+        else:
+            notices.seek(0)
+            os.write(stderr, b"".join(line for line in notices if warnings and _WARNING.match(line)))
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
@@ -78,7 +154,7 @@ def _native_stderr_held() -> Iterator[None]:
 @contextlib.contextmanager
 def _copy_of(descriptor: int) -> Iterator[TextIO]:
     """A second stream to a file descriptor's target; closing it is no error when its reader has left."""
-    stream = open(os.dup(descriptor), "w", encoding="utf-8")  # noqa: SIM115 - closed below
+    stream = open(os.dup(descriptor), "w", encoding="utf-8", errors=_escapes())  # noqa: SIM115 - closed below
     try:
         yield stream
     finally:
@@ -109,7 +185,9 @@ def run(
       The exit status: 0, 2 for a user's error (or its attribute `exit_status`), 130 after Ctrl-C, 141 when
       nobody reads what it prints any more, as after `| head`.
     """
+    escape_unprintable()
     try:
+        settle_environment()
         with _read_or_not() if outlives_reader else contextlib.nullcontext():
             return _run(body, as_json, tensorflow, outlives_reader)
     except BrokenPipeError:
@@ -224,7 +302,5 @@ def describe_os_error(error: OSError) -> str:
 
 
 def _fail(message: str, status: int = EXIT_USER_ERROR) -> int:
-    # Names of files may hold bytes that are no characters.
-    text = " ".join(message.split()).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    print(f"error: {text}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return status

@@ -8,15 +8,22 @@ Convolutional Neural Networks" (NIPS 2012); file names to the 2012 source
 from __future__ import annotations
 
 import dataclasses
+import os
 
 from pipelines import fields
 from pipelines.errors import DataError
 from pipelines.fields import setting
 
-SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet")
+SOURCE_KINDS = ("synthetic", "folder", "tfds", "records", "imagenet", "cifar")
+SPECS = "synthetic, folder:DIR, tfds:NAME, records:DIR, imagenet:DIR or cifar:DIR"
+NOT_FOLDERS = ("synthetic", "tfds")  # kinds whose place is none
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 COLOUR_STATISTICS = ("training_set", "published")
 MEANS = ("image", "channel")
+# A mean picture of the longest side takes 800 MB.
+LONGEST_SIDE = 8192
+SIDE = fields.Range(lambda x: 1 <= x <= LONGEST_SIDE, f"lie between 1 and {LONGEST_SIDE}")
+BORDER = fields.Range(lambda x: 0 <= x <= LONGEST_SIDE, f"lie between 0 and {LONGEST_SIDE}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +42,17 @@ class PictureSettings:
     val_fraction: float = setting(
         0.1, "share held out where the data have no validation split", fields.BETWEEN
     )
-    resize: int = setting(256, "short side of every picture, pixels (section 2)")
+    resize: int = setting(256, "short side of every picture, pixels (section 2)", SIDE)
     exif_orientation: bool = setting(
         True,
         "photographs are turned upright as EXIF says",
         more="in training, evaluation and the export; not in the source, whose OpenCV did not know EXIF",
     )
-    crop: int = setting(224, "side of what the network sees, pixels (section 4.1)")
+    crop: int = setting(224, "side of what the network sees, pixels (section 4.1)", SIDE)
     pad: int = setting(
         0,
         "reflected border before the crop, pixels",
-        fields.NOT_NEGATIVE,
+        BORDER,
         more="0 in 2012; for `resize` = `crop`, where a random crop would have nowhere to go",
     )
     mirror: bool = setting(True, "half of the training crops are flipped (section 4.1)", more="left to right")
@@ -119,7 +126,8 @@ class _Source:
     """The data set."""
 
     spec: str = setting(
-        "synthetic", "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR` or `imagenet:DIR`"
+        "synthetic",
+        "data set: `synthetic`, `folder:DIR`, `tfds:NAME`, `records:DIR`, `imagenet:DIR` or `cifar:DIR`",
     )
 
 
@@ -135,13 +143,12 @@ class DataConfig(PictureSettings, _Source):
     def __post_init__(self) -> None:
         kind = self.kind
         if kind not in SOURCE_KINDS:
-            raise DataError(
-                "--data must be synthetic, folder:DIR, tfds:NAME, records:DIR or imagenet:DIR; "
-                f"received {self.spec!r}"
-            )
+            raise DataError(f"--data must be {SPECS}; received {self.spec!r}")
         if kind != "synthetic" and not self.location:
             place = "NAME" if kind == "tfds" else "DIR"
             raise DataError(f"--data {kind}: names no place; write {kind}:{place}")
+        if kind not in NOT_FOLDERS and self.location.startswith("~"):
+            raise DataError(f"--data {self.spec}: no such user; a folder of this name is {kind}:./...")
         fields.check(self, DataError)
         if self.resize + 2 * self.pad < self.crop:
             raise DataError(
@@ -171,5 +178,6 @@ class DataConfig(PictureSettings, _Source):
 
     @property
     def location(self) -> str:
-        """The part of `spec` after the colon; empty for `synthetic`."""
-        return self.spec.partition(":")[2]
+        """The part of `spec` after the colon, `~` expanded in a path; empty for `synthetic`."""
+        place = self.spec.partition(":")[2]
+        return place if self.kind in NOT_FOLDERS else os.path.expanduser(place)

@@ -66,6 +66,9 @@ BELOW_ONE = Range(lambda x: 0 <= x < 1, "lie in [0, 1)")
 UP_TO_ONE = Range(lambda x: 0 < x <= 1, "lie in (0, 1]")
 BETWEEN = Range(lambda x: 0 < x < 1, "lie between 0 and 1")
 ONE_OR_MORE = Range(lambda x: 1 <= x < math.inf, "be 1 or more")
+# What every field must keep to: whole numbers are computed with as int64, a thousand times as large at most,
+# and are exact in JSON; other numbers are float32 in the end.
+LARGEST: dict[type, float] = {int: 2**53, float: 3.4e38}
 
 _KINDS = {bool: "true or false", int: "whole number", float: "number", str: ""}
 
@@ -97,9 +100,18 @@ def check(settings: Settings, error: type[ValueError], of: type[Settings] | None
     """
     for field in dataclasses.fields(of or settings):
         legal: Legal | None = field.metadata["legal"]
-        complaint = legal.complaint(getattr(settings, field.name)) if legal else ""
+        value = getattr(settings, field.name)
+        complaint = (legal.complaint(value) if legal else "") or _beyond(type(field.default), value)
         if complaint:
             raise error(f"`{field.name}` must {complaint}")
+
+
+def _beyond(kind: type, value: Any) -> str:
+    """The complaint about a number that is too large to compute with; empty for others."""
+    most = LARGEST.get(kind, math.inf)
+    if kind not in LARGEST or -most <= value <= most:
+        return ""
+    return f"lie between {-most} and {most}; received {value}"
 
 
 class Description(NamedTuple):

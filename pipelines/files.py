@@ -41,8 +41,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         temporary = _begin_file(path, stack)
         stack.callback(temporary.unlink, missing_ok=True)
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path):
+            yield temporary
+            os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Has errors from writing, which name no file (a full disk, above all), name this one."""
+    try:
+        yield
+    except OSError as error:
+        # A pipe that nobody reads, or a connection, is none of the file's.
+        if error.filename is None and not isinstance(error, ConnectionError):
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -59,8 +72,22 @@ def appearing(folder: str | os.PathLike[str]) -> Iterator[Path]:
     remove_parts(folder.parent)
     with scratch(folder) as temporary:
         yield temporary
+        name_scratch(temporary, folder)
+
+
+def name_scratch(temporary: Path, folder: Path) -> None:
+    """Gives a folder of `scratch` its own name.
+
+    Raises:
+      FileExistsError: `folder` exists already, with something in it.
+    """
+    try:
         os.rename(temporary, folder)
-        (folder / LOCK_NAME).unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder)) from None
+        raise
+    (folder / LOCK_NAME).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -74,7 +101,8 @@ def scratch(path: str | os.PathLike[str]) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         temporary = _begin_folder(path, stack)
         stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-        yield temporary
+        with naming(path):
+            yield temporary
 
 
 def remove_parts(folder: str | os.PathLike[str]) -> None:

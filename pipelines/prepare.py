@@ -36,9 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", metavar="SPEC", help="what to prepare: folder:DIR, tfds:NAME, imagenet:DIR, ..."
     )
-    parser.add_argument("--out", metavar="RECORDS", help="folder to write; made if need be")
     parser.add_argument(
-        "--verify", metavar="RECORDS", help="only compare the checksums of a folder of records"
+        "--out", type=command.path, metavar="RECORDS", help="folder to write; made if need be"
+    )
+    parser.add_argument(
+        "--verify",
+        type=command.path,
+        metavar="RECORDS",
+        help="only compare the checksums of a folder of records",
     )
     parser.add_argument(
         "--seed",
@@ -70,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         default=defaults.exif_orientation,
         help="turn photographs upright as EXIF says (default), or leave them as they are stored",
     )
+    command.add_strict_flag(parser)
     command.add_json_flag(parser)
     return parser
 
@@ -87,7 +93,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     )
     import tensorflow as tf
 
-    from pipelines import record_writer, sources
+    from pipelines import record_writer, scan, sources
     from pipelines.sources import records
 
     if arguments.encoding not in records.ENCODINGS:
@@ -99,7 +105,11 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     print(source.description, file=sys.stderr)
     try:
         written = record_writer.write(
-            source, config, Path(arguments.out).expanduser(), encoding=arguments.encoding
+            source,
+            config,
+            Path(arguments.out),
+            encoding=arguments.encoding,
+            strict=arguments.strict,
         )
     except tf.errors.OpError as error:
         raise DataError(records.describe(error, config)) from None
@@ -107,11 +117,14 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     shards = written.shards_written + written.shards_kept
     print(
         f"{arguments.out}: {written.pictures} pictures in {shards} shards"
-        f" ({written.shards_kept} were there already), {written.skipped} broken pictures left out"
-        + (f", see {Path(arguments.out) / records.SKIPPED_NAME}" if written.skipped else ""),
+        f" ({written.shards_kept} were there already)"
+        + (f"; left out: see {Path(arguments.out) / records.SKIPPED_NAME}" if written.skipped else ""),
         file=sys.stderr,
     )
+    left_out = {**source.left_out, scan.BROKEN: written.skipped}
+    print(scan.summary(written.pictures, left_out), file=sys.stderr)
     return dataclasses.asdict(written) | {
+        "left_out": left_out,
         "seconds": round(seconds, 3),
         "pictures_per_second": round(written.looked_at / seconds, 1),
     }
@@ -120,7 +133,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
 def _verify(arguments: argparse.Namespace) -> dict[str, Any]:
     from pipelines.sources import records
 
-    folder = Path(arguments.verify).expanduser()
+    folder = Path(arguments.verify)
     index = records.Index.load(folder)
     if not index.complete:
         raise DataError(f"{folder}: preparation was interrupted; {records.AGAIN}")

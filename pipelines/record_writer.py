@@ -25,7 +25,7 @@ from pipelines.pictures import orientation, ppm, preprocess
 from pipelines.pictures.statistics import StatsAccumulator
 from pipelines.sources import records
 from pipelines.sources.records import Index, RecordsSource, Settings, Shard
-from pipelines.sources.source import SPLITS, BrokenPicture, Source
+from pipelines.sources.source import BrokenPicture, Source
 
 # At most 50 MB a shard of JPEGs: small enough to be made again, large enough to be read at full disk speed.
 SHARD_SIZE = 1024
@@ -68,6 +68,7 @@ def write(
     *,
     encoding: str = "jpeg",
     shard_size: int = SHARD_SIZE,
+    strict: bool = False,
 ) -> Written:
     """Writes a source into a folder of records, or goes on where an earlier call stopped.
 
@@ -77,14 +78,17 @@ def write(
       folder: where to; holds nothing yet, or records of the same settings.
       encoding: `jpeg`, or `ppm`: without loss, six times as large, read 1.6 times as fast.
       shard_size: pictures of the source in one shard.
+      strict: whether a picture that cannot be read is an error.
 
     Returns:
       How much there is now.
 
     Raises:
-      DataError: the folder holds records of other settings, or too few pictures can be read.
+      DataError: the folder holds records of other settings, or too few pictures can be read; with `strict`
+        a single one cannot.
       OSError: the folder cannot be written, for example because the disk is full.
     """
+    scan.check_trainable(source)
     settings = _settings(source, config, encoding, shard_size)
     index = _open_folder(folder, settings)
     remove_parts(folder)
@@ -96,9 +100,13 @@ def write(
         for split, missing in _missing(settings, kept):
             for shard, seen in _write_split(source, config, settings, folder, split, missing, preparing):
                 finished[shard.name] = shard
+                if strict:
+                    _refuse_skipped(shard)
                 index = Index(settings, tuple(finished.values()), complete=False)
                 index.save(folder)
                 done += seen
+    for shard in finished.values() if strict else ():
+        _refuse_skipped(shard)  # of an earlier call
     if not index.complete:
         _finish(index, folder)
     return Written(
@@ -108,6 +116,11 @@ def write(
         shards_kept=len(kept),
         looked_at=done,
     )
+
+
+def _refuse_skipped(shard: Shard) -> None:
+    """Raises BrokenPicture when a shard lacks pictures that could not be read."""
+    scan.refuse_broken([BrokenPicture(*entry) for entry in shard.skipped])
 
 
 def _settings(source: Source, config: DataConfig, encoding: str, shard_size: int) -> Settings:
@@ -121,7 +134,8 @@ def _settings(source: Source, config: DataConfig, encoding: str, shard_size: int
         val_fraction=config.val_fraction,
         exif_orientation=config.exif_orientation,
         shard_size=shard_size,
-        pictures={split: source.count(split) for split in SPLITS},
+        pictures={split: source.count(split) for split in source.splits},
+        held_out="by hash" if source.held_out else "no",
         class_names=source.class_names,
         readable_names=source.readable_names,
     )
@@ -159,7 +173,7 @@ def _missing(settings: Settings, kept: dict[str, Shard]) -> list[tuple[str, list
     """For each split the numbers of the shards that are still to be written."""
     return [
         (split, [number for number, name in enumerate(settings.shard_names(split)) if name not in kept])
-        for split in SPLITS
+        for split in settings.pictures
     ]
 
 
@@ -289,9 +303,9 @@ def _finish(index: Index, folder: Path) -> None:
     broken, per_class = scan.look_through(
         stored, "train", config, total=stored.count("train"), update=accumulator.update
     )
-    for split in SPLITS:
+    for split in stored.splits:
         entries = [entry for shard in index.of_split(split) for entry in shard.skipped]
-        counts = per_class if split == "train" else np.array([stored.count("val")])
+        counts = per_class if split == "train" else np.array([stored.count(split)])
         scan.check_enough(
             stored.class_names, split, counts, [*broken, *(BrokenPicture(*entry) for entry in entries)]
         )

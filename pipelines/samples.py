@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import command, progress
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
+from pipelines.files import naming
 from pipelines.pictures.file_types import format_of
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parses the command line and writes the pictures; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.samples", description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, metavar="SPEC", help="synthetic, folder:DIR, tfds:NAME, ...")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into; made if need be")
+    parser.add_argument(
+        "--out", type=command.path, required=True, metavar="DIR", help="folder to write into; made if need be"
+    )
     parser.add_argument("--count", type=int, default=6, help="how many pictures (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the run's data_seed (default %(default)s)")
     command.add_json_flag(parser)
@@ -42,7 +45,7 @@ def _samples(arguments: argparse.Namespace) -> dict[str, Any]:
 
     source = sources.open_source(config)
     with progress.phase("writing pictures"):
-        files = write(source, arguments.count, Path(arguments.out).expanduser(), arguments.seed)
+        files = write(source, arguments.count, Path(arguments.out), arguments.seed)
     for file in files:
         print(file)
     return {"pictures": [str(file) for file in files]}
@@ -62,7 +65,8 @@ def write(source: Source, count: int, folder: Path, seed: int = 0) -> list[Path]
     for example in source.pick("val", chosen.tolist()):
         name = re.sub(r"[^\w.-]+", "_", f"{source.readable_names[example.label]}-{Path(example.key).stem}")
         files.append(folder / (name + ending(example.image_bytes)))
-        files[-1].write_bytes(example.image_bytes)
+        with naming(files[-1]):
+            files[-1].write_bytes(example.image_bytes)
     return files
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipelines.sources.source import SPLITS, BrokenPicture, Source
 # Pictures decoded one after another by one thread; their errors are caught together.
 BLOCK = 64
 
+BROKEN = "broken pictures"
 # What is said of a picture with which nothing is wrong when it is looked at again.
 READABLE = "could not be read at first, but can be now"
 
@@ -47,20 +48,23 @@ class Scan(NamedTuple):
     skipped: tuple[Skipped, ...]
 
 
-def scan(source: Source, config: DataConfig, *, limit: int | None = None) -> Scan:
+def scan(source: Source, config: DataConfig, *, limit: int | None = None, strict: bool = False) -> Scan:
     """Decodes every picture of both splits once.
 
     Args:
       source: the data set.
       config: how pictures are prepared, on which statistics are measured.
       limit: looks at no more pictures than this of each split, too few to say that a class is empty.
+      strict: whether the first picture that cannot be read is an error.
 
     Returns:
       The statistics of the training split and the pictures that cannot be read.
 
     Raises:
-      DataError: not one picture of a split, or of a class in the training split, can be read.
+      DataError: not one picture of a split, or of a class in the training split, can be read; with `strict`
+        a single one cannot.
     """
+    check_trainable(source)
     stored = source.stored_stats()
     if stored is not None and stored.mean_image.shape[0] == config.resize:
         return Scan(stored, ())
@@ -69,7 +73,9 @@ def scan(source: Source, config: DataConfig, *, limit: int | None = None) -> Sca
     skipped: list[Skipped] = []
     for split in SPLITS:
         update = accumulator.update if split == "train" else None
-        broken, per_class = look_through(source, split, config, total=totals[split], update=update)
+        broken, per_class = look_through(
+            source, split, config, total=totals[split], update=update, strict=strict
+        )
         if limit is None:
             check_enough(source.class_names, split, per_class, broken)
         skipped += [Skipped(picture.key, picture.reason) for picture in broken]
@@ -83,6 +89,7 @@ def look_through(
     *,
     total: int,
     update: Callable[[np.ndarray], None] | None = None,
+    strict: bool = False,
 ) -> tuple[list[BrokenPicture], np.ndarray]:
     """Decodes the first `total` pictures of a split.
 
@@ -92,9 +99,13 @@ def look_through(
       config: how pictures are prepared for `update`.
       total: how many pictures of the fixed order.
       update: is given the readable ones in batches, uint8 [batch, resize, resize, 3].
+      strict: whether the first picture that cannot be read is an error.
 
     Returns:
       The pictures that cannot be read, and int64 [classes], how many of each class can.
+
+    Raises:
+      BrokenPicture: with `strict`, the first of them.
     """
     config = config.reading(source.prepared_size)
 
@@ -110,10 +121,46 @@ def look_through(
     batches = checked(source, split, transform, positions=positions).batch(BLOCK).prefetch(2)
     for batch in progress.counted(what, batches.as_numpy_iterator(), total, each=BLOCK):
         seen[batch["position"]] = True
+        if strict:  # positions ascend: what is missing before the last will not come
+            refuse_broken(explain(source, split, np.flatnonzero(~seen[: batch["position"][-1]])[:1]))
         per_class += np.bincount(batch["label"], minlength=len(per_class))
         if update is not None:
             update(batch["image"])
-    return explain(source, split, np.flatnonzero(~seen)), per_class
+    broken = explain(source, split, np.flatnonzero(~seen))
+    if strict:
+        refuse_broken(broken)
+    return broken, per_class
+
+
+def check_trainable(source: Source) -> None:
+    """Raises DataError for data with which something can be evaluated alone."""
+    if not source.count("train"):
+        raise DataError(f"nothing to train on: no training pictures in {source.description}")
+    if not source.count("val"):
+        raise DataError(
+            f"{source.description}: one picture a class leaves none to hold out; add pictures or validation "
+            "pictures"
+        )
+
+
+def refuse_broken(broken: Sequence[BrokenPicture]) -> None:
+    """Raises the first of some broken pictures; none is no error."""
+    for picture in broken:
+        raise picture
+
+
+def summary(used: int, left_out: Mapping[str, int]) -> str:
+    """One line that accounts for everything that was found, such as `62 found = 60 used + 2 left out: ...`.
+
+    Args:
+      used: number of pictures.
+      left_out: what was not used: kind, in words -> how many.
+    """
+    kinds = {kind: number for kind, number in left_out.items() if number}
+    total = sum(kinds.values())
+    line = f"{used + total} found = {used} used + {total} left out"
+    listed = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
+    return line + ": " * bool(listed) + ", ".join(f"{number} {kind}" for kind, number in listed)
 
 
 def check_enough(
@@ -132,7 +179,7 @@ def check_enough(
     if not per_class.any():
         raise DataError(f"none of the {len(broken)} {split} pictures can be read, for example {broken[0]}")
     for picture in broken if split == "train" else ():
-        if not per_class[picture.label]:
+        if picture.label >= 0 and not per_class[picture.label]:
             raise DataError(
                 f"no picture of the class {class_names[picture.label]} can be read, for example {picture};"
                 " repair the pictures or remove the class"

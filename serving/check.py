@@ -36,13 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--export",
         required=True,
-        type=Path,
+        type=command.path,
         metavar="E",
         help="an export folder (its newest version) or one version",
     )
     parser.add_argument("--model", metavar="NAME", help="default: the server's only one, where it tells")
     parser.add_argument(
         "images",
+        type=command.path,
         nargs="*",
         metavar="IMAGE",
         help=f"pictures to ask about, {MOST_PICTURES} at most (default: drawn)",
@@ -54,9 +55,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="S", help="seconds a request (default 30)"
     )
-    parser.add_argument("--ca-file", metavar="PEM", help="encrypt, with these authorities")
-    parser.add_argument("--cert-file", metavar="PEM", help="encrypt, with this client's certificate and key")
-    parser.add_argument("--api-token-file", metavar="FILE", help="holds the API token")
+    parser.add_argument("--ca-file", type=command.path, metavar="PEM", help="encrypt, with these authorities")
+    parser.add_argument(
+        "--cert-file",
+        type=command.path,
+        metavar="PEM",
+        help="encrypt, with this client's certificate and key",
+    )
+    parser.add_argument("--api-token-file", type=command.path, metavar="FILE", help="holds the API token")
     command.add_json_flag(parser)
     args = parser.parse_args(argv)
     if args.server is None and args.grpc is None:
@@ -71,7 +77,7 @@ def _check(args: argparse.Namespace, different: list[Finding]) -> dict[str, Any]
     from serving.checks.answers import Tolerance
     from serving.checks.cases import cases, draw_pictures, open_export
 
-    export = open_export(args.export)
+    export = open_export(Path(args.export))
     pictures = _pictures(args.images) or draw_pictures()
     clients = _clients(args)
     try:

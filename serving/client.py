@@ -52,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "images",
+        type=command.path,
         nargs="*",
         metavar="IMAGE",
         help=f"files, folders of pictures, or {STDIN} for standard input",
@@ -82,22 +83,36 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="further tries when the server is full or not reached (default %(default)s)",
     )
-    safe = parser.add_argument_group("TLS and access")
-    safe.add_argument("--tls", action="store_true", help="encrypt; so do https:// and the files below")
-    safe.add_argument("--ca-file", metavar="PEM", help="authorities of the server's certificate")
-    safe.add_argument("--cert-file", metavar="PEM", help="the client's certificate")
-    safe.add_argument("--key-file", metavar="PEM", help="its key, where --cert-file lacks it")
-    safe.add_argument(
-        "--api-token-file", metavar="FILE", help=f"holds the API token (default: ${security.TOKEN_VARIABLE})"
-    )
+    _add_access(parser)
     shown = parser.add_argument_group("what comes back")
     shown.add_argument("--status", action="store_true", help="the model's versions and their states")
     shown.add_argument("--metadata", action="store_true", help="the model's signatures")
     shown.add_argument(
-        "--overlay", metavar="PATH", help="write the saliency overlay: a .png for one picture, else a folder"
+        "--overlay",
+        type=command.path,
+        metavar="PATH",
+        help="write the saliency overlay: a .png for one picture, else a folder",
     )
     command.add_json_flag(parser)
     return parser
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    safe = parser.add_argument_group("TLS and access")
+    safe.add_argument("--tls", action="store_true", help="encrypt; so do https:// and the files below")
+    safe.add_argument(
+        "--ca-file", type=command.path, metavar="PEM", help="authorities of the server's certificate"
+    )
+    safe.add_argument("--cert-file", type=command.path, metavar="PEM", help="the client's certificate")
+    safe.add_argument(
+        "--key-file", type=command.path, metavar="PEM", help="its key, where --cert-file lacks it"
+    )
+    safe.add_argument(
+        "--api-token-file",
+        type=command.path,
+        metavar="FILE",
+        help=f"holds the API token (default: ${security.TOKEN_VARIABLE})",
+    )
 
 
 def _run(args: argparse.Namespace, failed: list[dict[str, str]]) -> dict[str, Any]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import codecs
 import contextlib
 import errno
 import importlib
+import io
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -21,10 +24,12 @@ from collections.abc import Callable, Iterator, Mapping
 from serving.errors import ServingError
 
 EXIT_USER_ERROR = 2
-# Of TF_CPP_MIN_LOG_LEVEL: everything, and warnings.
-_LEVELS_OF_NOTICES = ("0", "1")
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, which not every system names
+# Of TF_CPP_MIN_LOG_LEVEL.
+_EVERYTHING, _WARNINGS = "0", "1"
+_WARNING = re.compile(rb"[WEF]\d{4} ")  # how such a line begins
+_ESCAPES = "shown_by_escapes"
 
 
 class UserError(ValueError):
@@ -38,6 +43,11 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def path(text: str) -> str:
+    """The type of an option that takes a file or folder: `~` is expanded, as no shell does after `=`."""
+    return os.path.expanduser(text)
+
+
 def run(body: Callable[[], Mapping[str, object]], *, as_json: bool = False) -> int:
     """Runs a command's body and turns what a user can cause into one line on stderr.
 
@@ -49,6 +59,7 @@ def run(body: Callable[[], Mapping[str, object]], *, as_json: bool = False) -> i
       The exit status: 0, 2 for a user's error and for a server's error, 130 after Ctrl-C, 141 when nobody
       reads the output any more.
     """
+    escape_unprintable()
     try:
         return _run(body, as_json)
     except BrokenPipeError:
@@ -93,19 +104,37 @@ def quiet_tensorflow() -> None:
     """Imports TensorFlow without its start-up notices, unless the user asked for them.
 
     They come before its own log level is read, so that only the file descriptor can hold them back; they
-    are shown after all when the import fails. TF_CPP_MIN_LOG_LEVEL=0 or 1 asks for them.
+    are shown after all when the import fails. TF_CPP_MIN_LOG_LEVEL=0 asks for all of them, 1 for warnings
+    and errors.
     """
+    settle_environment()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors of connections reach the caller anyway
     if "tensorflow" in sys.modules:
         return
-    asked = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in _LEVELS_OF_NOTICES
-    with contextlib.nullcontext() if asked else _native_stderr_held():
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with contextlib.nullcontext() if level == _EVERYTHING else _native_stderr_held(level == _WARNINGS):
         importlib.import_module("tensorflow").config.list_physical_devices()  # the search has notices too
 
 
+def settle_environment() -> None:
+    """Sets what Keras and matplotlib, which TensorFlow imports, read when they are imported.
+
+    A notebook's MPLBACKEND, which its `!command` inherits, need not exist here, and the settings of the
+    user's own Keras programs are no business of a server.
+    """
+    os.environ["MPLBACKEND"] = "Agg"
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+        os.environ["KERAS_HOME"] = os.devnull  # no folder: nothing is read from it or written to it
+
+
 @contextlib.contextmanager
-def _native_stderr_held() -> Iterator[None]:
-    """Holds back what is written to file descriptor 2; shows it when the block raises."""
+def _native_stderr_held(warnings: bool) -> Iterator[None]:
+    """Holds back what is written to file descriptor 2; shows it when the block raises.
+
+    Args:
+      warnings: whether TensorFlow's lines of warnings and errors are shown in any case.
+    """
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as notices:
@@ -116,6 +145,9 @@ def _native_stderr_held() -> Iterator[None]:
             notices.seek(0)
             os.write(stderr, notices.read())
             raise
+        else:
+            notices.seek(0)
+            os.write(stderr, b"".join(line for line in notices if warnings and _WARNING.match(line)))
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
@@ -126,11 +158,37 @@ def print_error(message: str) -> None:
     print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
+def escape_unprintable() -> None:
+    """Has stdout and stderr show by escapes what their encodings lack, instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != _ESCAPES:
+            with contextlib.suppress(OSError, ValueError):  # it has no reader, or is closed
+                stream.reconfigure(errors=_escapes())
+
+
 def printable(text: str) -> str:
     """Text that stdout's encoding can print: file names and labels may hold bytes that are no characters."""
     encoding = sys.stdout.encoding or "utf-8"
-    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return whole.encode(encoding, "backslashreplace").decode(encoding)
+    return text.encode(encoding, _escapes()).decode(encoding)
+
+
+def _escapes() -> str:
+    """The name of an error handler of `str.encode` for characters that an encoding lacks."""
+    codecs.register_error(_ESCAPES, _escape)
+    return _ESCAPES
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    r"""Escapes like `\xff` for the bytes of a file's name, and like `\u4e2d` for other characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    shown = [
+        f"\\x{ord(one) - 0xDC00:02x}"
+        if "\udc80" <= one <= "\udcff"
+        else one.encode("ascii", "backslashreplace").decode()
+        for one in error.object[error.start : error.end]
+    ]
+    return "".join(shown), error.end
 
 
 def describe_os_error(error: OSError) -> str:

@@ -195,7 +195,7 @@ def model_config(flags: Flags) -> model_server_config_pb2.ModelServerConfig:
     base_path = flags.model_base_path
     if not file_system.is_uri(base_path):
         # On a command line the folder may be relative.
-        base_path = str(Path(base_path).expanduser().absolute())
+        base_path = str(Path(base_path).absolute())
     return single_model(flags.model_name, base_path)
 
 

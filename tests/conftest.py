@@ -80,7 +80,7 @@ def pictures_config(_small_set, tmp_path):
 
 @pytest.fixture
 def records_folder(_small_set, tmp_path):
-    """Their records: 36 training pictures in five shards and four validation pictures in one."""
+    """Their records: 37 training pictures in five shards and three validation pictures in one."""
     return Path(shutil.copytree(_small_set / "records", tmp_path / "records"))
 
 

@@ -31,8 +31,10 @@ def evaluate(
     *,
     batch_size: int = 64,
     checkpoint: str = "best",
+    split: str | None = None,
+    strict: bool = False,
 ) -> dict[int, dict[str, Any]]:
-    """Evaluates one run, or the average of several, on a validation split and writes the reports.
+    """Evaluates one run, or the average of several, and writes the reports.
 
     Every run sees the same pictures, prepared as in its own training; probabilities are averaged
     arithmetically, over crops and over runs (section 4.1, section 6). The centre crop is one of the ten:
@@ -44,6 +46,9 @@ def evaluate(
       outs: the reports' folders by the number of crops, 1 or 10 or both.
       batch_size: crops that go through a network at once.
       checkpoint: `best` or `newest`.
+      split: what is measured, a split or `all`; None takes the runs' validation pictures, and of other data
+        what `measured.default_split` says.
+      strict: whether a picture that cannot be read is an error.
 
     Returns:
       What each summary.json holds, by the number of crops.
@@ -55,16 +60,15 @@ def evaluate(
     config = dataclasses.replace(runs[0].data, spec=spec or runs[0].data.spec)
     began = time.monotonic()
     try:
-        source, left_out = validation.open_pictures(runs, config)
+        pictures = validation.open_pictures(runs, config, split, strict=strict)
+        source = pictures.source
         with ExitStack() as stack:
             counts = {crops: _ProtocolResults(out, len(runs), source, stack) for crops, out in outs.items()}
             steps = _run_over(runs, source, config, counts, batch_size, checkpoint)
             common = {
                 "workdirs": [str(run.workdir) for run in runs],
                 "data": config.spec,
-                "description": source.description,
-                "classes": len(source.class_names),
-                "left_out": left_out,
+                **_described(pictures),
                 "checkpoint": checkpoint,
                 "steps": steps,
                 "runs": len(runs),
@@ -78,6 +82,17 @@ def evaluate(
     except tf.errors.OpError as error:
         raise UserError(records.describe(error, config)) from None
     return summaries
+
+
+def _described(pictures: validation.MeasuredPictures) -> dict[str, Any]:
+    """The part of summary.json that says which pictures were measured."""
+    return {
+        "description": pictures.source.description,
+        "classes": len(pictures.source.class_names),
+        "split": pictures.split,
+        "own_validation": pictures.own_validation,
+        "left_out": pictures.left_out,
+    }
 
 
 class _ProtocolResults:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from alexnet_tf.network import backend
 from pipelines.pictures import preprocess
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class Evaluator:
         crops: int = 1,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
+        backend.require_tensorflow("evaluation")
         if crops not in (1, 10):
             raise ValueError(f"`crops` must be 1 or 10; received {crops}")
         self._network, self._to_pixels, self._crops = network, to_pixels, crops

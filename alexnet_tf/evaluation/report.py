@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from alexnet_tf.evaluation.accumulator import Accumulator, ClassResult, Prediction
+from alexnet_tf.evaluation.folders import BEST, SUMMARY_FILE, describe_crops
 from alexnet_tf.evaluation.metrics import TOP
 from alexnet_tf.figures import text
 from alexnet_tf.run_record import Run
@@ -21,7 +22,7 @@ from pipelines.files import replacing
 from pipelines.pictures import preprocess
 from pipelines.sources.source import Source
 
-SUMMARY_FILE, CLASSES_FILE, PREDICTIONS_FILE = "summary.json", "per_class.csv", "predictions.csv"
+CLASSES_FILE, PREDICTIONS_FILE = "per_class.csv", "predictions.csv"
 CLASS_COLUMNS = ("class", "count", "top1_error", "top5_error", "most_confused_with", "confused_count")
 CONFUSION_FILE, MISTAKES_FILE = "confusion.png", "mistakes.png"
 
@@ -129,11 +130,23 @@ class Report:
 
 def describe_protocol(summary: dict[str, Any]) -> str:
     """The evaluation protocol in words: crops, checkpoint, steps, number of runs."""
-    crops = "centre crop" if summary["crops"] == 1 else "ten crops averaged"
+    crops = describe_crops(summary) + " averaged" * (summary["crops"] > 1)
     runs = "" if summary["runs"] == 1 else f", {summary['runs']} runs averaged"
     steps = [str(step) for step in summary["steps"] if step is not None]
     of = f" (step {', '.join(steps)})" if steps else ""
     return f"{crops}, {summary['checkpoint']} checkpoint{of}{runs}"
+
+
+def describe_data(summary: dict[str, Any]) -> str:
+    """Which pictures of which data were measured, in words."""
+    split = summary.get("split", "val")
+    return f"{summary['data']}, {'all pictures' if split == 'all' else f'split {split}'}"
+
+
+def is_own_validation(run: Run, summary: dict[str, Any]) -> bool:
+    """Whether an evaluation is of the pictures that the run was validated on in training."""
+    # Summaries of before this was noted are all of validation splits.
+    return bool(summary.get("own_validation", summary["data"] == run.data.spec))
 
 
 def describe_members(summary: dict[str, Any]) -> list[str]:
@@ -145,9 +158,9 @@ def describe_members(summary: dict[str, Any]) -> list[str]:
     if len({name for name, _ in named}) < len(named):
         named = [(row["workdir"], row) for row in members]
     named.append((f"mean of {len(members)}", summary["members_mean"]))
-    width = max(11, *(len(name) for name, _ in named))
+    width = max(11, *(text.columns(name) for name, _ in named))
     return [
-        f"{name:<{width}}  top-1 {text.percent(row['top1_error'], 2)}"
+        f"{text.fit(name, width)}  top-1 {text.percent(row['top1_error'], 2)}"
         + ("" if row["top5_error"] is None else f", top-5 {text.percent(row['top5_error'], 2)}")
         for name, row in named
     ]
@@ -196,6 +209,7 @@ class SavedEvaluation(NamedTuple):
       classes: per_class.csv, in the order of the labels.
       pairs: how many pictures of class [0] were taken for class [1], by identifier, right ones too.
       mistakes: the mistakes that the network was surest of, the surest first.
+      of_run: whether it is of the pictures that the run was validated on in training.
     """
 
     folder: Path
@@ -203,22 +217,33 @@ class SavedEvaluation(NamedTuple):
     classes: tuple[SavedClassErrors, ...]
     pairs: dict[tuple[str, str], int]
     mistakes: tuple[SavedMistake, ...]
+    of_run: bool
 
     @property
     def protocol(self) -> str:
-        """The evaluation protocol in words."""
-        return describe_protocol(self.summary)
+        """The evaluation protocol in words, and the data unless they are the run's validation pictures."""
+        words = describe_protocol(self.summary)
+        return words if self.of_run else f"{words}; {describe_data(self.summary)}"
 
 
 def evaluations(run: Run, most_mistakes: int) -> list[SavedEvaluation]:
-    """The evaluations in a run folder, a single crop before ten, one run before several."""
+    """The evaluations in a run folder.
+
+    Those of its own validation pictures come first, of its best weights, of one run and of one crop.
+    """
     found = []
     for path in run.workdir.glob(f"evaluation*/{SUMMARY_FILE}"):
         try:
             found.append(_read(run, path, most_mistakes))
         except (OSError, ValueError, KeyError, TypeError, csv.Error):
             continue  # the report is not worth failing over half of another
-    return sorted(found, key=lambda one: (one.summary["runs"], one.summary["crops"], one.folder.name))
+    return sorted(found, key=_rank)
+
+
+def _rank(one: SavedEvaluation) -> tuple[bool, bool, int, int, str]:
+    summary = one.summary
+    newest = summary["checkpoint"] != BEST
+    return (not one.of_run, newest, summary["runs"], summary["crops"], one.folder.name)
 
 
 def _read(run: Run, path: Path, most_mistakes: int) -> SavedEvaluation:
@@ -246,7 +271,8 @@ def _read(run: Run, path: Path, most_mistakes: int) -> SavedEvaluation:
             names = (words.get(identifier, identifier) for identifier in pair)
             mistakes.append(SavedMistake(float(row["score1"]), position, row["key"], *names))
     mistakes.sort(key=lambda mistake: (-mistake.probability, mistake.position))
-    return SavedEvaluation(path.parent, summary, classes, dict(pairs), tuple(mistakes[:most_mistakes]))
+    worst = tuple(mistakes[:most_mistakes])
+    return SavedEvaluation(path.parent, summary, classes, dict(pairs), worst, is_own_validation(run, summary))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

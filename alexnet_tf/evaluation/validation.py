@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from typing import NamedTuple
 
+from alexnet_tf import run_data
 from alexnet_tf.run_record import SKIPPED_FILE, Run
 from pipelines import scan, sources
 from pipelines.config import DataConfig
-from pipelines.errors import UserError
-from pipelines.sources.source import Source
+from pipelines.errors import DataError, UserError
+from pipelines.sources import measured
+from pipelines.sources.source import SPLITS, Source
+
+
+class MeasuredPictures(NamedTuple):
+    """The pictures that runs are evaluated on.
+
+    Attributes:
+      source: the data set; its `val` holds them, without those that cannot be read.
+      split: what they are: a split, or `all`.
+      own_validation: whether they are what the first run was validated on in training.
+      left_out: how many of them could not be read.
+    """
+
+    source: Source
+    split: str
+    own_validation: bool
+    left_out: int
 
 
 def check_runs(runs: list[Run], spec: str | None) -> None:
@@ -19,47 +37,63 @@ def check_runs(runs: list[Run], spec: str | None) -> None:
         if run.class_names != first.class_names:
             raise UserError(
                 f"{run.workdir}: only runs of the same classes can be averaged, and this one's are not those "
-                f"of {first.workdir} ({_difference(run.class_names, first.class_names)})"
+                f"of {first.workdir} ({run_data.class_difference(first.class_names, run.class_names)})"
             )
-        if spec is None and run.data.spec != first.data.spec:
+        if spec is None and not run_data.same_place(run.data.spec, first.data.spec):
             raise UserError(
                 f"{run.workdir}: trained on {run.data.spec}, {first.workdir} on {first.data.spec}; "
                 "say with --data on which to evaluate"
             )
 
 
-def open_pictures(runs: list[Run], config: DataConfig) -> tuple[Source, int]:
+def open_pictures(
+    runs: list[Run], config: DataConfig, split: str | None = None, *, strict: bool = False
+) -> MeasuredPictures:
     """Opens the pictures that every run is evaluated on, without those that cannot be read.
 
-    Returns:
-      The source, and how many pictures of its validation split were left out.
+    Args:
+      runs: of the same classes.
+      config: the data set.
+      split: what is measured, a split or `all`; None takes the runs' validation pictures, and of other data
+        what `measured.default_split` says.
+      strict: whether a picture that cannot be read is an error.
 
     Raises:
       UserError: the classes are not the runs', or one run's validation pictures trained another.
-      DataError: the data set cannot be used.
+      DataError: the data set cannot be used, or has no such split.
     """
-    whole = sources.open_source(config)
-    if whole.class_names != runs[0].class_names:
-        raise UserError(
-            f"{config.spec}: its classes are not those of {runs[0].workdir} "
-            f"({_difference(whole.class_names, runs[0].class_names)})"
-        )
-    _check_held_out(runs, whole, config)
-    own = [run for run in runs if run.data.spec == config.spec]
-    if own:
-        lists = [run.workdir / SKIPPED_FILE for run in own]
-        skipped = {entry.key for path in lists if path.exists() for entry in scan.read_skipped(path)}
-    elif config.kind in ("folder", "tfds", "imagenet"):
-        # Nobody has looked at these pictures yet.
-        broken, per_class = scan.look_through(whole, "val", config, total=whole.count("val"))
-        scan.check_enough(whole.class_names, "val", per_class, broken)
-        skipped = {picture.key for picture in broken}
-        for picture in broken:
+    try:
+        whole = sources.open_source(config)
+    except DataError as error:
+        raise run_data.explain_missing(error, config) from None
+    run_data.check_classes(runs[0], whole, config.spec)
+    own = [run for run in runs if run_data.is_own(run, whole, config.spec)]
+    for run in own:
+        run_data.check(run, whole, config.spec)
+    split = split or ("val" if own else measured.default_split(whole))
+    if split == "val":
+        _check_held_out(runs, whole, config)
+    chosen = measured.measured(whole, split)
+    # What a run's scan has looked at, or the making of records.
+    looked_at = bool(own) and (split in SPLITS or "test" not in whole.splits)
+    looked_at = looked_at or config.kind in ("records", "synthetic")
+    lists = [path for run in own if (path := run.workdir / SKIPPED_FILE).exists()]
+    skipped = {entry.key for path in lists for entry in scan.read_skipped(path)}
+    if strict or not looked_at:
+        skipped |= _unreadable(chosen, config, skipped, strict=strict)
+    source = chosen.without(skipped)
+    left_out = chosen.count("val") - source.count("val")
+    return MeasuredPictures(source, split, runs[0] in own and split == "val", left_out)
+
+
+def _unreadable(source: Source, config: DataConfig, known: set[str], *, strict: bool) -> set[str]:
+    """The keys of the pictures of `val` that cannot be read; those that are not `known` are told."""
+    broken, per_class = scan.look_through(source, "val", config, total=source.count("val"), strict=strict)
+    scan.check_enough(source.class_names, "val", per_class, broken)
+    for picture in broken:
+        if picture.key not in known:
             print(f"warning: left out {picture}", file=sys.stderr)
-    else:
-        skipped = set()
-    source = whole.without(skipped)
-    return source, whole.count("val") - source.count("val")
+    return {picture.key for picture in broken}
 
 
 def _check_held_out(runs: list[Run], source: Source, config: DataConfig) -> None:
@@ -81,11 +115,3 @@ def _check_held_out(runs: list[Run], source: Source, config: DataConfig) -> None
                 f"{first.workdir} held out, since `data_seed` or `val_fraction` differ; train both with the "
                 "same, or evaluate with --data on pictures that neither has seen"
             )
-
-
-def _difference(received: Sequence[str], expected: Sequence[str]) -> str:
-    """The first difference between two lists of class names, in words."""
-    if len(received) != len(expected):
-        return f"{len(received)} classes, {len(expected)} expected"
-    index = next(i for i, pair in enumerate(zip(received, expected, strict=True)) if pair[0] != pair[1])
-    return f"class {index} is {received[index]!r}, {expected[index]!r} expected"

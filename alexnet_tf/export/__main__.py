@@ -23,8 +23,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m alexnet_tf.export", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--workdir", required=True, help="run folder whose network is exported")
-    parser.add_argument("--export-dir", required=True, help="folder of versions; made if need be")
+    parser.add_argument(
+        "--workdir", type=command.path, required=True, help="run folder whose network is exported"
+    )
+    parser.add_argument(
+        "--export-dir", type=command.path, required=True, help="folder of versions; made if need be"
+    )
     parser.add_argument(
         "--version", type=int, help="number to write (default: the highest there and one more)"
     )
@@ -44,8 +48,8 @@ def _export(arguments: argparse.Namespace) -> dict[str, Any]:
     from alexnet_tf.run_record import Run
 
     began = time.monotonic()
-    run = Run.open(Path(arguments.workdir).expanduser())
-    folder = export(run, Path(arguments.export_dir).expanduser(), arguments.version, arguments.checkpoint)
+    run = Run.open(arguments.workdir)
+    folder = export(run, Path(arguments.export_dir), arguments.version, arguments.checkpoint)
     figures = {
         "folder": str(folder),
         "version": int(folder.name),

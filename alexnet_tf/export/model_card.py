@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_tf import __version__
+from alexnet_tf.evaluation.folders import describe_crops
+from alexnet_tf.evaluation.report import describe_data, is_own_validation
 from alexnet_tf.network import variants
 from pipelines.pictures import formats
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from alexnet_tf.recipe import Recipe
     from alexnet_tf.run_record import Run
 
+VALIDATION = "validation"
 # Class names that the page lists; all are in labels.txt.
 LISTED_CLASSES = 20
 
@@ -38,7 +41,9 @@ Networks* (2012), exported by alexnet-tf $release. $parameters parameters, float
 
 $convention
 
-## Errors on the validation pictures
+## Errors
+
+Of these weights, those after step $step.
 
 $errors
 
@@ -84,12 +89,16 @@ echo '{"signature_name": "classify", "examples": [{"image_bytes": {"b64": "'$$BY
 
 
 class Measured(NamedTuple):
-    """Errors of one evaluation, as fractions; None where they do not apply."""
+    """Errors of one evaluation, as fractions; None where they do not apply.
 
+    `pictures` says in words which they are of.
+    """
+
+    pictures: str
     how: str
     top1_error: float | None
     top5_error: float | None
-    pictures: int | None
+    number: int | None
 
 
 def text(run: Run, forms: Mapping[str, Any], *, parameters: int, step: int, model_name: str) -> str:
@@ -134,29 +143,38 @@ def measured(run: Run, step: int) -> list[Measured]:
     for row in run.read_metrics():
         if row["step"] == step and math.isfinite(row["val_top1_error"]):
             how = f"centre crop, during training, at epoch {row['epoch']:.4g}"
-            found.append(Measured(how, row["val_top1_error"], row["val_top5_error"], None))
+            found.append(Measured(VALIDATION, how, row["val_top1_error"], row["val_top5_error"], None))
     for path in sorted(run.workdir.glob("evaluation*/summary.json")):
         try:
             summary = json.loads(path.read_text(encoding="utf-8"))
-            how = "ten crops averaged" if summary["crops"] == 10 else "centre crop"
+            how = describe_crops(summary) + " averaged" * (summary["crops"] > 1)
             if summary.get("runs", 1) > 1:
                 how += f", {summary['runs']} runs averaged"
             count = round(summary["count"])
-            if step not in summary["steps"]:
+            if step != summary["steps"][0]:  # a report lies with the first of several runs
                 continue  # of weights that were saved before or after
-            found.append(Measured(how, summary["top1_error"], summary["top5_error"], count))
-        except (OSError, ValueError, KeyError, TypeError):
+            own = is_own_validation(run, summary)
+            pictures = VALIDATION if own else _of_other_data(summary)
+            found.append(Measured(pictures, how, summary["top1_error"], summary["top5_error"], count))
+        except (OSError, ValueError, LookupError, TypeError):
             continue  # half a report says nothing; the card is not worth failing an export
-    return found
+    return sorted(found, key=lambda one: one.pictures != VALIDATION)
+
+
+def _of_other_data(summary: Mapping[str, Any]) -> str:
+    """Which pictures a summary is of; folders by their last name only, as all of the card."""
+    kind, colon, place = str(summary["data"]).partition(":")
+    name = f"{kind}{colon}{Path(place).name}"
+    return describe_data({**summary, "data": f"`{name}`"})
 
 
 def _errors(rows: list[Measured]) -> list[str]:
     if not rows:
         return ["Not measured: there is no evaluation of these weights."]
-    lines = ["| how | top-1 error | top-5 error | pictures |", "| --- | --- | --- | --- |"]
+    lines = ["| pictures | how | top-1 error | top-5 error | number |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
         errors = f"{_percent(row.top1_error)} | {_percent(row.top5_error)}"
-        lines.append(f"| {row.how} | {errors} | {row.pictures or ''} |")
+        lines.append(f"| {row.pictures} | {row.how} | {errors} | {row.number or ''} |")
     return lines
 
 

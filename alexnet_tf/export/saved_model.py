@@ -51,12 +51,16 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
         import tensorflow as tf
 
         from alexnet_tf import checkpoint as checkpoints
+        from alexnet_tf.network import backend
 
+    backend.require_tensorflow("an export")
     number = _free_version(export_dir, version)
     with tf.device("CPU:0"):
         network, step = checkpoints.load_network(run, checkpoint)
+    export_dir.mkdir(parents=True, exist_ok=True)
+    files.remove_parts(export_dir)
     # Its name is no number until then, so that a server watching the parent passes it over.
-    with files.appearing(export_dir / str(number)) as folder:
+    with files.scratch(export_dir / str(number)) as folder:
         try:
             # Outside any device: one that is noted in the graph would bind every server to it.
             with progress.phase("writing the SavedModel"):
@@ -69,7 +73,27 @@ def export(run: Run, export_dir: Path, version: int | None = None, checkpoint: s
                 f"{export_dir}: the export could not be written or read back "
                 f"({type(error).__name__}: {error.message}); is the disk full?"
             ) from None
-    return export_dir / str(number)
+        return _publish(folder, export_dir, number, asked=version is not None)
+
+
+def _publish(folder: Path, export_dir: Path, number: int, *, asked: bool) -> Path:
+    """Names a finished export by its number, or by the next where another took that meanwhile.
+
+    Raises:
+      UserError: the number was asked for, and is taken.
+    """
+    while True:
+        try:
+            files.name_scratch(folder, export_dir / str(number))
+        except FileExistsError:
+            if asked:
+                raise UserError(
+                    f"{export_dir}: another export has taken version {number} meanwhile; leave out "
+                    "--version to write the next one"
+                ) from None
+            number = _free_version(export_dir, None)
+        else:
+            return export_dir / str(number)
 
 
 def _write(folder: Path, run: Run, network: keras.Model, step: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 ELLIPSIS, DASH, MINUS = "…", "–", "\N{MINUS SIGN}"
 # How maps or kernels are scaled to black and white: the choices of `--scaling` and a figure's words for each.
@@ -34,6 +35,30 @@ def shorten_key(key: str, length: int) -> str:
     """
     key = key.encode("utf-8", "backslashreplace").decode()
     return key if len(key) <= length else ELLIPSIS + key[1 - length :]
+
+
+def columns(words: str) -> int:
+    """How many columns of a terminal some words take: two for each wide character, none for accents."""
+    return sum(map(_columns, words))
+
+
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):  # they join the character before
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def fit(words: str, width: int) -> str:
+    """Words that take just `width` columns of a terminal: filled up with blanks, or cut and `...` added."""
+    if columns(words) > width:
+        kept, room = "", width - 3
+        for character in words:
+            room -= _columns(character)
+            if room < 0:
+                break
+            kept += character
+        words = f"{kept}..."
+    return words + " " * (width - columns(words))
 
 
 def number_range(low: float, high: float, digits: int = 2) -> str:

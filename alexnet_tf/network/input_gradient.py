@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from alexnet_tf.network import backend
+
 # Logits [N, classes] -> what to weigh them with in the sum [N] whose gradient is wanted.
 Weigh = Callable[[tf.Tensor], tf.Tensor]
 # Pixels [N, S, S, 3], Weigh -> logits [N, classes], gradient float32 [N, S, S, 3].
@@ -32,6 +34,7 @@ def function(network: keras.Model) -> Function:
     Returns:
       A function of pixels and of a function that gives the logits' weights, itself not differentiated.
     """
+    backend.require_tensorflow("the gradient of pixels")
     source, convolutions = _first_convolutions(network)
     inputs = [layer.output for layer in convolutions] or [network.input]
     rest = keras.Model(inputs, network.output)

@@ -38,15 +38,22 @@ SECONDS_A_CALL = 0.5  # into the graph, where the recipe leaves it open: Ctrl-C 
 
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM: the first lets the step finish, a second SIGINT stops at once."""
+    """Collects Ctrl-C, SIGTERM and SIGHUP, which a terminal that is closed sends.
+
+    The first lets the step finish, a second SIGINT stops at once. Under `nohup` SIGHUP stays ignored.
+    """
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        numbers.append(hangup)
     try:
-        old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        old = {number: signal.signal(number, note) for number in numbers}
     except ValueError:  # not the main thread: its caller has its own way to stop it
         old = {}
     try:
@@ -57,7 +64,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Raised after Ctrl-C or SIGTERM, once the run is saved."""
+    """Raised after a request to stop, once the run is saved."""
 
 
 def train(run: Run, source: Source, placement: Placement, *, service: Sequence[str] = ()) -> dict[str, Any]:
@@ -74,7 +81,7 @@ def train(run: Run, source: Source, placement: Placement, *, service: Sequence[s
 
     Raises:
       UserError: a non-finite loss, or a checkpoint that does not fit.
-      Interrupted: after Ctrl-C or SIGTERM; the run is saved and goes on when it is started again.
+      Interrupted: after Ctrl-C, SIGTERM or SIGHUP; the run is saved and goes on when it is started again.
     """
     return _Trainer(run, source, placement, service).train()
 
@@ -108,7 +115,11 @@ class _Trainer:
 
     def train(self) -> dict[str, Any]:
         if self.state.step >= self.total:
-            print(f"{self.run.workdir}: this run is finished ({self.state.step} steps)", flush=True)
+            print(
+                f"{self.run.workdir}: this run is finished ({self.state.step} steps); with --set epochs=N, "
+                f"more than {self.recipe.epochs:g}, it goes on",
+                flush=True,
+            )
             return self._figures()
         self.steps = train_step.build(
             self.state.network,
@@ -317,17 +328,32 @@ class _Trainer:
             found = self.checkpoints.load_newest()
             if found is not None:
                 self.state.restore(*found, str(self.run.checkpoint_dir))
-        if found is not None and self.placement.is_chief:
-            print(f"going on from step {self.state.step} of {self.total}", flush=True)
+        if self.total < self.state.step:
+            raise UserError(
+                f"{self.run.workdir}: epochs={self.recipe.epochs:g} is {self.total} steps, and the run has "
+                f"taken {self.state.step}; give at least epochs={self._least_epochs():g} to go on with it"
+            )
         if self.placement.is_chief:
+            changed = self.run.record_epochs(self.recipe.epochs, self.state.step)
+            if found is not None and self.state.step < self.total:
+                length = f", now epochs={self.recipe.epochs:g}" * changed
+                print(f"going on from step {self.state.step} of {self.total}{length}", flush=True)
             self.run.drop_metrics_after(self.state.step)
         self.placement.check_same("the step of the newest checkpoint", self.state.step)
+
+    def _least_epochs(self) -> float:
+        """The fewest epochs, in hundredths, that hold the steps that were taken."""
+        return math.ceil(100 * self.state.step / self.steps_per_epoch) / 100
 
     def _explain_non_finite(self, loss: float) -> Exception:
         with contextlib.suppress(OSError):  # of the two errors this one matters
             self.writer.wait()
         saved_at = self.writer.saved_at if self.writer.saved_at is not None else self.state.first_step
-        where = f"the last checkpoint is of step {saved_at}" if saved_at else "no checkpoint yet"
+        where = (
+            f"in another --workdir, as the last checkpoint, of step {saved_at}, belongs to these settings"
+            if saved_at
+            else "no checkpoint yet: the same --workdir may be begun anew"
+        )
         return diagnosis.explain_non_finite(self.state.step, loss, self.state.network, self.recipe, where)
 
     def _progress(self) -> TrainingProgress:

@@ -18,6 +18,7 @@ from alexnet_tf.figures.kernels import tile, unit_kernels
 from pipelines import progress
 from pipelines.progress import clock_text
 
+BOARD_FOLDER = "tensorboard"  # in the run folder
 WIDE_TERMINAL = 100  # columns
 # Seconds after which a log gets a line; fewer than `progress.SILENCE`, after which it gets one without the
 # step's figures.
@@ -123,7 +124,7 @@ class Board:
 
     def __init__(self, workdir: Path, *, active: bool = True) -> None:
         writes = active and importlib.util.find_spec("tensorboard") is not None
-        self.writer = tf.summary.create_file_writer(str(workdir / "tensorboard")) if writes else None
+        self.writer = tf.summary.create_file_writer(str(workdir / BOARD_FOLDER)) if writes else None
 
     def __enter__(self) -> Board:
         return self

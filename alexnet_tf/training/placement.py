@@ -14,7 +14,7 @@ import tensorflow as tf
 from alexnet_tf import model
 from alexnet_tf.distribute import towers
 from alexnet_tf.distribute.cluster import Cluster
-from alexnet_tf.network import graph
+from alexnet_tf.network import backend, graph
 from alexnet_tf.recipe import Recipe
 from alexnet_tf.training.optimizer import PaperMomentum
 from pipelines.errors import UserError
@@ -168,6 +168,7 @@ def place(devices: str = "one", *, cluster: Cluster | None = None) -> Placement:
     Raises:
       UserError: for another name, or devices that are not there.
     """
+    backend.require_tensorflow("training")
     kind, _, number = devices.partition(":")
     if kind not in DEVICES or (number and kind != "mirrored"):
         raise UserError(

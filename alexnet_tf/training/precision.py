@@ -113,8 +113,8 @@ def settle(requested: str, workdirs: list[Path], placement: Placement) -> Precis
 
 def _begun(workdirs: list[Path]) -> str | None:
     """The precision of the first of the runs that has begun; None if none has."""
-    folders = (workdir for workdir in workdirs if (workdir / RECIPE_FILE).exists())
-    return next((Run.open(folder).recipe.precision for folder in folders), None)
+    runs = (Run.open(workdir) for workdir in workdirs if (workdir / RECIPE_FILE).exists())
+    return next((run.recipe.precision for run in runs if run.has_checkpoint), None)
 
 
 def _impossible(begun: str | None, *, everywhere: bool) -> str:

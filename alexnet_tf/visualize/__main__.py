@@ -62,9 +62,13 @@ def _parser(method: str) -> argparse.ArgumentParser:
     parts = parser.add_subparsers(dest="method", required=True)
     for name, purpose in METHODS.items():
         part = parts.add_parser(name, help=purpose, description=purpose)
-        part.add_argument("--workdir", required=True, help="run folder")
+        part.add_argument("--workdir", type=command.path, required=True, help="run folder")
         part.add_argument(
-            "--out", required=True, metavar="DIR", help="folder for the figure; made if need be"
+            "--out",
+            type=command.path,
+            required=True,
+            metavar="DIR",
+            help="folder for the figure; made if need be",
         )
         command.add_json_flag(part)
         if name == method:
@@ -80,9 +84,9 @@ def _draw(arguments: argparse.Namespace) -> dict[str, Any]:
     from alexnet_tf.run_record import Run
 
     own = {name: value for name, value in vars(arguments).items() if name not in SHARED}
-    run = Run.open(Path(arguments.workdir).expanduser())
+    run = Run.open(arguments.workdir)
     drawing = progress.phase(f"drawing {arguments.method}")
-    with _staging(Path(arguments.out).expanduser()) as stage, drawing:
+    with _staging(Path(arguments.out)) as stage, drawing:
         figures = _module(arguments.method).draw(run, stage.folder, **own)
         figures["files"] = [str(stage.out / Path(path).name) for path in figures["files"]]
     for path in figures["files"]:

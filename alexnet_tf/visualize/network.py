@@ -16,12 +16,18 @@ AT_ONCE = 64  # pictures in a forward pass
 
 def load(run: Run) -> tuple[keras.Model, str]:
     """The run's best network in float32, and a warning for the figure if it is untrained, else empty."""
+    (network, _), warning = load_with_step(run)
+    return network, warning
+
+
+def load_with_step(run: Run) -> tuple[checkpoint.Trained, str]:
+    """As `load`, with the number of updates that its weights have seen."""
     saved = checkpoint.Checkpoints(run.checkpoint_dir)
     if (run.checkpoint_dir / checkpoint.BEST).exists() or saved.newest():
-        return checkpoint.load_network(run).network, ""
+        return checkpoint.load_network(run), ""
     warning = "untrained: the run has no checkpoint yet, these are its initial weights"
     print(f"warning: {run.workdir}: {warning}", file=sys.stderr)
-    return initial(run, run.recipe.seed), warning
+    return checkpoint.Trained(initial(run, run.recipe.seed), 0), warning
 
 
 def initial(run: Run, seed: int) -> keras.Model:

@@ -7,6 +7,7 @@ import difflib
 
 from alexnet_tf.figures.text import SCALINGS
 from alexnet_tf.run_record import LABELS_FILE, Run
+from pipelines import command
 from pipelines.errors import UserError
 
 # Of more classes than this an error names the most similar.
@@ -17,6 +18,7 @@ def add_image(parser: argparse.ArgumentParser, most: int) -> None:
     """Adds `--image`: up to `most` files, none for pictures of the run's own data."""
     parser.add_argument(
         "--image",
+        type=command.path,
         nargs="+",
         default=[],
         metavar="FILE",

@@ -83,7 +83,7 @@ def from_split(run: Run, count: int, split: str = "val") -> Pictures:
     """
     from alexnet_tf.evaluation import validation
 
-    source, _ = validation.open_pictures([run], run.data)
+    source = validation.open_pictures([run], run.data).source
     total = source.count(split)
     positions = evenly_spaced(total, max(CANDIDATES, count))
     seen: collections.Counter[str] = collections.Counter()

@@ -12,15 +12,15 @@ import tensorflow as tf
 
 from pipelines import epochs
 from pipelines.config import DataConfig
+from pipelines.sources import splits
 from pipelines.sources.source import (
+    SPLITS,
     BrokenPicture,
     Example,
     Source,
-    check_split,
     decode_key,
     encode_key,
     generator,
-    held_out,
 )
 
 _FIXED_ORDER = 0  # a stream of random numbers of its own under the seed
@@ -46,8 +46,8 @@ class Listing:
 
 
 def split_listing(listing: Listing, config: DataConfig) -> dict[str, Listing]:
-    """Holds out the seeded validation share of a training set, class by class."""
-    held = held_out(listing.labels, config.val_fraction, config.data_seed)
+    """Holds out the validation share of a training set (`splits.held_out`)."""
+    held = splits.held_out(listing.keys, listing.labels, config.val_fraction, config.data_seed)
     return {"train": listing.take(~held), "val": listing.take(held)}
 
 
@@ -63,7 +63,8 @@ class ListedSource(Source):
     ) -> None:
         self.class_names = self.readable_names = class_names
         self._config = config
-        self._listings = listings
+        self._listings = self._whole = listings
+        self.splits = tuple(dict.fromkeys((*SPLITS, *listings)))
         self._tensors: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
 
     @abc.abstractmethod
@@ -71,7 +72,11 @@ class ListedSource(Source):
         """A graph function from a key (string scalar) to the picture's bytes (string scalar)."""
 
     def count(self, split: str) -> int:
-        return len(self._listings[check_split(split)].labels)
+        return len(self._listing(split).labels)
+
+    def fingerprints(self, split: str) -> np.ndarray:
+        self.check_split(split)
+        return splits.fingerprints(self._whole[split].keys if split in self._whole else ())
 
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
@@ -98,7 +103,7 @@ class ListedSource(Source):
         return pairs.map(load_numbered, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
 
     def pick(self, split: str, positions: Sequence[int]) -> Iterator[Example]:
-        listing, read = self._listings[check_split(split)], self.reader(split)
+        listing, read = self._listing(split), self.reader(split)
 
         def example(index: int) -> Example:
             key, label = decode_key(listing.keys[index]), int(listing.labels[index])
@@ -122,6 +127,11 @@ class ListedSource(Source):
         remainder._listings, remainder._tensors = kept, {}
         return remainder
 
+    def _listing(self, split: str) -> Listing:
+        """The pictures of a split, none where the data have only others."""
+        self.check_split(split)
+        return self._listings.get(split) or Listing.of([], [])
+
     def _fixed_order(self, split: str) -> np.ndarray:
         return generator(self._config.data_seed, _FIXED_ORDER).permutation(self.count(split))
 
@@ -130,7 +140,7 @@ class ListedSource(Source):
         if split not in self._tensors:
             # Held once per split and gathered from, so that an epoch costs one int64 a picture.
             # Outside the graph that may just be traced: the next one uses them too.
-            listing = self._listings[split]
+            listing = self._listing(split)
             with tf.init_scope():
                 self._tensors[split] = (tf.constant(listing.keys), tf.constant(listing.labels))
         keys, labels = self._tensors[split]

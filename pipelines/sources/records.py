@@ -26,7 +26,8 @@ from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import replacing
 from pipelines.pictures.statistics import ImageStats
-from pipelines.sources.source import SPLITS, Source, check_split
+from pipelines.sources import splits
+from pipelines.sources.source import SPLITS, Source
 
 FORMAT = 1
 INDEX_NAME, STATS_NAME, SKIPPED_NAME = "records.json", "image_stats.npz", "skipped.csv"
@@ -56,6 +57,8 @@ class Settings:
       exif_orientation: whether photographs were turned upright.
       shard_size: pictures of the source, readable or not, that go into one shard.
       pictures: how many the source offered for each split.
+      held_out: whether `val` is a share of the training pictures, and by which rule it was drawn: `by hash`,
+        `by count` in folders that were written before there was that, or `no`.
       class_names: index = label.
       readable_names: what a person calls the classes.
     """
@@ -72,6 +75,7 @@ class Settings:
     # What folders hold that were written before there was a choice.
     encoding: str = "jpeg"
     exif_orientation: bool = False
+    held_out: str = "by count"
 
     def shard_names(self, split: str) -> list[str]:
         """File names of a split's shards in order."""
@@ -172,20 +176,26 @@ class RecordsSource(Source):
         self.class_names = index.settings.class_names
         self.readable_names = index.settings.readable_names
         self.prepared_size = index.settings.size
-        self._shards = {split: index.of_split(split) for split in SPLITS}
+        self.splits = tuple(dict.fromkeys((*SPLITS, *index.settings.pictures)))
+        self._shards = {split: index.of_split(split) for split in self.splits}
         self.description = (
             f"{folder}: {len(self.class_names)} classes, {self.count('train')} + {self.count('val')} records"
             f" ({index.settings.encoding}) of {self.prepared_size}x{self.prepared_size} pixels"
             f" from {index.settings.source}"
+            + (f", {self.count('test')} to test" if "test" in self.splits else "")
         )
 
     def count(self, split: str) -> int:
-        return sum(shard.count for shard in self._shards[check_split(split)])
+        return sum(shard.count for shard in self._shards[self.check_split(split)])
+
+    def fingerprints(self, split: str) -> np.ndarray:
+        """One for each shard, by its checksum."""
+        return splits.fingerprints(shard.sha256.encode() for shard in self._shards[self.check_split(split)])
 
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
-        shards = [shard for shard in self._shards[check_split(split)] if shard.count]
+        shards = [shard for shard in self._shards[self.check_split(split)] if shard.count]
         # Absolute: a data service may have another working directory.
         folder = self._folder.absolute()
         paths = tf.constant([str(folder / shard.name) for shard in shards], tf.string)

@@ -8,7 +8,8 @@ exactly by skipping what it has seen.
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -40,24 +41,36 @@ class BrokenPicture(DataError):
 
 
 class Source(abc.ABC):
-    """Pictures of a data set, split into `train` and `val`.
+    """Pictures of a data set, split into `train` and `val`, some also into `test`, for evaluation alone.
 
     Attributes:
+      splits: the splits there are; one may hold no pictures.
       class_names: the names of the classes; a label is an index into them.
       readable_names: what a person calls the classes, where the data set says so; else the same.
       description: one line for logs.
       prepared_size: side in pixels when every picture already is a square JPEG, or a square PPM of
         `pipelines.pictures.ppm`; else None.
+      held_out: whether `val` is a share of the training pictures that the data set itself does not set apart.
+      left_out: what was passed over when the source was opened: kind, in words -> how many.
     """
 
     class_names: tuple[str, ...]
     readable_names: tuple[str, ...]
     description: str
     prepared_size: int | None = None
+    splits: tuple[str, ...] = SPLITS
+    held_out: bool = False
+    left_out: Mapping[str, int] = types.MappingProxyType({})
+
+    def check_split(self, split: str) -> str:
+        """Returns `split`, or raises DataError when there is none of this name."""
+        if split not in self.splits:
+            raise DataError(f"`split` must be one of {', '.join(self.splits)}; received {split!r}")
+        return split
 
     @abc.abstractmethod
     def count(self, split: str) -> int:
-        """Number of pictures in `train` or `val`."""
+        """Number of pictures in a split."""
 
     @abc.abstractmethod
     def dataset(
@@ -73,6 +86,14 @@ class Source(abc.ABC):
 
         Returns:
           A dataset of {"image_bytes": string, "label": int64, "key": string}, all scalars.
+        """
+
+    @abc.abstractmethod
+    def fingerprints(self, split: str) -> np.ndarray:
+        """What tells the pictures of a split from others, uint64 [n], ascending.
+
+        One hash for each key (`splits.fingerprints`), whether the picture can be read or not; of records one
+        for each shard. They do not depend on where the data lie.
         """
 
     def numbered(self, split: str, positions: np.ndarray | None = None) -> tf.data.Dataset:
@@ -131,7 +152,9 @@ class _Remainder(Source):
         self.class_names, self.readable_names = source.class_names, source.readable_names
         self.description = source.description
         self.prepared_size = source.prepared_size
-        self._counts = {split: source.count(split) - source.count_keys(split, keys) for split in SPLITS}
+        self.held_out, self.left_out = source.held_out, source.left_out
+        self.splits = source.splits
+        self._counts = {split: source.count(split) - source.count_keys(split, keys) for split in self.splits}
         self._dropped = tf.constant([encode_key(key) for key in sorted(keys)])
 
     def count(self, split: str) -> int:
@@ -144,15 +167,11 @@ class _Remainder(Source):
         kept = examples.filter(lambda example: tf.reduce_all(self._dropped != example["key"]))
         return kept.apply(tf.data.experimental.assert_cardinality(self._counts[split])).skip(start)
 
+    def fingerprints(self, split: str) -> np.ndarray:
+        return self._source.fingerprints(split)
+
     def stored_stats(self) -> ImageStats | None:
         return self._source.stored_stats()
-
-
-def check_split(split: str) -> str:
-    """Returns `split`, or raises when it is none."""
-    if split not in SPLITS:
-        raise DataError(f"`split` must be one of {', '.join(SPLITS)}; received {split!r}")
-    return split
 
 
 def encode_key(key: str) -> bytes:
@@ -168,25 +187,3 @@ def decode_key(key: bytes) -> str:
 def generator(*seeds: int) -> np.random.Generator:
     """A NumPy generator that is a pure function of some integers; negative ones are folded in."""
     return np.random.default_rng([seed % 2**32 for seed in seeds])
-
-
-def held_out(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Chooses the validation share of a training set, the same share of each class.
-
-    Args:
-      labels: int64 [n].
-      fraction: share of each class; at least one picture of each class that has two.
-      seed: decides which pictures.
-
-    Returns:
-      bool [n], True for validation.
-    """
-    chosen = np.zeros(len(labels), bool)
-    order = np.argsort(labels, kind="stable")
-    boundaries = np.flatnonzero(np.diff(labels[order])) + 1
-    for members in np.split(order, boundaries):
-        if len(members) > 1:
-            share = min(max(1, round(len(members) * fraction)), len(members) - 1)
-            picks = generator(seed, int(labels[members[0]])).permutation(len(members))[:share]
-            chosen[members[picks]] = True
-    return chosen

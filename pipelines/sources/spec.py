@@ -35,6 +35,10 @@ def _open(config: DataConfig) -> Source:
         from pipelines.sources.records import RecordsSource
 
         return RecordsSource(config)
-    from pipelines.sources.imagenet import open_imagenet
+    if config.kind == "cifar":
+        from pipelines.sources.cifar import CifarSource
 
-    return open_imagenet(config)
+        return CifarSource(config)
+    from pipelines.sources.imagenet import ImagenetSource
+
+    return ImagenetSource(config)

@@ -20,8 +20,9 @@ from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.rendering import scene
 from pipelines.rendering.shapes import SHAPES
+from pipelines.sources import splits
 from pipelines.sources.listed import ListedSource, Listing
-from pipelines.sources.source import SPLITS, Example, check_split, decode_key, generator
+from pipelines.sources.source import SPLITS, Example, decode_key, generator
 
 TRAIN_COUNT = 6000
 VAL_COUNT = 600
@@ -118,6 +119,11 @@ class SyntheticSource(ListedSource):
             f"of {len(SHAPES)} classes, seed {config.data_seed}"
         )
 
+    def fingerprints(self, split: str) -> np.ndarray:
+        """As in Source; the seed, which draws the pictures, is part of what a key stands for."""
+        seed = b"%d/" % self._config.data_seed
+        return splits.fingerprints(seed + key for key in self._listings[self.check_split(split)].keys)
+
     def image_bytes(self, key: str) -> bytes:
         """The picture `key` as JPEG bytes."""
         return _image_bytes(self._config.data_seed, *_parse(key))
@@ -141,7 +147,7 @@ class SyntheticSource(ListedSource):
 
     def pick(self, split: str, positions: Sequence[int]) -> Iterator[Example]:
         """As in Source; no other pictures of the split are drawn, which takes half a minute for all."""
-        listing = self._listings[check_split(split)]
+        listing = self._listings[self.check_split(split)]
         for index in self._fixed_order(split)[np.asarray(positions, np.int64)]:
             key = decode_key(listing.keys[index])
             yield Example(self.image_bytes(key), int(listing.labels[index]), key)

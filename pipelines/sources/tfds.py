@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,24 @@ import tensorflow_datasets as tfds
 from pipelines import epochs
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
-from pipelines.sources.source import Source, check_split, held_out
+from pipelines.labels import readable_names
+from pipelines.sources import splits, tfds_features
+from pipelines.sources.options import parse_options
+from pipelines.sources.source import SPLITS, BrokenPicture, Example, Source, encode_key
 
 FILES_AT_ONCE = 8  # read in turn in an epoch's order
+LOOKED_AT = 1000  # examples of a split, to see whether it has labels
+NO_LABEL = "has no label (-1)"
 
 
 class TfdsSource(Source):
     """A prepared data set of TFDS with one image and one class label an example.
 
     `val` is its `validation` split, else its `test` split when that has labels, else a seeded share of
-    `train`. Data are looked for where TFDS_DATA_DIR says. Keys are `train/` or `val/` and TFDS's own id.
+    `train`; beside a `validation` split, `test` is one for evaluation alone. Data are looked for where
+    TFDS_DATA_DIR says. Keys are the split and TFDS's own id. Of several images or labels the SPEC chooses:
+    `tfds:NAME?image=FEATURE&label=FEATURE`. Examples whose label is -1, which stands for none, are left
+    out: at once where labels are read to hold out a share, else as pictures that cannot be used.
 
     Raises:
       DataError: no data set of this name, not built yet, or not one of labelled images.
@@ -32,45 +41,52 @@ class TfdsSource(Source):
 
     def __init__(self, config: DataConfig) -> None:
         self._config = config
-        self._builder = builder = _open(config.location)
-        self._image = _feature(builder, tfds.features.Image, "image")
-        self._label = _feature(builder, tfds.features.ClassLabel, "label")
+        name, options = parse_options(config, {"image": "FEATURE", "label": "FEATURE"})
+        self._builder = builder = _open(name)
+        self._image, self._label = tfds_features.choose(builder, options, config.spec)
+        self._encoded = tfds_features.encoded(builder.info.features[self._image], self._image)
         label = builder.info.features[self._label]
-        self.class_names = self.readable_names = tuple(label.int2str(i) for i in range(label.num_classes))
-        splits = builder.info.splits
-        if "train" not in splits:
-            raise DataError(f"{config.spec}: has no `train` split, only {', '.join(splits) or 'none'}")
-        self._native = {"train": "train", "val": self._validation_split()}
-        self._masks: dict[str, np.ndarray] = {}
-        if self._native["val"] == "train":
-            held = held_out(self._labels("train"), config.val_fraction, config.data_seed)
-            self._masks = {"train": ~held, "val": held}
+        self.class_names = tuple(label.int2str(i) for i in range(label.num_classes))
+        self.readable_names = readable_names(self.class_names, ())
+        self._native, unlabelled = self._splits(config.spec)
+        self.splits = tuple(dict.fromkeys((*SPLITS, *self._native)))
+        self._masks = {split: np.ones(self._stored(split), bool) for split in self.splits}
+        if "val" not in self._native:
+            self._hold_out(config)
+        self._whole = self._masks
         self.description = (
-            f"{config.location} {builder.info.version} of TFDS: {len(self.class_names)} classes,"
+            f"{name} {builder.info.version} of TFDS: {len(self.class_names)} classes,"
             f" {self.count('train')} + {self.count('val')} pictures"
+            + "".join(
+                f", its {native} split for {split}"
+                for split, native in self._native.items()
+                if split != native
+            )
+            + "".join(f"; its {native} split has no labels" for native in unlabelled)
         )
 
     def count(self, split: str) -> int:
-        if self._masks:
-            return int(self._masks[check_split(split)].sum())
-        return int(self._builder.info.splits[self._native[check_split(split)]].num_examples)
+        return int(self._masks[self.check_split(split)].sum())
 
-    def count_keys(self, split: str, keys: frozenset[str]) -> int:
-        return sum(key.startswith(f"{split}/") for key in keys)
+    def fingerprints(self, split: str) -> np.ndarray:
+        mask = self._whole[self.check_split(split)]
+        return splits.fingerprints(name for name, kept in zip(self._ids(split), mask, strict=True) if kept)
 
     def dataset(
         self, split: str, *, epoch: int | tf.Tensor | None = None, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
-        files = _Files(self._builder, self._native[check_split(split)])
+        mask = self._masks[self.check_split(split)]
+        # Also of a split that the data set lacks the elements, of which there are none, have their form.
+        files = _Files(self._builder, self._native.get(split) or next(iter(self._native.values())))
         if epoch is None or not self._config.shuffle:
             records = tf.data.Dataset.range(files.count).flat_map(files.open)
         else:
             records = epochs.interleave_shards(
                 files.open, files.count, self._config.seed, epoch, at_once=FILES_AT_ONCE, buffer=files.buffer
             )
-        if self._masks:
-            mask = tf.constant(self._masks[split])
-            records = records.filter(lambda record: tf.gather(mask, record["place"]))
+        if not mask.all():
+            chosen = tf.constant(mask)
+            records = records.filter(lambda record: tf.gather(chosen, record["place"]))
         features = {
             self._image: tf.io.FixedLenFeature([], tf.string),
             self._label: tf.io.FixedLenFeature([], tf.int64),
@@ -78,31 +94,88 @@ class TfdsSource(Source):
 
         def element(record: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             example = tf.io.parse_single_example(record["serialized"], features)
+            label, stored = example[self._label], example[self._image]
             return {
-                "image_bytes": example[self._image],
-                "label": example[self._label],
+                # Nothing can be decoded from nothing, so that no example without a label is ever trained on.
+                "image_bytes": tf.cond(label < 0, lambda: tf.constant(b""), lambda: self._encoded(stored)),
+                "label": label,
                 "key": tf.strings.join([split, record["id"]], "/"),
             }
 
+        if split not in self._native:
+            records = records.take(0)
         records = records.apply(tf.data.experimental.assert_cardinality(self.count(split)))
         return records.skip(start).map(element, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def _labels(self, native: str, first: int | None = None) -> np.ndarray:
-        """The labels of the first examples of a split of TFDS in stored order, int64 [n]; all when None."""
+    def pick(self, split: str, positions: Sequence[int]) -> Iterator[Example]:
+        """As in Source; an example without a label raises BrokenPicture."""
+
+        def labelled(example: Example) -> Example:
+            if example.label < 0:
+                raise BrokenPicture(example.key, example.label, NO_LABEL)
+            return example
+
+        # A map object goes on after an exception, where a generator would have ended.
+        return map(labelled, super().pick(split, positions))
+
+    def without(self, keys: Iterable[str]) -> TfdsSource:
+        dropped = {encode_key(key) for key in keys}
+        if not dropped:
+            return self
+        remainder = copy.copy(self)
+        remainder._masks = {
+            split: mask & [b"%s/%s" % (split.encode(), name) not in dropped for name in self._ids(split)]
+            for split, mask in self._masks.items()
+        }
+        return remainder
+
+    def _ids(self, split: str) -> list[bytes]:
+        native = self._native.get(split)
+        return _Files(self._builder, native).ids() if native else []
+
+    def _stored(self, split: str) -> int:
+        native = self._native.get(split)
+        return int(self._builder.info.splits[native].num_examples) if native else 0
+
+    def _splits(self, spec: str) -> tuple[dict[str, str], list[str]]:
+        """Our splits -> those of TFDS; and those of TFDS that have no labels, as in competitions."""
+        built = {name: split for name, split in self._builder.info.splits.items() if split.num_examples}
+        beside = [name for name in ("validation", "test") if name in built]
+        labelled = [name for name in beside if (self._labels(name, LOOKED_AT) >= 0).any()]
+        native = dict(zip(("val", "test"), labelled, strict=False))
+        if "train" in built:
+            native = {"train": "train", **native}
+        if not native:
+            raise DataError(
+                f"{spec}: has no `train`, `validation` or `test` split with labels, only"
+                f" {', '.join(self._builder.info.splits) or 'none'}"
+            )
+        return native, [name for name in beside if name not in labelled]
+
+    def _hold_out(self, config: DataConfig) -> None:
+        """Makes `val` a share of the training examples that have labels."""
+        labels = self._labels("train")
+        place = np.flatnonzero(labels >= 0)
+        if not len(place):
+            raise DataError(f"{config.spec}: no example of its `train` split has a label")
+        ids = self._ids("train")
+        chosen = splits.held_out(
+            [ids[i] for i in place], labels[place], config.val_fraction, config.data_seed
+        )
+        self._masks = {split: np.zeros(len(labels), bool) for split in SPLITS}
+        self._masks["train"][place[~chosen]] = self._masks["val"][place[chosen]] = True
+        self._native["val"], self.held_out = "train", True
+        if len(place) < len(labels):
+            self.left_out = {"examples without a label (-1)": len(labels) - len(place)}
+
+    def _labels(self, native: str, first: int = -1) -> np.ndarray:
+        """The labels of the first examples of a split of TFDS in stored order, int64 [n]; all for -1."""
         files = _Files(self._builder, native)
         feature = {self._label: tf.io.FixedLenFeature([], tf.int64)}
-        records = tf.data.Dataset.range(files.count).flat_map(files.open).take(-1 if first is None else first)
+        records = tf.data.Dataset.range(files.count).flat_map(files.open).take(first)
         batches = records.batch(4096).map(lambda record: tf.io.parse_example(record["serialized"], feature))
         labels = [batch[self._label] for batch in batches.as_numpy_iterator()]
         return np.concatenate([np.zeros(0, np.int64), *labels])
-
-    def _validation_split(self) -> str:
-        splits = self._builder.info.splits
-        for name in ("validation", "test"):
-            # Test splits of competitions are labelled -1.
-            if name in splits and splits[name].num_examples and self._labels(name, 1)[0] >= 0:
-                return name
-        return "train"
 
 
 class _Files:
@@ -123,6 +196,11 @@ class _Files:
         self.buffer = epochs.buffer_for(split.num_examples, split.num_bytes)
         self._paths, self._names = tf.constant([str(p) for p in paths]), tf.constant([p.name for p in paths])
         self._starts = tf.constant(np.cumsum(lengths) - lengths)
+        self._lengths = dict(zip((path.name for path in paths), lengths.tolist(), strict=True))
+
+    def ids(self) -> list[bytes]:
+        """TFDS's id of every example in stored order."""
+        return [f"{name}__{i}".encode() for name, length in self._lengths.items() for i in range(length)]
 
     def open(self, number: tf.Tensor) -> tf.data.Dataset:
         """The examples of a file: `serialized`, `place` in the stored order of the split, TFDS's `id`."""
@@ -159,20 +237,6 @@ def _open(name: str) -> Any:
             f"run `tfds build {name} --file_format=tfrecord`"
         )
     return builder
-
-
-def _feature(builder: Any, kind: type, usual_name: str) -> str:
-    """The name of the only feature of some kind, or of the one with the usual name."""
-    features = builder.info.features
-    named = features.items() if isinstance(features, tfds.features.FeaturesDict) else ()
-    found = [name for name, feature in named if isinstance(feature, kind)]
-    if usual_name in found:
-        return usual_name
-    if len(found) != 1:
-        raise DataError(
-            f"tfds:{builder.name}: needs one {kind.__name__} feature; received {', '.join(found) or 'none'}"
-        )
-    return found[0]
 
 
 @contextlib.contextmanager

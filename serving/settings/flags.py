@@ -17,6 +17,23 @@ MIXED_PRECISIONS = ("", "bfloat16")
 BOOLEANS = {"": True, "true": True, "1": True, "false": False, "0": False}
 
 
+# In these `~` is expanded, as no shell does after `=`.
+PATHS = frozenset(
+    {
+        "access_log",
+        "api_token_file",
+        "batching_parameters_file",
+        "grpc_socket_path",
+        "model_base_path",
+        "model_config_file",
+        "monitoring_config_file",
+        "rest_ssl_config_file",
+        "ssl_config_file",
+        "tensorflow_session_config_file",
+    }
+)
+
+
 class FlagError(ValueError):
     """An invalid value of a flag; the text is for the user."""
 
@@ -91,6 +108,10 @@ class Flags:
     )
     enable_demo_page: bool = _flag(True, "a page at / to try a model of pictures with (not in TF Serving)")
     json: bool = _flag(False, "print the figures as one JSON object, last line of stdout (not in TF Serving)")
+
+    def __post_init__(self) -> None:
+        for name in PATHS:
+            object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
 
 
 # Flags of TF Serving without an effect in this server: accepted silently, their values unchecked.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 
 from alexnet_tf import recipe
 from alexnet_tf.network import variants
 from alexnet_tf.recipe import Recipe
+from pipelines import fields
 from pipelines.config import DataConfig, PictureSettings
 from pipelines.errors import DataError, UserError
 
@@ -177,6 +179,21 @@ def test_a_wrong_value_is_named_in_one_line(setting: str, message: str) -> None:
     with pytest.raises((UserError, DataError), match=message) as caught:
         recipe.get("paper").replace(recipe.parse_settings([setting]))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field", [f.name for f in dataclasses.fields(Recipe) if type(f.default) in (int, float)]
+)
+def test_no_number_is_too_large_to_compute_with(field: str) -> None:
+    """Of whichever field: the largest that is legal fits into the int64 and the float32 of the graph."""
+    kind = type(getattr(recipe.PAPER, field))
+    for text in ("5000000000000000000", "-" + "9" * 30) if kind is int else ("1e39", "-inf", "nan"):
+        with pytest.raises((UserError, DataError)) as caught:
+            recipe.get("paper").replace({field: text})
+        assert f"`{field}` must " in str(caught.value) or "would do nothing" in str(caught.value)
+        assert len(str(caught.value)) < 200
+    assert 1000 * fields.LARGEST[int] + 1000 < 2**63  # seeds of layers (`model.build`)
+    assert np.isfinite(np.float32(fields.LARGEST[float]))
 
 
 def test_a_crop_that_the_network_does_not_take_is_named() -> None:

@@ -189,8 +189,42 @@ def test_notices_of_tensorflow(tmp_path, level, fails):
     )
     paths = os.pathsep.join([str(tmp_path), str(ROOT)])
     done = of_both(code, PYTHONPATH=paths, **({"TF_CPP_MIN_LOG_LEVEL": level} if level else {}))
-    shown = level in ("0", "1")
+    shown = level == "0"
     if fails:
         assert done == (2, "", "a notice\nerror: no library\n")
     else:
         assert done == (0, '{"loaded": true}\n', "a notice\nno GPU\n" if shown else "")
+
+
+def test_settings_of_the_user_s_own_programs_do_not_reach_tensorflow(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(
+        "import os, types\n"
+        "config = types.SimpleNamespace(list_physical_devices=lambda: None)\n"
+        "print(*(os.environ[name] for name in ('MPLBACKEND', 'KERAS_BACKEND', 'KERAS_HOME')))\n"
+    )
+    code = "sys.exit(run(lambda: command.quiet_tensorflow() or {}))"
+    done = of_both(
+        code,
+        PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]),
+        MPLBACKEND="module://of_a_notebook",
+        KERAS_BACKEND="tensorflow",
+        KERAS_HOME=str(tmp_path),
+    )
+    assert done == (0, f"Agg tensorflow {os.devnull}\n", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii:strict", "utf-8:strict"])
+def test_what_an_encoding_lacks_is_escaped(encoding):
+    text = "\\udcff \\ud800 \\u4e2d \\U0001f98a"
+    code = f"""
+def body():
+    print("{text}")
+    print("{text}", file=sys.stderr)
+    raise command.UserError("{text}")
+sys.exit(run(body))
+"""
+    done = of_both(code, PYTHONIOENCODING=encoding, PYTHONUTF8="1")
+    shown = "\\xff \\ud800 \\u4e2d \\U0001f98a" if encoding.startswith("ascii") else "\\xff \\ud800 中 🦊"
+    assert (done.status, done.out) == (2, f"{shown}\n")
+    assert done.err.startswith(f"{shown}\nerror: ")
+    assert "Traceback" not in done.err

@@ -32,7 +32,7 @@ FLOORS = {
     ),
     "alexnet_tf": (
         ("network", "figures", "model", "recipe_fields", "void_settings", "recipe"),
-        ("run_record", "checkpoint", "evaluation"),
+        ("metrics_file", "run_data", "run_record", "checkpoint", "evaluation"),
         ("distribute", "training", "export"),
         ("visualize",),
         ("train", "evaluate", "predict", "launch"),
@@ -56,6 +56,7 @@ LIGHT = (
     "alexnet_tf.distribute.peers",
     "alexnet_tf.network.variants",
     "alexnet_tf.recipe",
+    "alexnet_tf.run_data",
     "alexnet_tf.run_record",
     "pipelines",
     "pipelines.command",

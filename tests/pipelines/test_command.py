@@ -92,11 +92,28 @@ def start(code, environment=None):
     )
 
 
-def test_tensorflow_starts_without_notices():
-    done = start("command.quiet_tensorflow()\nimport tensorflow as tf\nprint(tf.ones(()))")
-    assert done.returncode == 0
-    assert "tf.Tensor(1.0" in done.stdout
-    assert done.stderr == ""
+def test_another_backend_of_keras_is_not_followed():
+    code = "import os\ncommand.run(lambda: {}, tensorflow=False)\nprint(os.environ['KERAS_BACKEND'])"
+    for asked, said in (
+        ("jax", "KERAS_BACKEND=jax is not followed: this command needs tensorflow\n"),
+        ("tensorflow", ""),
+        ("", ""),
+    ):
+        done = start(code, {"KERAS_BACKEND": asked})
+        assert (done.stdout, done.stderr) == ("tensorflow\n", said)
+
+
+def test_tensorflow_and_keras_start_without_notices_whatever_a_notebook_and_keras_json_say(tmp_path):
+    (tmp_path / "keras.json").write_text(
+        '{"backend": "jax", "floatx": "bfloat16", "epsilon": 1, "image_data_format": "channels_first"}'
+    )
+    code = (
+        "command.quiet_tensorflow()\nimport keras, tensorflow as tf\nassert tf.ones(()) == 1\n"
+        "print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())"
+    )
+    environment = {"KERAS_HOME": str(tmp_path), "MPLBACKEND": "module://of_a_notebook"}
+    done = start(code, environment | {"PYTHONWARNINGS": "error"})
+    assert (done.stdout, done.stderr) == ("tensorflow float32 channels_last\n", "")
 
 
 def test_notices_of_a_failing_import_are_shown(tmp_path):

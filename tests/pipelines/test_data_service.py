@@ -22,7 +22,7 @@ from pipelines import data_service, dataset, service_client, sources
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.sources import imagenet, records, tfds
-from tests.support import tiny_tfds
+from tests.support import tiny_cifar, tiny_tfds
 from tests.support.data_services import watched
 from tests.support.imagenet_archives import write_train
 from tests.support.small_records import SIDE, hurt
@@ -72,12 +72,15 @@ def config_of(tmp_path, pictures_config, records_folder, monkeypatch):
             tiny_tfds.TinyThreeSplits(data_dir=tmp_path).download_and_prepare()
         if kind == "imagenet":
             write_train(tmp_path / imagenet.TRAIN_ARCHIVE)
+        if kind == "cifar":
+            tiny_cifar.write_hundred(tmp_path)
         spec = {
             "synthetic": "synthetic:24,12",
             "folder": pictures_config.spec,
             "tfds": "tfds:tiny_three_splits",
             "records": f"records:{records_folder}",
             "imagenet": f"imagenet:{tmp_path}",
+            "cifar": f"cifar:{tmp_path}",
         }[kind]
         return DataConfig(spec, seed=5, resize=SIDE, crop=SIDE - 4, colour_statistics="published")
 
@@ -96,7 +99,7 @@ def assert_equal_streams(left, right, steps):
             np.testing.assert_array_equal(one[name], two[name], err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["synthetic", "folder", "tfds", "records", "imagenet"])
+@pytest.mark.parametrize("kind", ["synthetic", "folder", "tfds", "records", "imagenet", "cifar"])
 def test_two_services_give_the_batches_of_a_local_stream(kind, services, config_of):
     config = config_of(kind)
     local, remote = (batches(config, service, start_step=3) for service in ((), services))

@@ -23,12 +23,13 @@ class Drawing(Size):
     colour: str = setting("red", "of the pen", OneOf(("red", "blue")), seen=True)
     filled: bool = setting(False, "whether there is anything inside")
     share: float = setting(0.25, "of the page", fields.BELOW_ONE)
+    height: float = setting(1.0, "above the page")
 
 
 def test_a_field_is_an_ordinary_one_that_says_what_it_means():
-    assert Drawing() == Drawing(4, "red", False, 0.25)
+    assert Drawing() == Drawing(4, "red", False, 0.25, 1.0)
     by_name = {field.name: field for field in dataclasses.fields(Drawing)}
-    assert list(by_name) == ["side", "colour", "filled", "share"]
+    assert list(by_name) == ["side", "colour", "filled", "share", "height"]
     assert by_name["colour"].metadata["meaning"] == "of the pen"
     assert by_name["colour"].metadata["seen"]
     assert list(fields.describe(Drawing)) == [
@@ -36,6 +37,7 @@ def test_a_field_is_an_ordinary_one_that_says_what_it_means():
         Description("colour", "of the pen", "", "red", "red, blue"),
         Description("filled", "whether there is anything inside", "", "false", "true or false"),
         Description("share", "of the page", "", "0.25", "number, in [0, 1)"),
+        Description("height", "above the page", "", "1", "number"),
     ]
 
 
@@ -46,6 +48,13 @@ def test_a_field_is_an_ordinary_one_that_says_what_it_means():
         (Drawing(colour="green"), "`colour` must be one of red, blue; received 'green'"),
         (Drawing(share=1.0), "`share` must lie in [0, 1); received 1.0"),
         (Drawing(share=math.nan), "`share` must lie in [0, 1); received nan"),
+        (
+            Drawing(side=5 * 10**18),
+            "`side` must lie between -9007199254740992 and 9007199254740992; received 5000000000000000000",
+        ),
+        (Drawing(height=1e39), "`height` must lie between -3.4e+38 and 3.4e+38; received 1e+39"),
+        (Drawing(height=math.nan), "`height` must lie between -3.4e+38 and 3.4e+38; received nan"),
+        (Drawing(height=-math.inf), "`height` must lie between -3.4e+38 and 3.4e+38; received -inf"),
     ],
 )
 def test_an_illegal_value_is_an_error_of_the_kind_that_is_wanted(drawing, message):
@@ -90,7 +99,7 @@ def test_ranges_end_where_they_say(legal, inside, outside):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"pad": -1}, "`pad` must be 0 or more; received -1"),
+        ({"pad": -1}, "`pad` must lie between 0 and 8192; received -1"),
         ({"colour_std": math.nan}, "`colour_std` must be 0 or more; received nan"),
         ({"share_crops": 0}, "`share_crops` must be 1 or more; received 0"),
         ({"pixel_divisor": 0.0}, "`pixel_divisor` must be positive; received 0.0"),

@@ -1,14 +1,18 @@
 """Files and folders that appear whole or not at all, whatever was killed before."""
 
+import errno
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines import files
 
@@ -191,3 +195,59 @@ def test_numbered_entries_are_those_of_ascii_digits(tmp_path):
     for name in ("1", "007", "12", "\N{ARABIC-INDIC DIGIT THREE}", "-4", "1.0", "v2", "3.part"):
         (tmp_path / name).mkdir()
     assert files.numbered(tmp_path) == {1: tmp_path / "1", 7: tmp_path / "007", 12: tmp_path / "12"}
+
+
+@pytest.fixture
+def small_files():
+    """As on a full disk, writing fails once a file has 200 kB; what fails names no file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (1000, 1000), np.uint8)
+
+
+def append(path):
+    with path.open("wb") as file, files.naming(path):
+        file.write(NOISE.tobytes())
+
+
+@pytest.mark.parametrize("target", ["file", "folder"])
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda path: path.write_text("x" * 1_000_000),
+        lambda path: np.savez(path.open("wb"), noise=NOISE),
+        lambda path: Image.fromarray(NOISE).save(path, "PNG"),
+        append,
+    ],
+    ids=["text", "npz", "png", "naming"],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that fill leaves open
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_error_of_writing_names_its_file(tmp_path, small_files, fill, target):
+    with pytest.raises(OSError, match="File too large") as caught:  # noqa: PT012 - the error is the block's
+        if target == "file":
+            with files.replacing(tmp_path / "whole") as temporary:
+                fill(temporary)
+        else:
+            with files.appearing(tmp_path / "whole") as temporary:
+                fill(temporary / "x")
+    assert caught.value.errno == errno.EFBIG
+    assert caught.value.filename.startswith(str(tmp_path / "whole"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_error_of_a_pipe_names_no_file(tmp_path):
+    with pytest.raises(BrokenPipeError) as caught, files.replacing(tmp_path / "x"):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+    assert caught.value.filename is None
+
+
+def test_a_name_that_is_taken_is_an_error_of_its_own(tmp_path):
+    (tmp_path / "1" / "in").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match=r"'.*/1'"), files.appearing(tmp_path / "1") as folder:
+        (folder / "x").touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]

@@ -115,7 +115,7 @@ class TestResume:
         (records_folder / "image_stats.npz").unlink()
         write(pictures_config, records_folder)
         assert content(records_folder).keys() == whole.keys()
-        assert ImageStats.load(records_folder / "image_stats.npz").count == 36
+        assert ImageStats.load(records_folder / "image_stats.npz").count == 37
 
     @pytest.mark.parametrize("change", [{"resize": 12, "crop": 12}, {"data_seed": 1}, {"val_fraction": 0.2}])
     def test_other_settings_are_refused(self, pictures_config, records_folder, change):
@@ -168,7 +168,7 @@ class TestBrokenPictures:
         folder = tmp_path / "records"
         written = write(pictures_config, folder)
         assert (written.pictures, written.skipped) == (30, 10)
-        assert keys(stored(folder), "train") == [fixed[p] for p in (1, 2, 4, 5, 6, 7, *range(16, 36))]
+        assert keys(stored(folder), "train") == [fixed[p] for p in (1, 2, 4, 5, 6, 7, *range(16, 37))]
         skipped = scan.read_skipped(folder / "skipped.csv")
         assert skipped == tuple(scan.Skipped(fixed[p], "empty file") for p in (0, 3, *range(8, 16)))
         assert len(set(keys(stored(folder), "train", epoch=0))) == 26

@@ -76,7 +76,7 @@ def test_statistics_are_those_of_the_training_split(config):
         [preprocess.prepare(example["image_bytes"], config).numpy() for example in source.dataset("train")]
     ).astype(np.float64)
     assert result.skipped == ()
-    assert result.stats.count == len(images) == 22
+    assert result.stats.count == len(images) == source.count("train")
     np.testing.assert_allclose(result.stats.mean_image, images.mean(axis=0), atol=1e-4)
     np.testing.assert_allclose(result.stats.channel_mean, images.mean(axis=(0, 1, 2)), atol=1e-4)
     variances = np.linalg.eigvalsh(np.cov(images.reshape(-1, 3).T, bias=True))[::-1]
@@ -115,16 +115,18 @@ def test_a_broken_picture_does_not_change_the_statistics_of_the_others(config):
     (folder_of(config) / key).write_bytes(b"")
     expected = scan.scan(source.without([key]), config).stats
     received = scan.scan(source, config).stats
-    assert received.count == expected.count == 21
+    assert received.count == expected.count == source.count("train") - 1
     np.testing.assert_allclose(received.mean_image, expected.mean_image, atol=1e-5)
 
 
 def test_limit_looks_at_the_front_of_each_split(config, monkeypatch, told):
     monkeypatch.setattr(scan, "BLOCK", 2)
-    result = scan.scan(open_source(config), config, limit=5)
+    source = open_source(config)
+    result = scan.scan(source, config, limit=5)
     assert result.stats.count == 5
     train = [("looking at the train pictures", done, 5) for done in (0, 2, 4)]
-    assert told == [*train, ("looking at the val pictures", 0, 2)]
+    held = source.count("val")
+    assert told == [*train, *(("looking at the val pictures", done, held) for done in range(0, held, 2))]
 
 
 def test_a_limited_look_does_not_call_a_class_empty(config):
@@ -144,15 +146,49 @@ def test_a_class_without_a_readable_picture_is_an_error(config):
 def test_no_readable_picture_at_all_is_an_error(config):
     for path in folder_of(config).rglob("*.jpg"):
         path.write_bytes(b"")
-    with pytest.raises(
-        DataError, match=r"none of the 22 train pictures can be read, for example .*: empty file"
-    ):
+    source = open_source(config)
+    message = rf"none of the {source.count('train')} train pictures can be read, for example .*: empty file"
+    with pytest.raises(DataError, match=message):
+        scan.scan(source, config)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_the_first_broken_picture_is_an_error_where_that_is_wanted(config, split):
+    source = open_source(config)
+    keys = [example.key for example in source.pick(split, [0, 1])]
+    for key in keys:
+        (folder_of(config) / key).write_bytes(b"")
+    with pytest.raises(DataError, match=f"^{keys[0]}: empty file$"):
+        scan.scan(source, config, strict=True)
+    assert len(scan.scan(source, config).skipped) == 2
+
+
+def test_everything_found_is_accounted_for():
+    left_out = {"hidden files": 2, "broken pictures": 3, ".txt files": 0}
+    assert scan.summary(60, left_out) == (
+        "65 found = 60 used + 5 left out: 3 broken pictures, 2 hidden files"
+    )
+    assert scan.summary(60, {}) == "60 found = 60 used + 0 left out"
+
+
+def test_there_must_be_something_to_hold_out(class_folder):
+    config = DataConfig(f"folder:{class_folder({'cat': 1, 'dog': 1})}", resize=16, crop=16)
+    with pytest.raises(DataError, match="one picture a class leaves none to hold out"):
+        scan.scan(open_source(config), config)
+
+
+def test_there_must_be_something_to_train_on(class_folder):
+    root = class_folder({"cat": 2, "dog": 2}, "data/val").parent
+    config = DataConfig(f"folder:{root}", resize=16, crop=16)
+    with pytest.raises(DataError, match="nothing to train on"):
         scan.scan(open_source(config), config)
 
 
 def test_validation_pictures_are_decoded_too(config):
     source = open_source(config)
-    first, second = (element["key"].decode() for element in source.dataset("val").as_numpy_iterator())
+    first, *others = (element["key"].decode() for element in source.dataset("val").as_numpy_iterator())
+    source = source.without(others[1:])
+    second = others[0]
     (folder_of(config) / second).write_bytes(JPEG[:-200])
     assert scan.scan(source, config).skipped == (scan.Skipped(second, "damaged or truncated JPEG file"),)
     (folder_of(config) / first).write_bytes(b"")
@@ -163,11 +199,12 @@ def test_validation_pictures_are_decoded_too(config):
 def test_checked_keeps_the_order_and_drops_only_failures(config):
     source = open_source(config)
     fixed = [element["key"] for element in source.dataset("train").as_numpy_iterator()]
-    for position in (0, 7, 21):
+    last = len(fixed) - 1
+    for position in (0, 7, last):
         (folder_of(config) / fixed[position].decode()).write_bytes(b"?")
     dataset = scan.checked(source, "train", lambda e: {"side": tf.shape(decode(e["image_bytes"]))[0]})
     received = [(int(e["position"]), e["key"]) for e in dataset.as_numpy_iterator()]
-    assert received == [(p, key) for p, key in enumerate(fixed) if p not in (0, 7, 21)]
+    assert received == [(p, key) for p, key in enumerate(fixed) if p not in (0, 7, last)]
 
 
 def test_the_list_of_skipped_pictures_survives_a_file(tmp_path):

@@ -195,7 +195,7 @@ def _build(run: Run, network: keras.Model, split: str, identity: dict[str, Any],
     from pipelines import progress
     from pipelines.sources import records
 
-    source, _ = validation.open_pictures([run], run.data)
+    source = validation.open_pictures([run], run.data).source
     in_split = source.count(split)
     if not in_split:
         raise UserError(f"{run.data.spec}: the {split} split is empty")
@@ -257,9 +257,10 @@ def _head(shape: tuple[int, int]) -> bytes:
 
 def _append(file: IO[bytes], content: bytes) -> None:
     """Appends to a file and waits until it is on disk."""
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
+    with files.naming(file.name):
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _batches(

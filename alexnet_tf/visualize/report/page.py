@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_tf import __version__
+from alexnet_tf.evaluation.folders import describe_crops
 from alexnet_tf.network import variants
 from alexnet_tf.visualize import options
 from alexnet_tf.visualize.report.html import Content, note, percent, render
@@ -39,6 +40,7 @@ class Gathered(NamedTuple):
 
     Attributes:
       network: pixels -> logits.
+      step: how many updates its weights have seen.
       warning: what the reader must know first; empty where all is well.
       metrics: rows of metrics.csv.
       evaluations: reports of `evaluate` in the run folder.
@@ -46,10 +48,20 @@ class Gathered(NamedTuple):
     """
 
     network: keras.Model
+    step: int
     warning: str
     metrics: Sequence[Mapping[str, float]]
     evaluations: Sequence[SavedEvaluation]
     shown: Pictures | str
+
+    @property
+    def own(self) -> list[SavedEvaluation]:
+        """Those of the network that is shown, by itself, on the run's validation pictures."""
+        return [
+            one
+            for one in self.evaluations
+            if one.of_run and one.summary["runs"] == 1 and one.summary["steps"] == [self.step]
+        ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +78,7 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
       image: files to explain; none takes pictures of the run's validation split.
 
     Returns:
-      The file, its size in bytes, and the top-1 error of the first evaluation.
+      The file, its size in bytes, and the top-1 error of the network's first evaluation.
 
     Raises:
       UserError: more than six files, or one that is no picture.
@@ -74,10 +86,11 @@ def draw(run: Run, out: Path, *, image: Sequence[str] = ()) -> dict[str, Any]:
     gathered = gather(run, image)
     text = page(run, gathered)
     write_text(out / FILE, text)
+    own = gathered.own
     return {
         "files": [str(out / FILE)],
         "bytes": len(text.encode()),
-        "top1_error": gathered.evaluations[0].summary["top1_error"] if gathered.evaluations else None,
+        "top1_error": own[0].summary["top1_error"] if own else None,
         "warning": gathered.warning,
     }
 
@@ -95,9 +108,9 @@ def gather(run: Run, image: Sequence[str] = ()) -> Gathered:
         if image:
             raise
         shown = f"The run's pictures cannot be read: {error}"
-    trained, warning = network.load(run)
+    trained, warning = network.load_with_step(run)
     found = evaluations(run, MOST_MISTAKES)
-    return Gathered(trained, warning, run.read_metrics(), found, shown)
+    return Gathered(trained.network, trained.step, warning, run.read_metrics(), found, shown)
 
 
 def page(run: Run, gathered: Gathered) -> str:
@@ -106,7 +119,7 @@ def page(run: Run, gathered: Gathered) -> str:
         "page.html",
         name=run.workdir.absolute().name,
         summary=_summary(run, gathered.network.count_params(), gathered.metrics),
-        headline=_headline(gathered.metrics, gathered.evaluations),
+        headline=_headline(gathered.metrics, gathered.own),
         warning=gathered.warning,
         sections=_sections(run, gathered),
         version=__version__,
@@ -169,11 +182,11 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _headline(metrics: Metrics, found: Sequence[SavedEvaluation]) -> list[tuple[str, str]]:
-    """The errors that a reader looks for first, of at most two evaluations."""
+def _headline(metrics: Metrics, own: Sequence[SavedEvaluation]) -> list[tuple[str, str]]:
+    """The errors that a reader looks for first, of at most two evaluations of the network that is shown."""
     figures = []
-    for one in [one for one in found if one.summary["runs"] == 1][:2]:
-        crops = "centre crop" if one.summary["crops"] == 1 else "ten crops"
+    for one in own[:2]:
+        crops = describe_crops(one.summary)
         figures.append((f"top-1 error, {crops}", percent(one.summary["top1_error"], 2)))
         if one.summary["top5_error"] is not None:
             figures.append((f"top-5 error, {crops}", percent(one.summary["top5_error"], 2)))

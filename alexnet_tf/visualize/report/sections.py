@@ -66,8 +66,7 @@ def errors(run: Run, evaluations: Sequence[SavedEvaluation]) -> Content:
         return _not_evaluated(run)
     protocols = [
         {
-            "protocol": one.protocol
-            + ("" if one.summary["data"] == run.data.spec else f", data {one.summary['data']}"),
+            "protocol": one.protocol,
             **{name: one.summary[name] for name in ("top1_error", "top5_error", "count")},
         }
         for one in evaluations
@@ -172,8 +171,7 @@ def _tiled(stack: np.ndarray) -> np.ndarray:
 
 def mistakes(run: Run, evaluations: Sequence[SavedEvaluation]) -> Content:
     """The mistakes that the network was surest of, with the pictures where they can be had."""
-    of_own_data = (one for one in evaluations if one.summary["data"] == run.data.spec)
-    own = next(of_own_data, evaluations[0] if evaluations else None)
+    own = evaluations[0] if evaluations else None
     if own is None:
         return note("No evaluation lies in the run folder yet, so that no mistake is known.")
     if not own.mistakes:
@@ -182,7 +180,7 @@ def mistakes(run: Run, evaluations: Sequence[SavedEvaluation]) -> Content:
         f"The {len(own.mistakes)} mistakes that the network was surest of, of {own.summary['top1_wrong']}; "
         f"{own.protocol}."
     )
-    pictures = _pictures_of(run, own) if own.summary["data"] == run.data.spec else []
+    pictures = _pictures_of(run, own) if own.of_run else []
     return Content("mistakes.html", {"mistakes": own.mistakes, "pictures": pictures, "caption": caption})
 
 

@@ -55,16 +55,35 @@ def test_errors_are_those_of_the_exported_weights(run):
     report = run.workdir / "evaluation-ten-crop"
     report.mkdir()
     summary = {"crops": 10, "runs": 1, "steps": [20], "top1_error": 0.1, "top5_error": None, "count": 600.0}
+    summary["data"] = run.data.spec
     (report / "summary.json").write_text(json.dumps(summary))
     text = card(run)
-    assert "| centre crop, during training, at epoch 2 | 12.50% | 3.12% |  |" in text
-    assert "| ten crops averaged | 10.00% |  | 600 |" in text
+    assert "| validation | centre crop, during training, at epoch 2 | 12.50% | 3.12% |  |" in text
+    assert "| validation | ten crops averaged | 10.00% |  | 600 |" in text
     assert "Not measured" not in text
     assert "weights after step 20." in text
     newest = card(run, step=30)
-    assert "| centre crop, during training, at epoch 3 | 25.00% | 6.25% |  |" in newest
+    assert "| validation | centre crop, during training, at epoch 3 | 25.00% | 6.25% |  |" in newest
     assert "ten crops averaged" not in newest
     assert "Not measured" in card(run, step=35)
+
+
+def test_errors_on_other_data_are_named(run):
+    summary = {"crops": 1, "steps": [20], "top1_error": 0.5, "top5_error": None, "count": 60.0}
+    own = {"data": run.data.spec, "split": "val", "own_validation": True, "runs": 2, "steps": [30, 20]}
+    for folder, more in (
+        ("evaluation", {"data": "folder:/home/someone/TEST", "own_validation": False, "split": "all"}),
+        ("evaluation-of-D", {"data": "tfds:mnist", "own_validation": False, "split": "test"}),
+        ("evaluation-ensemble", own),  # whose first run's weights are others
+    ):
+        (run.workdir / folder).mkdir()
+        (run.workdir / folder / "summary.json").write_text(json.dumps({**summary, **more}))
+    rows = [line for line in card(run).splitlines() if "50.00%" in line]
+    assert rows == [
+        "| `folder:TEST`, all pictures | centre crop | 50.00% |  | 60 |",
+        "| `tfds:mnist`, split test | centre crop | 50.00% |  | 60 |",
+    ]
+    assert "/home/someone" not in card(run)
 
 
 def test_a_damaged_report_is_passed_over(run):

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,52 @@ def test_an_export_that_answers_otherwise_does_not_appear(run, tmp_path, monkeyp
     assert main(export_words(run, tmp_path / "export")) == 2
     assert "answers otherwise than the network" in capsys.readouterr().err
     assert list((tmp_path / "export").iterdir()) == []
+
+
+@pytest.fixture
+def overtaken(tmp_path, monkeypatch):
+    """While an export is written, two others take the next two numbers."""
+    write = saved_model._write
+
+    def slow(folder, *parts):
+        write(folder, *parts)
+        for number in ("1", "2"):
+            (tmp_path / "export" / number / "variables").mkdir(parents=True)
+
+    monkeypatch.setattr(saved_model, "_write", slow)
+
+
+def test_of_two_exports_at_once_the_later_takes_the_next_number(run, tmp_path, overtaken, capsys):
+    assert main(export_words(run, tmp_path / "export", "--json")) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["version"] == 3
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["1", "2", "3"]
+    assert not (tmp_path / "export" / "3" / files.LOCK_NAME).exists()
+
+
+def test_a_number_that_was_asked_for_and_taken_meanwhile_is_one_line(run, tmp_path, overtaken, capsys):
+    assert main(export_words(run, tmp_path / "export", "--version", "2")) == 2
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path / 'export'}: another export has taken version 2 meanwhile; leave out --version to "
+        "write the next one\n"
+    )
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == ["1", "2"]
+
+
+def test_many_exports_publish_at_once(run, tmp_path):
+    """Threads whose finished folders all have the same number in mind."""
+
+    def publish(_):
+        with files.scratch(tmp_path / "export" / "1") as folder:
+            (folder / "saved_model.pb").touch()
+            ready.wait()
+            return saved_model._publish(folder, tmp_path / "export", 1, asked=False)
+
+    (tmp_path / "export").mkdir()
+    ready = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as threads:
+        folders = list(threads.map(publish, range(8)))
+    assert sorted(int(folder.name) for folder in folders) == list(range(1, 9))
+    assert {path.name for path in (tmp_path / "export").iterdir()} == {str(n) for n in range(1, 9)}
 
 
 def test_a_full_disk_leaves_nothing(run, tmp_path, monkeypatch, capsys):

@@ -29,6 +29,15 @@ def test_long_names_keep_their_beginning_and_long_keys_their_end():
     assert text.shorten_key("a\udcff", 10) == "a\\udcff"
 
 
+def test_wide_characters_take_two_columns_and_accents_none():
+    assert text.columns("cat") == 3
+    assert text.columns("赤狐") == text.columns("여우") == 4
+    assert text.columns("Mu\u0308ller") == text.columns("Müller") == 6
+    assert text.fit("赤狐", 6) == "赤狐  "
+    assert text.fit("赤狐和白狐", 8) == "赤狐... "  # half a character has no place
+    assert text.fit("red fox, Vulpes", 8) == "red f..."
+
+
 def test_numbers_have_minus_signs():
     assert text.number_range(-0.314, 0.4) == "from \N{MINUS SIGN}0.31 to 0.4"
     assert text.number_range(-0.314, 4e-5, digits=3) == "from \N{MINUS SIGN}0.314 to 4e\N{MINUS SIGN}05"

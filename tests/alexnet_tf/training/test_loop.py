@@ -124,6 +124,22 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch, capsys, numbe
         np.testing.assert_array_equal(array, parts[name], err_msg=name)
 
 
+def test_a_closed_terminal_is_a_request_to_stop_except_under_nohup():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with train_loop.stop_requests() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == [signal.SIGHUP]
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        with train_loop.stop_requests() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_killed_run_goes_on_exactly(tmp_path):
     often = {**SETTINGS, "epochs": "8", "checkpoint_every": "1"}
     words = [*arguments(tmp_path / "killed", settings=often)]
@@ -154,7 +170,9 @@ def test_a_finished_run_is_left_alone(tmp_path, capsys):
     train.main(arguments(tmp_path / "w"))
     before = final_weights(tmp_path / "w")
     assert train.main(arguments(tmp_path / "w")) == 0
-    assert "finished (6 steps)" in capsys.readouterr().out
+    line = "this run is finished (6 steps); with --set epochs=N, more than 2, it goes on"
+    assert line in capsys.readouterr().out
+    assert Run.open(tmp_path / "w").extended == ()
     for name, array in final_weights(tmp_path / "w").items():
         np.testing.assert_array_equal(array, before[name])
 
@@ -208,7 +226,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, capsys):
     line = capsys.readouterr().err
     assert "error: step 2: the loss is" in line or "error: step 3: the loss is" in line
     assert "lower learning_rate (now 1e+30)" in line
-    assert "no checkpoint yet" in line
+    assert "no checkpoint yet: the same --workdir may be begun anew" in line
 
 
 def test_a_full_disk_loses_nothing(tmp_path, capsys, monkeypatch):

@@ -137,7 +137,9 @@ def test_bfloat16_that_cannot_be_computed_is_refused(measured, tmp_path):
     measured(0.0)
     with pytest.raises(UserError, match="legal here: precision=float32 or auto"):
         precision.settle("bfloat16", [tmp_path], placement.place())
-    small_runs.create(tmp_path / "w", "synthetic:24,12", ["cat"], precision="bfloat16")
+    run = small_runs.create(tmp_path / "w", "synthetic:24,12", ["cat"], precision="bfloat16")
+    assert precision.settle("auto", [tmp_path / "w"], placement.place()).name == "float32"  # nothing is lost
+    (run.checkpoint_dir / "step-00000001.npz").touch()
     with pytest.raises(UserError, match="this run began in bfloat16, in which"):
         precision.settle("auto", [tmp_path / "w"], placement.place())
 

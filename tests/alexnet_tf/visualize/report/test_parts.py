@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 
-from alexnet_tf import recipe
+from alexnet_tf import checkpoint, recipe
 from alexnet_tf.evaluation.report import evaluations
 from alexnet_tf.figures import kernels
 from alexnet_tf.recipe import CADENCE
@@ -215,8 +215,8 @@ def test_the_matrix_holds_shares_of_the_true_class(made):
 
 
 def test_a_run_without_checkpoint_evaluation_or_data_gets_a_report_that_says_so(tmp_path, monkeypatch):
-    untrained = (report_runs.network(), "untrained: these are its initial weights")
-    monkeypatch.setattr(network, "load", lambda run: untrained)
+    untrained = (checkpoint.Trained(report_runs.network(), 0), "untrained: these are its initial weights")
+    monkeypatch.setattr(network, "load_with_step", lambda run: untrained)
     data = small_runs.folder(tmp_path / "data", ["a", "b"], 2)
     run = small_runs.create(tmp_path / "run", f"folder:{data}", ["a", "b"], variant="half")
     shutil.rmtree(data)
@@ -256,8 +256,8 @@ def test_pictures_that_cannot_be_explained_are_one_line(made, tmp_path, monkeypa
 
 
 def test_chosen_pictures_are_those_given(made, tmp_path, monkeypatch, capsys):
-    trained = report_runs.network()
-    monkeypatch.setattr(network, "load", lambda run: (trained, "not the trained weights"))
+    trained = checkpoint.Trained(report_runs.network(), 40)
+    monkeypatch.setattr(network, "load_with_step", lambda run: (trained, "not the trained weights"))
     (tmp_path / "mine.jpg").write_bytes(small_runs.jpeg(1))
     words = ["report", "--workdir", str(made.workdir), "--out", str(tmp_path), "--json"]
     assert command.main([*words, "--image", str(tmp_path / "mine.jpg")]) == 0
