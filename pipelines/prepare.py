@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import command
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, split_rule
 from pipelines.errors import DataError
 
 
@@ -60,14 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size",
         type=int,
-        default=defaults.resize,
-        help="side of the pictures in pixels (default %(default)s)",
+        help=f"side of the pictures in pixels (default {defaults.resize})",
     )
     parser.add_argument(
         "--encoding",
         default="jpeg",
         help="jpeg (quality 95) or ppm (no loss; six times as large, read 1.6 times as fast)"
         " (default %(default)s)",
+    )
+    parser.add_argument(
+        "--resize-rule",
+        default=defaults.resize_rule,
+        metavar="RULE",
+        help="short_side (its middle square), warp or squash (the whole picture, squeezed); a size, as in"
+        " warp_256, is --size (default %(default)s)",
     )
     parser.add_argument(
         "--exif-orientation",
@@ -81,14 +87,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.size < 1:
-        raise DataError(f"--size must be 1 or more; received {arguments.size}")
+    named = split_rule(arguments.resize_rule)[1]
+    size = next(side for side in (arguments.size, named, DataConfig().resize) if side is not None)
+    if size < 1:
+        raise DataError(f"--size must be 1 or more; received {size}")
     config = DataConfig(
         spec=arguments.data,
         data_seed=arguments.seed,
         val_fraction=arguments.val_fraction,
-        resize=arguments.size,
-        crop=arguments.size,
+        resize=size,
+        crop=size,
+        resize_rule=arguments.resize_rule,
         exif_orientation=arguments.exif_orientation,
     )
     import tensorflow as tf

@@ -133,6 +133,7 @@ def _settings(source: Source, config: DataConfig, encoding: str, shard_size: int
         seed=config.data_seed,
         val_fraction=config.val_fraction,
         exif_orientation=config.exif_orientation,
+        resize_rule=config.resize_rule,
         shard_size=shard_size,
         pictures={split: source.count(split) for split in source.splits},
         held_out="by hash" if source.held_out else "no",

@@ -202,8 +202,11 @@ def _convention(run: Run) -> list[str]:
     norm, spatial = arch.channel_norm, arch.spatial_norm
     mean = "picture" if data.mean == "image" else "colour"
     scale = "" if data.pixel_divisor == 1 else f", divided by {data.pixel_divisor:g}"
+    square = f"short side scaled to {data.resize}"
+    if data.squeezes:
+        square = f"the whole picture squeezed to {data.resize} × {data.resize} (bilinear)"
     lines = [
-        f"- Pixels: RGB from 0 to 255, short side scaled to {data.resize}, centre crop of {data.crop}, the "
+        f"- Pixels: RGB from 0 to 255, {square}, centre crop of {data.crop}, the "
         f"training set's mean {mean} subtracted{scale}; all inside the graph, but for the signature `pixels`."
     ]
     if norm is None:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipelines.config import DataConfig, PictureSettings
 from pipelines.pictures import preprocess
+from pipelines.pictures.statistics import ImageStats
 from tests.support.pictures import coordinates, encoded, textured, ways
 from tests.support.real_pictures import imagenet_samples
 
@@ -136,6 +137,38 @@ class TestPrepare:
         np.testing.assert_array_equal(prepared, whole)
 
 
+def bilinear(picture, size):
+    """OpenCV's default: between the nearest four pixels, their centres at halves, whatever the scale."""
+    found = picture.astype(np.float64)
+    for axis in (0, 1):
+        length = picture.shape[axis]
+        places = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+        first = np.minimum(places.astype(int), length - 1)
+        share = np.expand_dims(places - first, tuple({0, 1, 2} - {axis}))
+        found = (
+            found.take(first, axis) * (1 - share)
+            + found.take(np.minimum(first + 1, length - 1), axis) * share
+        )
+    return found
+
+
+class TestSqueeze:
+    @pytest.mark.parametrize("rule", ["warp", "squash"])
+    @pytest.mark.parametrize("shape", [(90, 60), (24, 131), (48, 48)], ids=["shrink", "long", "keep"])
+    def test_the_whole_picture_becomes_a_square(self, shape, rule):
+        picture = textured(*shape)
+        config = DataConfig(resize=48, crop=48, resize_rule=rule)
+        prepared = preprocess.prepare(tf.constant(encoded(picture, "PNG")), config).numpy()
+        assert np.abs(prepared - bilinear(picture, 48)).max() <= 0.51
+
+    def test_a_warp_is_cropped_like_any_other(self):
+        picture = tf.constant(encoded(textured(90, 60), "PNG"))
+        config = DataConfig(resize=48, crop=40, resize_rule="warp_48")
+        whole = preprocess.prepare(picture, config)
+        np.testing.assert_array_equal(preprocess.evaluation_crop(picture, config), whole[4:44, 4:44])
+        np.testing.assert_array_equal(preprocess.views(picture, config, 10)[4], whole[8:, 8:])
+
+
 def test_photographs_agree_with_pillow_and_numpy():
     for image_bytes in imagenet_samples(4):
         picture = np.array(Image.open(io.BytesIO(image_bytes)).convert("RGB"))
@@ -178,6 +211,25 @@ class TestEvaluationCrops:
         assert first_pixels[5:] == [(0, 223), (0, 255), (16, 239), (32, 223), (32, 255)]
         np.testing.assert_array_equal(crops[5:], crops[:5, :, ::-1])
         assert tuple(crops[4, 223, 223, :2]) == (255, 255)
+
+    def test_nine_crops_of_cifar(self):
+        config = DataConfig(resize=32, crop=24)
+        crops = preprocess.views(tf.constant(encoded(coordinates(32), "PNG")), config, 9).numpy()
+        assert crops.shape == (9, 24, 24, 3)
+        first_pixels = [tuple(crop[0, 0, :2]) for crop in crops]
+        assert first_pixels == [(top, left) for top in (0, 4, 8) for left in (0, 4, 8)]
+        centre = preprocess.evaluation_crop(tf.constant(encoded(coordinates(32), "PNG")), config)
+        np.testing.assert_array_equal(crops[preprocess.CENTRES[9]], centre)
+
+    @pytest.mark.parametrize("count", [9, 10])
+    def test_each_view_has_the_mean_of_its_place(self, count):
+        config = DataConfig(resize=32, crop=24, pixel_divisor=2.0)
+        mean = coordinates(32).astype(np.float32)
+        stats = ImageStats(np.ones(3), np.eye(3), mean, mean.mean(axis=(0, 1)), 1)
+        views = preprocess.views(tf.constant(encoded(coordinates(32), "PNG")), config, count)
+        pixels = preprocess.to_pixels(views[tf.newaxis], stats, config)
+        assert pixels.shape == (1, count, 24, 24, 3)
+        np.testing.assert_array_equal(pixels, np.zeros(pixels.shape))
 
     def test_ten_crops_reach_into_the_border(self):
         picture = coordinates(32)
