@@ -46,9 +46,10 @@ def main(argv: list[str] | None = None) -> int:
         "--crops",
         type=int,
         nargs="+",
-        choices=(1, 10),
+        choices=(1, 9, 10),
         default=[1],
-        help="1, the centre; 10, four corners, centre and mirrors; 1 10, both in one pass (default 1)",
+        help="1, the centre; 9, corners and sides, too; 10, centre, corners and mirrors; 1 9 or 1 10, both in"
+        " one pass (default 1)",
     )
     parser.add_argument(
         "--batch-size",
@@ -76,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> dict[str, Any]:
     if args.batch_size < 1:
         raise UserError(f"--batch-size must be 1 or more; received {args.batch_size}")
+    if {9, 10} <= set(args.crops):
+        raise UserError("--crops: 9 and 10 are other crops, and need a pass each; received both")
 
     from alexnet_tf import run_data, run_record
     from alexnet_tf.evaluation import folders

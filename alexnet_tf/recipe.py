@@ -16,7 +16,7 @@ from alexnet_tf import void_settings
 from alexnet_tf.network import variants
 from alexnet_tf.recipe_fields import RecipeFields, ReportingSettings, TrainingSettings
 from pipelines import fields
-from pipelines.config import DataConfig, PictureSettings
+from pipelines.config import DataConfig, PictureSettings, split_rule
 from pipelines.errors import UserError
 
 # Standard deviation of photographs' pixels about their mean, grey levels of 0..255.
@@ -44,7 +44,8 @@ class Recipe(RecipeFields):
             raise UserError(
                 f"`crop` must be {side} for variant {self.variant} (--set crop={side}); received {self.crop}"
             )
-        self.data_config("synthetic")  # checks the fields of the input pipeline
+        data = self.data_config("synthetic")  # checks the fields of the input pipeline
+        object.__setattr__(self, "resize_rule", data.resize_rule)  # without a size, which `resize` has
 
     @property
     def pixel_std(self) -> float:
@@ -75,6 +76,9 @@ class Recipe(RecipeFields):
                 legal = ", ".join(sorted(set(kinds) - {"name"}))
                 raise UserError(f"--set {field}: no such field; legal: {legal}")
             values[field] = _parse(field, text, kinds[field])
+        size = split_rule(values.get("resize_rule", ""))[1]
+        if size is not None:
+            values.setdefault("resize", size)
         changed = dataclasses.replace(self, **values)
         void_settings.check(self, changed, settings)
         return changed
@@ -98,6 +102,7 @@ ORIGINAL = Recipe(
     variant="original",
     bias_rate=2.0,  # row 7
     schedule="logged",
+    exif_orientation=False,  # [C make-data]: OpenCV read it from 2015 on
     share_crops=32,  # row 10 [S convdata_jpeg.py]
     edge_crops=True,  # row 10
     mean_follows_crop=False,  # row 10

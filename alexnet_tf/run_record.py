@@ -45,6 +45,7 @@ CLASSES_FILE, LABELS_FILE = "class_ids.txt", "labels.txt"
 STATS_FILE, SKIPPED_FILE, METRICS_FILE = "image_stats.npz", "skipped.csv", "metrics.csv"
 # What runs did whose recipe.json is older than these fields.
 OLD_RUN_DEFAULTS = {
+    "exif_orientation": False,
     "edge_crops": True,
     "colour_rescale": False,
     "mean_follows_crop": False,

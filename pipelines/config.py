@@ -20,11 +20,29 @@ NOT_FOLDERS = ("synthetic", "tfds")  # kinds whose place is none
 TAKE_OPTIONS = ("tfds", "cifar")  # kinds of which `?label=fine` may follow the place
 COLOUR_NOISES = ("none", "eigenvalue", "deviation")
 COLOUR_STATISTICS = ("training_set", "published")
+RESIZE_RULES = ("short_side", "warp", "squash")
 MEANS = ("image", "channel")
 # A mean picture of the longest side takes 800 MB.
 LONGEST_SIDE = 8192
 SIDE = fields.Range(lambda x: 1 <= x <= LONGEST_SIDE, f"lie between 1 and {LONGEST_SIDE}")
 BORDER = fields.Range(lambda x: 0 <= x <= LONGEST_SIDE, f"lie between 0 and {LONGEST_SIDE}")
+
+
+class ResizeRule:
+    """Legal names of rules: those of RESIZE_RULES, alone or with a size, as in `warp_256`."""
+
+    def complaint(self, value: str) -> str:
+        legal = split_rule(value)[0] in RESIZE_RULES
+        return "" if legal else f"be one of {self}, alone or as in warp_256; received {value!r}"
+
+    def __str__(self) -> str:
+        return ", ".join(RESIZE_RULES)
+
+
+def split_rule(name: str) -> tuple[str, int | None]:
+    """A rule and the size in its name: `warp_256` is ("warp", 256), `warp` is ("warp", None)."""
+    rule, _, size = name.rpartition("_")
+    return (rule, int(size)) if size.isascii() and size.isdecimal() else (name, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +62,19 @@ class PictureSettings:
         0.1, "share held out where the data have no validation split", fields.BETWEEN
     )
     resize: int = setting(256, "short side of every picture, pixels (section 2)", SIDE)
+    resize_rule: str = setting(
+        "short_side",
+        "how pictures become squares of `resize` pixels",
+        ResizeRule(),
+        more="`short_side` cuts the middle out (section 2); `warp` squeezes the whole picture by bilinear "
+        "interpolation, as Caffe did; `squash` is a warp straight to `crop`; in `--set` a name with its size "
+        "(`short_side_256`, `warp_256`, `squash_224`) sets `resize`, too",
+    )
+    exif_orientation: bool = setting(
+        True,
+        "photographs are turned upright as EXIF says",
+        more="in training, evaluation and the export; not in the source, whose OpenCV did not know EXIF",
+    )
     crop: int = setting(224, "side of what the network sees, pixels (section 4.1)", SIDE)
     pad: int = setting(
         0,
@@ -116,6 +147,11 @@ class PictureSettings:
         "shuffle",
     )
 
+    @property
+    def squeezes(self) -> bool:
+        """Whether the whole picture is made a square, its aspect given up."""
+        return split_rule(self.resize_rule)[0] != "short_side"
+
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
@@ -146,11 +182,27 @@ class DataConfig(PictureSettings, _Source):
         if kind not in NOT_FOLDERS and self.location.startswith("~"):
             raise DataError(f"--data {self.spec}: no such user; a folder of this name is {kind}:./...")
         fields.check(self, DataError)
+        self._settle_rule()
         if self.resize + 2 * self.pad < self.crop:
             raise DataError(
                 f"`crop` must fit into `resize` + 2 `pad`; "
                 f"received crop={self.crop}, resize={self.resize}, pad={self.pad}"
             )
+
+    def _settle_rule(self) -> None:
+        """Checks the size in a rule's name, and that in the rule's meaning; the name stays without it."""
+        rule, size = split_rule(self.resize_rule)
+        if size not in (None, self.resize):
+            raise DataError(
+                f"`resize_rule` names another size than `resize`; "
+                f"received resize_rule={self.resize_rule}, resize={self.resize}"
+            )
+        if rule == "squash" and self.resize != self.crop:
+            raise DataError(
+                f"`resize` must be `crop` with resize_rule=squash, which leaves nothing to cut off; received "
+                f"resize={self.resize}, crop={self.crop}"
+            )
+        object.__setattr__(self, "resize_rule", rule)
 
     @property
     def crop_places(self) -> int:
@@ -162,6 +214,10 @@ class DataConfig(PictureSettings, _Source):
     def mean_moves(self) -> bool:
         """Whether the mean that is subtracted from a crop depends on the crop's place."""
         return self.mean == "image" and self.mean_follows_crop
+
+    def reading(self, prepared_size: int | None) -> DataConfig:
+        """How a source's pictures are read: prepared ones (`Source.prepared_size`) need no turn any more."""
+        return self if prepared_size is None else dataclasses.replace(self, exif_orientation=False)
 
     @property
     def kind(self) -> str:

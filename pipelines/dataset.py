@@ -17,6 +17,7 @@ from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.pictures import augment, preprocess
 from pipelines.pictures.statistics import ImageStats
+from pipelines.sources import records
 
 if TYPE_CHECKING:
     from pipelines.sources.source import Source
@@ -72,8 +73,8 @@ def build(
 ) -> tf.data.Dataset:
     """Batches of crops, ready for `preprocess.to_pixels` on the device.
 
-    Each batch is a dict: `image` uint8 [batch, crop, crop, 3] ([batch, 10, crop, crop, 3] for ten
-    crops), `label` int32 [batch], `mask` float32 [batch] (1 for an example, 0 for filling), `key`
+    Each batch is a dict: `image` uint8 [batch, crop, crop, 3] ([batch, crops, crop, crop, 3] for nine or
+    ten), `label` int32 [batch], `mask` float32 [batch] (1 for an example, 0 for filling), `key`
     string [batch] and, in training, `colour_shift` float32 [batch, 3]; with `config.mean_moves` also
     `window` int32 [batch, 3] (top, left, 1 if mirrored). With `config.partial_batch` an epoch's last batch
     is filled up like that of an evaluation, and `weight` float32 [batch] is what the mask is, times the
@@ -92,7 +93,7 @@ def build(
       training: endless, shuffled and augmented; otherwise every example once, in fixed order.
       stats: the training set's statistics, for colour noise measured on it and for `as_supervised`.
       start_step: in training, how many batches to leave out at the start.
-      crops: 1 (centre) or 10 (section 4.1), in evaluation.
+      crops: 1 (centre), 9 or 10 (section 4.1), in evaluation; see `preprocess.view_offsets`.
       shard: (index, count): this process takes every count-th example of each global batch, so that
         all shards together see what one process would, in equally many batches.
       service: addresses of data services that decode and augment in training, the same batches in the
@@ -128,12 +129,17 @@ def _check(
 ) -> None:
     """Raises ValueError where arguments of `build` contradict each other."""
     index, shards = shard
+    if config.kind == "records":
+        records.check_rule(config)
+    config = config.reading(source.prepared_size)
     if batch_size < 1 or shards < 1 or batch_size % shards or not 0 <= index < shards:
         raise ValueError(
             f"`batch_size` must be a multiple of the shards; received {batch_size}, shard={shard}"
         )
-    if crops not in (1, 10) or (training and crops != 1):
-        raise ValueError(f"`crops` must be 1, or 10 in evaluation; received {crops} with training={training}")
+    if crops not in preprocess.CENTRES or (training and crops != 1):
+        raise ValueError(
+            f"`crops` must be 1, or 9 or 10 in evaluation; received {crops} with training={training}"
+        )
     if start_step and not training:
         raise ValueError(f"`start_step` belongs to training; received {start_step}")
     if service and not training:
@@ -236,7 +242,7 @@ def _crop_all(
         one, window = arguments
         if decoded_to_crop:
             return augment.decode_crop_mirror(one, config, window)
-        return augment.crop_mirror(preprocess.prepare(one, config.resize), config, window)
+        return augment.crop_mirror(preprocess.prepare(one, config), config, window)
 
     signature = tf.TensorSpec([config.crop, config.crop, 3], tf.uint8)
     # One after another: the cores are busy with other batches.
@@ -251,7 +257,11 @@ def _evaluation_batches(
     count = source.count(split)
     if count < 1:
         raise DataError(f"the {split} split is empty ({source.description})")
-    function = preprocess.ten_crops if crops == 10 else preprocess.evaluation_crop
+
+    def function(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
+        if crops == 1:
+            return preprocess.evaluation_crop(image_bytes, config)
+        return preprocess.views(image_bytes, config, crops)
 
     @tf.autograph.experimental.do_not_convert
     def cropped(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import command
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, split_rule
 from pipelines.errors import DataError
 
 
@@ -60,8 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--size",
         type=int,
-        default=defaults.resize,
-        help="side of the pictures in pixels (default %(default)s)",
+        help=f"side of the pictures in pixels (default {defaults.resize})",
     )
     parser.add_argument(
         "--encoding",
@@ -69,20 +68,37 @@ def _parser() -> argparse.ArgumentParser:
         help="jpeg (quality 95) or ppm (no loss; six times as large, read 1.6 times as fast)"
         " (default %(default)s)",
     )
+    parser.add_argument(
+        "--resize-rule",
+        default=defaults.resize_rule,
+        metavar="RULE",
+        help="short_side (its middle square), warp or squash (the whole picture, squeezed); a size, as in"
+        " warp_256, is --size (default %(default)s)",
+    )
+    parser.add_argument(
+        "--exif-orientation",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.exif_orientation,
+        help="turn photographs upright as EXIF says (default), or leave them as they are stored",
+    )
     command.add_strict_flag(parser)
     command.add_json_flag(parser)
     return parser
 
 
 def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
-    if arguments.size < 1:
-        raise DataError(f"--size must be 1 or more; received {arguments.size}")
+    named = split_rule(arguments.resize_rule)[1]
+    size = next(side for side in (arguments.size, named, DataConfig().resize) if side is not None)
+    if size < 1:
+        raise DataError(f"--size must be 1 or more; received {size}")
     config = DataConfig(
         spec=arguments.data,
         data_seed=arguments.seed,
         val_fraction=arguments.val_fraction,
-        resize=arguments.size,
-        crop=arguments.size,
+        resize=size,
+        crop=size,
+        resize_rule=arguments.resize_rule,
+        exif_orientation=arguments.exif_orientation,
     )
     import tensorflow as tf
 

@@ -21,7 +21,7 @@ from pipelines import progress, scan
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import PART_SUFFIX, remove_parts, replacing
-from pipelines.pictures import ppm, preprocess
+from pipelines.pictures import orientation, ppm, preprocess
 from pipelines.pictures.statistics import StatsAccumulator
 from pipelines.sources import records
 from pipelines.sources.records import Index, RecordsSource, Settings, Shard
@@ -74,7 +74,7 @@ def write(
 
     Args:
       source: the data set.
-      config: `resize` is the side of the stored pictures; spec, data_seed and val_fraction are noted.
+      config: how pictures are prepared; that, spec, data_seed and val_fraction are noted.
       folder: where to; holds nothing yet, or records of the same settings.
       encoding: `jpeg`, or `ppm`: without loss, six times as large, read 1.6 times as fast.
       shard_size: pictures of the source in one shard.
@@ -98,7 +98,7 @@ def write(
     done = 0
     with progress.phase("preparing pictures", to_do) as preparing:
         for split, missing in _missing(settings, kept):
-            for shard, seen in _write_split(source, settings, folder, split, missing, preparing):
+            for shard, seen in _write_split(source, config, settings, folder, split, missing, preparing):
                 finished[shard.name] = shard
                 if strict:
                     _refuse_skipped(shard)
@@ -132,6 +132,8 @@ def _settings(source: Source, config: DataConfig, encoding: str, shard_size: int
         encoding=encoding,
         seed=config.data_seed,
         val_fraction=config.val_fraction,
+        exif_orientation=config.exif_orientation,
+        resize_rule=config.resize_rule,
         shard_size=shard_size,
         pictures={split: source.count(split) for split in source.splits},
         held_out="by hash" if source.held_out else "no",
@@ -185,6 +187,7 @@ def _positions(settings: Settings, split: str, numbers: Iterable[int]) -> np.nda
 
 def _write_split(
     source: Source,
+    config: DataConfig,
     settings: Settings,
     folder: Path,
     split: str,
@@ -194,7 +197,7 @@ def _write_split(
     """Writes some shards of a split in one stream; gives each with the number of pictures looked at."""
     names = settings.shard_names(split)
     groups = itertools.groupby(
-        _stream(source, settings, split, _positions(settings, split, numbers)),
+        _stream(source, config, settings, split, _positions(settings, split, numbers)),
         key=lambda record: record.position // settings.shard_size,
     )
     group = next(groups, None)
@@ -213,15 +216,18 @@ def _write_split(
         yield Shard(names[number], split, len(seen), shard_bytes, digest, skipped), len(positions)
 
 
-def _stream(source: Source, settings: Settings, split: str, positions: np.ndarray) -> Iterator[Record]:
+def _stream(
+    source: Source, config: DataConfig, settings: Settings, split: str, positions: np.ndarray
+) -> Iterator[Record]:
     """The readable pictures at some positions, prepared and encoded, in ascending order."""
 
     def transform(example: scan.Elements) -> scan.Elements:
         image_bytes = example["image_bytes"]
         if settings.encoding == "ppm":
-            image = preprocess.prepare(image_bytes, settings.size)
-            return {"image_bytes": ppm.encode(image, settings.size)}
-        return {"image_bytes": jpeg_picture(image_bytes, settings.size)}
+            return {"image_bytes": ppm.encode(preprocess.prepare(image_bytes, config), config.resize)}
+        return {"image_bytes": jpeg_picture(image_bytes, config)}
+
+    config = config.reading(source.prepared_size)
 
     if not len(positions):
         return
@@ -230,22 +236,24 @@ def _stream(source: Source, settings: Settings, split: str, positions: np.ndarra
         yield from map(Record._make, zip(*(batch[name] for name in Record._fields), strict=True))
 
 
-def jpeg_picture(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
-    """The JPEG of a picture's central square (section 2), `size` x `size` RGB.
+def jpeg_picture(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
+    """The JPEG of a prepared picture, `resize` x `resize` RGB, which no reader of records has to turn.
 
-    A JPEG that has this form already is kept byte for byte, so that nothing is lost by encoding twice.
+    A JPEG that has this form already is kept byte for byte, so that nothing is lost by encoding twice; one
+    that notes a turn is encoded anew, turned or not, and notes none.
 
     Args:
       image_bytes: string scalar, the encoded file.
-      size: side of the square in pixels.
+      config: how pictures are prepared.
 
     Returns:
       string scalar.
     """
+    size = config.resize
 
     def encode() -> tf.Tensor:
         return tf.io.encode_jpeg(
-            preprocess.prepare(image_bytes, size),
+            preprocess.prepare(image_bytes, config),
             format="rgb",
             quality=JPEG_QUALITY,
             chroma_downsampling=True,
@@ -257,7 +265,9 @@ def jpeg_picture(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
             return tf.identity(image_bytes)
 
     def jpeg() -> tf.Tensor:
-        return tf.cond(tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3]), keep, encode)
+        fits = tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3])
+        fits &= tf.equal(orientation.of(image_bytes), orientation.UPRIGHT)
+        return tf.cond(fits, keep, encode)
 
     return tf.cond(tf.io.is_jpeg(image_bytes), jpeg, encode)
 
@@ -287,10 +297,12 @@ def _finish(index: Index, folder: Path) -> None:
     scan.write_skipped(
         folder / records.SKIPPED_NAME, [scan.Skipped(key, reason) for key, _, reason in skipped]
     )
-    stored = RecordsSource(DataConfig(f"records:{folder}"), index=index)
+    size = index.settings.size
+    config = DataConfig(f"records:{folder}", resize=size, crop=size)
+    stored = RecordsSource(config, index=index)
     accumulator = StatsAccumulator()
     broken, per_class = scan.look_through(
-        stored, "train", index.settings.size, total=stored.count("train"), update=accumulator.update
+        stored, "train", config, total=stored.count("train"), update=accumulator.update
     )
     for split in stored.splits:
         entries = [entry for shard in index.of_split(split) for entry in shard.skipped]

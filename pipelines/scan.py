@@ -53,7 +53,7 @@ def scan(source: Source, config: DataConfig, *, limit: int | None = None, strict
 
     Args:
       source: the data set.
-      config: `resize` is the side at which statistics are measured.
+      config: how pictures are prepared, on which statistics are measured.
       limit: looks at no more pictures than this of each split, too few to say that a class is empty.
       strict: whether the first picture that cannot be read is an error.
 
@@ -74,7 +74,7 @@ def scan(source: Source, config: DataConfig, *, limit: int | None = None, strict
     for split in SPLITS:
         update = accumulator.update if split == "train" else None
         broken, per_class = look_through(
-            source, split, config.resize, total=totals[split], update=update, strict=strict
+            source, split, config, total=totals[split], update=update, strict=strict
         )
         if limit is None:
             check_enough(source.class_names, split, per_class, broken)
@@ -85,7 +85,7 @@ def scan(source: Source, config: DataConfig, *, limit: int | None = None, strict
 def look_through(
     source: Source,
     split: str,
-    size: int,
+    config: DataConfig,
     *,
     total: int,
     update: Callable[[np.ndarray], None] | None = None,
@@ -96,9 +96,9 @@ def look_through(
     Args:
       source: the data set.
       split: `train` or `val`.
-      size: side to which pictures are prepared for `update`.
+      config: how pictures are prepared for `update`.
       total: how many pictures of the fixed order.
-      update: is given the readable ones in batches, uint8 [batch, size, size, 3].
+      update: is given the readable ones in batches, uint8 [batch, resize, resize, 3].
       strict: whether the first picture that cannot be read is an error.
 
     Returns:
@@ -107,11 +107,12 @@ def look_through(
     Raises:
       BrokenPicture: with `strict`, the first of them.
     """
+    config = config.reading(source.prepared_size)
 
     def transform(example: Elements) -> Elements:
         if update is None:
             return {"height": tf.shape(decode(example["image_bytes"]))[0]}
-        return {"image": preprocess.prepare(example["image_bytes"], size)}
+        return {"image": preprocess.prepare(example["image_bytes"], config)}
 
     what = f"looking at the {split} pictures"
     seen = np.zeros(total, bool)

@@ -111,7 +111,7 @@ class Evaluator:
       network: pixels float32 [N, side, side, 3] -> logits float32 [N, classes].
       to_pixels: images as in a batch -> pixels of the same shape; `preprocess.to_pixels` with the statistics
         and settings that the network was trained with.
-      crops: 1, or 10 for batches whose `image` is [N, 10, side, side, 3]: the ten go through the
+      crops: 1, or 9 or 10 for batches whose `image` is [N, crops, side, side, 3]: they go through the
         network as so many pictures, and their probabilities are averaged [S src/layer.cu,
         LogregCostLayer: errors and loss are those of the average].
       strategy: whose replicas `evaluate` shares batches among; the current one by default.
@@ -126,8 +126,8 @@ class Evaluator:
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         backend.require_tensorflow("evaluation")
-        if crops not in (1, 10):
-            raise ValueError(f"`crops` must be 1 or 10; received {crops}")
+        if crops not in preprocess.CENTRES:
+            raise ValueError(f"`crops` must be 1, 9 or 10; received {crops}")
         self._network, self._to_pixels, self._crops = network, to_pixels, crops
         self._classes = int(network.output_shape[-1])
         self._compiled_predict = tf.function(self._by_crops, autograph=False, reduce_retracing=True)
@@ -186,7 +186,7 @@ class Evaluator:
             return {1: each}
         each = tf.reshape(each, [-1, self._crops, self._classes])
         averaged = tf.reduce_logsumexp(each, axis=1) - math.log(self._crops)
-        return {1: each[:, preprocess.CENTRE], self._crops: averaged}
+        return {1: each[:, preprocess.CENTRES[self._crops]], self._crops: averaged}
 
     def _total_sums(self, images: Any, labels: Any, mask: Any) -> tf.Tensor:
         """`_sums` over all replicas."""

@@ -89,9 +89,7 @@ def open_pictures(
 
 def _unreadable(source: Source, config: DataConfig, known: set[str], *, strict: bool) -> set[str]:
     """The keys of the pictures of `val` that cannot be read; those that are not `known` are told."""
-    broken, per_class = scan.look_through(
-        source, "val", config.resize, total=source.count("val"), strict=strict
-    )
+    broken, per_class = scan.look_through(source, "val", config, total=source.count("val"), strict=strict)
     scan.check_enough(source.class_names, "val", per_class, broken)
     for picture in broken:
         if picture.key not in known:

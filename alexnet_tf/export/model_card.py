@@ -51,7 +51,7 @@ $errors
 - Meant for research, for teaching and as a base for transfer: it is a network of 2012.
 - It answers with one of its $classes classes whatever the picture shows, and its scores are not
   calibrated: 0.9 does not mean right nine times out of ten.
-- It sees the centre of the picture only. A rotation noted in EXIF is not applied.
+- It sees the centre of the picture only. $orientation
 - It errs as its data err: look at them before its answers touch people.
 
 ## Signatures
@@ -126,6 +126,7 @@ def text(run: Run, forms: Mapping[str, Any], *, parameters: int, step: int, mode
         training=_training(run),
         step=f"{step:,}",
         convention="\n".join(_convention(run)),
+        orientation=_orientation(run),
         errors="\n".join(_errors(measured(run, step))),
         signatures="\n".join(
             f"| `{name}` | {form.takes} | {form.gives} | {form.purpose} |" for name, form in forms.items()
@@ -189,14 +190,23 @@ def _training(run: Run) -> str:
     )
 
 
+def _orientation(run: Run) -> str:
+    if run.data.exif_orientation:
+        return "Photographs that note in EXIF which side is up are turned upright in the graph."
+    return "A rotation noted in EXIF is not applied: turn photographs upright before you send them."
+
+
 def _convention(run: Run) -> list[str]:
     """The conventions that whoever imports the network must know: pixels and response normalisation."""
     data, arch = run.data, variants.get(run.recipe.variant)
     norm, spatial = arch.channel_norm, arch.spatial_norm
     mean = "picture" if data.mean == "image" else "colour"
     scale = "" if data.pixel_divisor == 1 else f", divided by {data.pixel_divisor:g}"
+    square = f"short side scaled to {data.resize}"
+    if data.squeezes:
+        square = f"the whole picture squeezed to {data.resize} × {data.resize} (bilinear)"
     lines = [
-        f"- Pixels: RGB from 0 to 255, short side scaled to {data.resize}, centre crop of {data.crop}, the "
+        f"- Pixels: RGB from 0 to 255, {square}, centre crop of {data.crop}, the "
         f"training set's mean {mean} subtracted{scale}; all inside the graph, but for the signature `pixels`."
     ]
     if norm is None:

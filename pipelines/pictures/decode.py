@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from pipelines.pictures import file_types, formats, gif, headers, ppm
+from pipelines.pictures import bmp, file_types, formats, gif, headers, orientation, ppm
 from pipelines.pictures.file_types import JPEG, Format
 
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.
@@ -23,34 +23,34 @@ MAX_SCANS = 100
 _SCAN_START = b"\xff\xda\0"
 _SCANS_MATTER = 2**36
 
-Checked = tuple[tf.Tensor, tf.Tensor]
-
 
 class _Decoder(NamedTuple):
     """How files of a format beside JPEG are decoded.
 
     Attributes:
       form: the format.
-      check: file -> what is wrong with it, and the file for `pixels`; string scalars.
-      pixels: file -> uint8 [height, width, 3].
+      check: file -> what is wrong with it, a string scalar that is empty when nothing is, and what else
+        was found in its header.
+      pixels: file and what was found -> uint8 [height, width, 3].
     """
 
     form: Format
-    check: Callable[[tf.Tensor], Checked]
-    pixels: Callable[[tf.Tensor], tf.Tensor]
+    check: Callable[[tf.Tensor], tuple[tf.Tensor, Any]]
+    pixels: Callable[[tf.Tensor, Any], tf.Tensor]
 
 
-def decode(image_bytes: tf.Tensor) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, *, upright: bool = False) -> tf.Tensor:
     """Decodes one JPEG, PNG, GIF, BMP, WebP or PPM file by its content, whatever its name.
 
     Gray becomes RGB, palettes are looked up, 16-bit PNGs keep their upper eight bits, alpha is dropped
-    and only the first frame of a GIF is kept; a WebP must be a still. CMYK and YCCK JPEGs become
-    R = (255-C)(255-K)/255 and so on, their inks inverted where Adobe's marker says so; ICC profiles are
-    ignored. A rotation noted in EXIF is not applied, as in 2012. JPEGs come out bit for bit as from
-    Pillow and libjpeg.
+    and only the first frame of a GIF is kept, on its canvas; a WebP must be a still. CMYK and YCCK JPEGs
+    become R = (255-C)(255-K)/255 and so on, their inks inverted where Adobe's marker says so; ICC profiles
+    are ignored. JPEGs come out bit for bit as from Pillow and libjpeg.
 
     Args:
       image_bytes: string scalar, the encoded file.
+      upright: whether the picture is turned as EXIF says (`DataConfig.exif_orientation`), or left as it is
+        stored.
 
     Returns:
       image, uint8 [height, width, 3], RGB.
@@ -65,6 +65,8 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
         lambda: _decode_jpeg(image_bytes),
         lambda: _decode_other(image_bytes),
     )
+    if upright:
+        image = orientation.turned(image, orientation.of(image_bytes))
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -92,13 +94,18 @@ def complaint(image_bytes: tf.Tensor) -> tf.Tensor:
     )
 
 
-# A function of its own, that it be traced once in a process and lie once in an export.
-@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
+# A function of its own, that it be traced once in a process and lie once in an export. Not inlined: hundreds
+# of operations would be skipped for each JPEG, and each data set would optimise them anew.
+@tf.function(
+    autograph=False,
+    input_signature=[tf.TensorSpec([], tf.string)],
+    experimental_attributes={"_noinline": True},
+)
 def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
     """The pixels of what is no JPEG; uint8 [height, width, 3]."""
     return _by_format(
         image_bytes,
-        lambda decoder: _guarded(*decoder.check(image_bytes), decoder.pixels),
+        lambda decoder: _checked(decoder, image_bytes),
         lambda: _refused(formats.foreign_complaint(image_bytes)),
     )
 
@@ -114,8 +121,13 @@ def _by_format(
     )
 
 
-def _guarded(words: tf.Tensor, image_bytes: tf.Tensor, pixels: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    return tf.cond(tf.equal(words, ""), lambda: pixels(image_bytes), lambda: _refused(words))
+def _checked(decoder: _Decoder, image_bytes: tf.Tensor) -> tf.Tensor:
+    words, found = decoder.check(image_bytes)
+    return _guarded(words, lambda: decoder.pixels(image_bytes, found))
+
+
+def _guarded(words: tf.Tensor, pixels: Callable[[], tf.Tensor]) -> tf.Tensor:
+    return tf.cond(tf.equal(words, ""), pixels, lambda: _refused(words))
 
 
 def _refused(words: tf.Tensor) -> tf.Tensor:
@@ -127,13 +139,13 @@ def _refused(words: tf.Tensor) -> tf.Tensor:
 def _decode_jpeg(image_bytes: tf.Tensor) -> tf.Tensor:
     shape = tf.io.extract_jpeg_shape(image_bytes)
 
-    def pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    def pixels() -> tf.Tensor:
         return tf.io.decode_jpeg(image_bytes, channels=3, dct_method=_TRANSFORM)
 
     return tf.cond(
         _is_ordinary(image_bytes, shape),
-        lambda: pixels(image_bytes),
-        lambda: _guarded(_jpeg_complaint(image_bytes, shape), image_bytes, pixels),
+        pixels,
+        lambda: _guarded(_jpeg_complaint(image_bytes, shape), pixels),
     )
 
 
@@ -158,37 +170,19 @@ def _jpeg_complaint(image_bytes: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _png_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+def _png_pixels(image_bytes: tf.Tensor, _: None) -> tf.Tensor:
     return tf.io.decode_png(image_bytes, channels=3)
 
 
-def _gif_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_gif(image_bytes)[0]
-
-
-def _bmp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Colours; those of 8 bits a pixel TensorFlow decodes to the numbers in the file's own table."""
-    image = tf.io.decode_bmp(image_bytes, channels=3)
-    pixels_at, header_size, bits = formats.numbers(image_bytes, (10, 4), (14, 4), (28, 2))
-
-    def looked_up() -> tf.Tensor:
-        first = 14 + header_size  # file header, then a header that gives its own size
-        entries = tf.strings.substr(image_bytes, first, pixels_at - first)
-        blue_green_red = tf.reshape(tf.io.decode_raw(entries, tf.uint8), [-1, 4])[:, :3]
-        return tf.gather(blue_green_red[:, ::-1], tf.cast(image[:, :, 0], tf.int32))
-
-    return tf.cond(tf.equal(bits, 8), looked_up, lambda: image)
-
-
-def _webp_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+def _webp_pixels(image_bytes: tf.Tensor, _: None) -> tf.Tensor:
     # Asked for three channels, the operation refuses pictures with alpha.
     return tf.io.decode_webp(image_bytes, channels=0)[0, :, :, :3]
 
 
 _DECODERS = (
     _Decoder(file_types.PNG, headers.png, _png_pixels),
-    _Decoder(file_types.GIF, gif.first_frame, _gif_pixels),
-    _Decoder(file_types.BMP, headers.bmp, _bmp_pixels),
+    _Decoder(file_types.GIF, gif.check, gif.decode),
+    _Decoder(file_types.BMP, bmp.check, bmp.decode),
     _Decoder(file_types.WEBP, headers.webp, _webp_pixels),
     _Decoder(file_types.PPM, ppm.check, ppm.decode),
 )

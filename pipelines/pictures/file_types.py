@@ -5,6 +5,7 @@ No TensorFlow import; `formats` asks the same tables in a graph.
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 
@@ -147,6 +148,100 @@ TEXTS: tuple[tuple[bytes, str], ...] = (
     (b"#!/", "a script"),
     (b"{", "a JSON file"),
 )
+
+
+# Files of pictures that are not read, by how their names end, with what their content is called above.
+OTHER_PICTURES = {
+    ".heic": "a HEIC file",
+    ".heif": "a HEIF file",
+    ".hif": "a HEIF file",
+    ".avif": "an AVIF file",
+    ".tif": "a TIFF file",
+    ".tiff": "a TIFF file",
+    ".jxl": "a JPEG XL file",
+    ".jp2": "a JPEG 2000 file",
+    ".j2k": "a JPEG 2000 file",
+    ".jpx": "a JPEG 2000 file",
+    ".jxr": "a JPEG XR file",
+    ".wdp": "a JPEG XR file",
+    ".jfif": "a JPEG file",
+    ".jpe": "a JPEG file",
+    ".ppm": "a PPM file",
+    ".pgm": "a PGM file",
+    ".pbm": "a PBM file",
+    ".pnm": "a PNM file",
+    ".tga": "a TGA file",
+    ".ico": "a Windows icon",
+    ".svg": "an SVG drawing",
+    ".psd": "a Photoshop file",
+    ".xcf": "a GIMP file",
+    ".exr": "an OpenEXR file",
+    ".dcm": "a DICOM file",
+    ".pcx": "a PCX file",
+    ".qoi": "a QOI file",
+    ".dng": "a raw file of a camera (DNG)",
+    ".cr2": "a raw file of a camera (CR2)",
+    ".cr3": "a raw file of a camera (CR3)",
+    ".nef": "a raw file of a camera (NEF)",
+    ".arw": "a raw file of a camera (ARW)",
+    ".orf": "a raw file of a camera (ORF)",
+    ".rw2": "a raw file of a camera (RW2)",
+    ".raf": "a raw file of a camera (RAF)",
+}
+CURE = "convert them to JPEG or PNG"
+RENAME = "give them names that end in .jpg, .png, .gif, .bmp or .webp"
+# As many bytes as the marks reach.
+HEAD = max(position + len(mark) for position, mark, _ in MARKS)
+
+
+def kind_of(path: str | bytes | os.PathLike[str]) -> str:
+    """What a file is, with an article: by its first bytes, else by how its name ends, else `a file`.
+
+    Args:
+      path: the file; one that cannot be opened is named by how its name ends.
+
+    Returns:
+      Such as `a HEIC file`, `a JPEG file`, `an empty file`.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(HEAD)
+    except OSError:
+        pass
+    else:
+        if not start:
+            return "an empty file"
+        if known := kind_of_bytes(start):
+            return known
+    return OTHER_PICTURES.get(os.path.splitext(os.fsdecode(path))[1].lower(), "a file")
+
+
+def kind_of_bytes(start: bytes) -> str:
+    """What begins with these bytes, with an article; empty where nothing known does."""
+    form = format_of(start)
+    if form is not None:
+        return f"a {form.name} file"
+    for position, mark, name in MARKS:
+        if start.startswith(mark, position):
+            return name
+    text = start.removeprefix(b"\xef\xbb\xbf").strip().lower()
+    return next((name for mark, name in TEXTS if text.startswith(mark)), "")
+
+
+def advice_on(path: str | bytes | os.PathLike[str]) -> str:
+    """What to do with a picture that no suffix of `SUFFIXES` names: rename or convert it; else empty."""
+    kind = kind_of(path)
+    if any(kind == f"a {form.name} file" for form in FORMATS if form.suffixes):
+        return RENAME
+    return CURE if kind in _PICTURES else ""
+
+
+# Kinds that show something, and that a converter reads.
+_PICTURES = {*OTHER_PICTURES.values()} - {"a JPEG file"} | {
+    "an SGI picture",
+    "a Sun raster file",
+    "a BPG file",
+}
 
 
 def format_of(image_bytes: bytes) -> Format | None:

@@ -1,8 +1,7 @@
-"""Checks the headers of PNG, BMP and WebP files before anything is decoded.
+"""Checks the headers of PNG and WebP files before anything is decoded.
 
-Each function takes the whole file (string scalar) and returns what is wrong with it, empty when nothing is,
-and the file as its decoder should get it; string scalars. A file that is cut short is the decoder's to
-complain of.
+Each check takes the whole file (string scalar) and returns what is wrong with it, a string scalar that is
+empty when nothing is, and None. A file that is cut short is the decoder's to complain of.
 """
 
 from __future__ import annotations
@@ -21,17 +20,12 @@ JPEG_SIDE = 65500
 # Markers that begin a frame.
 _JPEG_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 _JPEG_RARE_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7)  # the last one: JPEG-LS
-_BMP_HEADERS = (40, 52, 56, 108, 124)
-_BMP_FILE_HEADER = 14
-_BMP_DEPTHS = (8, 24, 32)
-_BMP_BITFIELDS = 3
-_BMP_MASKS = (0xFF0000, 0xFF00, 0xFF)
 _WEBP_ANIMATED = 0x02
 _WEBP_KEY_FRAME = 0x2A019D
 _WEBP_LOSSLESS = 0x2F
 
 
-def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, None]:
     """Checks the size and the number of compressed texts of a PNG."""
     width, height = formats.numbers(image_bytes, (16, 4), (20, 4), big_endian=True)
     texts = sum(formats.count(image_bytes, mark, MAX_PNG_TEXTS + 1) for mark in _PNG_TEXTS)
@@ -41,7 +35,7 @@ def png(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (tf.constant(True), formats.size_complaint("PNG", height, width)),
         ]
     )
-    return complaint, image_bytes
+    return complaint, None
 
 
 def jpeg_form(image_bytes: bytes) -> str:
@@ -59,45 +53,7 @@ def jpeg_form(image_bytes: bytes) -> str:
     return ""
 
 
-def bmp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Checks that TensorFlow reads this size and kind of BMP, and cuts the file behind its pixels."""
-    pixels_at, header_size, width, height, bits, compression, *masks = formats.numbers(
-        image_bytes, (10, 4), (14, 4), (18, 4), (22, 4), (28, 2), (30, 4), (54, 4), (58, 4), (62, 4)
-    )
-    width, height = _signed(width), tf.abs(_signed(height))  # negative where rows go from the top down
-    in_fields = tf.equal(compression, _BMP_BITFIELDS) & tf.equal(bits, 32)
-    usual_masks = tf.reduce_all(tf.equal(tf.stack(masks), _BMP_MASKS))
-    known_bits = tf.reduce_any(tf.equal(bits, _BMP_DEPTHS))
-    complaint = formats.first_of(
-        [
-            (tf.equal(header_size, 12), "BMP file of OS/2; those of Windows are read"),
-            (~tf.reduce_any(tf.equal(header_size, _BMP_HEADERS)), formats.DAMAGED.format("BMP")),
-            (formats.too_large(height, width), formats.size_complaint("BMP", height, width)),
-            ((width < 1) | (height < 1), formats.DAMAGED.format("BMP")),
-            (~known_bits, _bmp_depth(bits)),
-            ((compression > 0) & ~in_fields, "compressed BMP file; others are read"),
-            (in_fields & ~usual_masks, "BMP file with colours in unusual places"),
-            # Where there are 8 bits a pixel, its colours lie between the header and the pixels.
-            (pixels_at < _BMP_FILE_HEADER + header_size, formats.DAMAGED.format("BMP")),
-        ]
-    )
-    size = pixels_at + height * (-(-width * bits // 32) * 4)
-    # TensorFlow refuses files with anything behind the pixels.
-    return complaint, tf.strings.substr(image_bytes, tf.zeros([], tf.int64), size)
-
-
-def _bmp_depth(bits: tf.Tensor) -> tf.Tensor:
-    return tf.strings.join(
-        ["BMP file of ", tf.strings.as_string(bits), " bits a pixel; 8, 24 and 32 are read"]
-    )
-
-
-def _signed(number: tf.Tensor) -> tf.Tensor:
-    """A number of 32 bits as one with a sign; int64 scalar."""
-    return tf.where(number < 2**31, number, number - 2**32)
-
-
-def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, None]:
     """Checks the size of a WebP and that it is a still: TensorFlow 2.21 corrupts memory for animations."""
     key_frame, lossless_mark, flags, packed, *sides = formats.numbers(
         image_bytes, (23, 3), (20, 1), (20, 1), (21, 4), (26, 2), (28, 2), (24, 3), (27, 3)
@@ -125,4 +81,4 @@ def webp(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             (tf.constant(True), formats.size_complaint("WebP", height, width)),
         ]
     )
-    return complaint, image_bytes
+    return complaint, None

@@ -36,9 +36,12 @@ def encode(image: tf.Tensor, side: int) -> tf.Tensor:
     return tf.strings.join([_header(side), tf.strings.substr(serialized, -count, count)])
 
 
-def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What is wrong with a file that begins as a PPM, empty when nothing is, and the file; string scalars."""
-    sides, depth = _lines(image_bytes)
+Lines = tuple[tf.Tensor, tf.Tensor]
+
+
+def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, Lines]:
+    """What is wrong with a file that begins as a PPM, empty when nothing is, and what `decode` needs."""
+    sides, depth = lines = _lines(image_bytes)
     legal = tf.strings.regex_full_match(sides, _SIDES) & tf.equal(depth, _DEPTH)
 
     def size() -> tf.Tensor:
@@ -46,19 +49,20 @@ def check(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return formats.size_complaint("PPM", height, width)
 
     words = f"PPM file whose first lines are not P6, width and height, {_DEPTH}"
-    return tf.cond(legal, size, lambda: tf.constant(words)), image_bytes
+    return tf.cond(legal, size, lambda: tf.constant(words)), lines
 
 
-def decode(image_bytes: tf.Tensor) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, lines: Lines) -> tf.Tensor:
     """A file whose header is laid out as by `encode`, of any size: string scalar -> uint8 [H, W, 3].
 
     Args:
       image_bytes: one about which `check` finds nothing to say.
+      lines: what `check` found.
 
     Raises:
       tf.errors.InvalidArgumentError: the file is cut short.
     """
-    sides, depth = _lines(image_bytes)
+    sides, depth = lines
     width, height = _numbers(sides)
     header = 3 + tf.strings.length(sides) + 1 + tf.strings.length(depth) + 1
     count = tf.cast(height * width * _CHANNELS, tf.int32)
@@ -66,7 +70,7 @@ def decode(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.reshape(pixels, tf.stack([height, width, _CHANNELS]))
 
 
-def _lines(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _lines(image_bytes: tf.Tensor) -> Lines:
     """The second and the third line of a file, empty where there is none; string scalars."""
     lines = formats.split(tf.strings.substr(image_bytes, 0, _MOST_HEADER), "\n", 3)
     # The last part begins the pixels: a line that nothing ends is none.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.pictures.decode import decode
 
 if TYPE_CHECKING:
@@ -55,6 +55,22 @@ def resize_short_side(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(resized, [None, None, 3])
 
 
+def squeeze(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Makes a square of a whole picture, whatever its aspect, as Caffe's tools did (convert_imageset).
+
+    Bilinear interpolation between the nearest four pixels, also when shrinking, as OpenCV's `resize` does it
+    by default: no averaging. Caffe's own figures, and those of networks converted from it, were measured so.
+
+    Args:
+      image: uint8 [height, width, 3].
+      size: side of the square, pixels.
+
+    Returns:
+      uint8 [size, size, 3].
+    """
+    return tf.ensure_shape(_to_uint8(tf.image.resize(image, [size, size])), [size, size, 3])
+
+
 def centre_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     """The central square of `size` pixels of an image [..., height, width, 3] that is at least as large."""
     shape = tf.shape(image)
@@ -63,17 +79,24 @@ def centre_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     return image[..., top : top + size, left : left + size, :]
 
 
-def prepare(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
-    """Decodes a picture, brings its short side to `size` and keeps the central square (section 2).
+def prepare(image_bytes: tf.Tensor, config: PictureSettings) -> tf.Tensor:
+    """Decodes a picture and makes it a square by `config.resize_rule`.
+
+    `short_side` (section 2) brings the short side to `config.resize` and keeps the central square; the other
+    rules squeeze the whole picture into it.
 
     Args:
       image_bytes: string scalar, the encoded file.
-      size: side of the square in pixels, 256 in the paper.
+      config: `resize`, `resize_rule` and `exif_orientation` are read.
 
     Returns:
-      uint8 [size, size, 3].
+      uint8 [resize, resize, 3].
     """
-    image = resize_short_side(_cut_extreme_aspect(decode(image_bytes)), size)
+    size = config.resize
+    image = decode(image_bytes, upright=config.exif_orientation)
+    if config.squeezes:
+        return squeeze(image, size)
+    image = resize_short_side(_cut_extreme_aspect(image), size)
     return tf.ensure_shape(centre_crop(image, size), [size, size, 3])
 
 
@@ -97,39 +120,57 @@ def evaluation_crop(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
     Returns:
       uint8 [crop, crop, 3].
     """
-    image = prepare(image_bytes, config.resize)
+    image = prepare(image_bytes, config)
     if config.crop > config.resize:
         image = pad_reflected(image, config.pad)
     return tf.ensure_shape(centre_crop(image, config.crop), [config.crop, config.crop, 3])
 
 
-CENTRE = 2  # the centre's place among the ten
+# How many views of a picture can be averaged, and the centre's place among them.
+CENTRES = {1: 0, 9: 4, 10: 2}
 
 
-def ten_crop_offsets(config: DataConfig) -> tuple[tuple[int, int], ...]:
-    """(top, left) of the four corners and the centre, in the order of convdata_jpeg.py.
+def view_offsets(config: DataConfig, count: int) -> tuple[tuple[int, int], ...]:
+    """(top, left) of the views of a picture that are no mirrors.
 
-    Corners of the picture in both conventions, also where training keeps off the far edge
-    (`edge_crops`): section 4.1 calls them "the four corner patches".
+    Of ten views the four corners and the centre, in the order of convdata_jpeg.py: corners of the picture in
+    both conventions, also where training keeps off the far edge (`edge_crops`), as section 4.1 calls them
+    "the four corner patches". Of nine also the middles of the sides, row by row, without mirrors: the test
+    of cuda-convnet on CIFAR until March 2012.
+
+    Args:
+      config: `resize`, `pad` and `crop` are read.
+      count: of views, 9 or 10.
     """
     most = config.resize + 2 * config.pad - config.crop
+    if count == 9:
+        places = (0, most // 2, most)
+        return tuple((top, left) for top in places for left in places)
     return (0, 0), (0, most), (most // 2, most // 2), (most, 0), (most, most)
 
 
-def ten_crops(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
-    """Five crops and their mirrors (section 4.1), in the order of convdata_jpeg.py.
+def views(image_bytes: tf.Tensor, config: DataConfig, count: int) -> tf.Tensor:
+    """Several crops of a picture, whose answers are averaged (section 4.1).
 
     Returns:
-      uint8 [10, crop, crop, 3]: corners and centre (see `ten_crop_offsets`), then their mirrors.
+      uint8 [count, crop, crop, 3]: those at `view_offsets`, of ten views then their mirrors.
     """
-    return _ten_crops_of(pad_reflected(prepare(image_bytes, config.resize), config.pad), config)
+    return _views_of(pad_reflected(prepare(image_bytes, config), config.pad), config, count)
 
 
-def _ten_crops_of(image: tf.Tensor, config: DataConfig) -> tf.Tensor:
-    """[10, crop, crop, 3] out of a picture [side, side, 3] with its border."""
+def ten_crops(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
+    """The ten views of section 4.1: uint8 [10, crop, crop, 3], as `views` gives them."""
+    return views(image_bytes, config, 10)
+
+
+def _views_of(image: tf.Tensor, config: DataConfig, count: int) -> tf.Tensor:
+    """[count, crop, crop, 3] out of a picture [side, side, 3] with its border."""
     side = config.crop
-    crops = tf.stack([image[top : top + side, left : left + side] for top, left in ten_crop_offsets(config)])
-    return tf.ensure_shape(tf.concat([crops, tf.reverse(crops, axis=[2])], axis=0), [10, side, side, 3])
+    offsets = view_offsets(config, count)
+    crops = tf.stack([image[top : top + side, left : left + side] for top, left in offsets])
+    if count == 10:
+        crops = tf.concat([crops, tf.reverse(crops, axis=[2])], axis=0)
+    return tf.ensure_shape(crops, [count, side, side, 3])
 
 
 def to_pixels(
@@ -149,8 +190,8 @@ def to_pixels(
     at the centre.
 
     Args:
-      images: uint8 [..., crop, crop, 3]. With five dimensions they are the ten crops of each picture, as
-        `ten_crops` gives them; without `windows`, others are crops at the centre.
+      images: uint8 [..., crop, crop, 3]. With five dimensions they are the nine or ten views of each
+        picture, as `views` gives them; without `windows`, others are crops at the centre.
       stats: the training set's statistics.
       config: `mean`, `mean_follows_crop`, `pixel_divisor` and, in training, `colour_divisor`,
         `colour_rescale` and `colour_std` are read.
@@ -187,7 +228,7 @@ def _mean_under(
     if config.mean_moves and windows is not None:
         return _mean_windows(stats.whole_mean(config), windows, config.crop)
     if config.mean_moves and shape.rank == 5:
-        return _ten_crops_of(tf.constant(stats.whole_mean(config)), config)
+        return _views_of(tf.constant(stats.whole_mean(config)), config, int(shape[1]))
     return tf.constant(stats.mean_crop(config))
 
 

@@ -54,6 +54,8 @@ class Settings:
       size: side of the pictures in pixels.
       encoding: one of ENCODINGS.
       seed, val_fraction: `data_seed` and `val_fraction` of DataConfig.
+      exif_orientation: whether photographs were turned upright.
+      resize_rule: how they became squares.
       shard_size: pictures of the source, readable or not, that go into one shard.
       pictures: how many the source offered for each split.
       held_out: whether `val` is a share of the training pictures, and by which rule it was drawn: `by hash`,
@@ -73,6 +75,8 @@ class Settings:
     readable_names: tuple[str, ...]
     # What folders hold that were written before there was a choice.
     encoding: str = "jpeg"
+    exif_orientation: bool = False
+    resize_rule: str = "short_side"
     held_out: str = "by count"
 
     def shard_names(self, split: str) -> list[str]:
@@ -217,6 +221,16 @@ class RecordsSource(Source):
 
     def stored_stats(self) -> ImageStats:
         return ImageStats.load(self._folder / STATS_NAME)
+
+
+def check_rule(config: DataConfig) -> None:
+    """Raises DataError when a folder's pictures became squares otherwise than `config` says."""
+    there = Index.load(Path(config.location).expanduser()).settings.resize_rule
+    if (there == "short_side") == config.squeezes:
+        raise DataError(
+            f"{config.location}: its pictures were prepared with resize_rule={there}; received "
+            f"resize_rule={config.resize_rule}; add --set resize_rule={there}, or prepare the data anew"
+        )
 
 
 def parse_in_blocks(serialized: tf.data.Dataset) -> tf.data.Dataset:

@@ -80,7 +80,7 @@ def save(folder, run, network, sort):
 
 def expected(run, network, path, crops):
     """Classes and probabilities, best first, one crop at a time."""
-    picture = preprocess.prepare(tf.io.read_file(path), 256).numpy() - run.stats.mean_image
+    picture = preprocess.prepare(tf.io.read_file(path), run.data).numpy() - run.stats.mean_image
     corners = [(0, 0), (0, 32), (16, 16), (32, 0), (32, 32)] if crops == 10 else [(16, 16)]
     pixels = [picture[np.newaxis, top : top + 224, left : left + 224] / 60 for top, left in corners]
     pixels += [one[:, :, ::-1] for one in pixels] if crops == 10 else []

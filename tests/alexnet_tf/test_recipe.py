@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from alexnet_tf import recipe
+from alexnet_tf import recipe, run_record
 from alexnet_tf.network import variants
 from alexnet_tf.recipe import Recipe
 from pipelines import fields
@@ -200,3 +200,35 @@ def test_a_crop_that_the_network_does_not_take_is_named() -> None:
     with pytest.raises(UserError, match=r"`crop` must be 227 .*caffe.*received 224"):
         recipe.get("paper").replace({"variant": "caffe"})
     assert recipe.get("paper").replace({"variant": "caffe", "crop": "227"}).crop == 227
+
+
+class TestResizeRules:
+    def test_a_name_with_its_size_sets_both(self):
+        changed = recipe.get("paper").replace({"resize_rule": "squash_224"})
+        assert (changed.resize_rule, changed.resize, changed.crop) == ("squash", 224, 224)
+        changed = recipe.get("paper").replace({"resize_rule": "warp_256"})
+        assert changed == recipe.get("paper").replace({"resize_rule": "warp"})
+        assert recipe.get("paper").replace({"resize_rule": "short_side_256"}) == recipe.get("paper")
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            (
+                {"resize_rule": "warp_256", "resize": "240"},
+                "another size than `resize`; .*, resize=240",
+            ),
+            ({"resize_rule": "squash"}, "`resize` must be `crop` .* resize=256, crop=224"),
+            ({"resize_rule": "squash_256"}, "`resize` must be `crop`"),
+            ({"resize_rule": "fit"}, "`resize_rule` must be one of short_side, warp, squash, alone or as in"),
+            ({"resize_rule": "warp_"}, "`resize_rule` must be one of"),
+        ],
+    )
+    def test_contradictions_are_refused_in_a_line(self, settings, words):
+        with pytest.raises(DataError, match=words):
+            recipe.get("paper").replace(settings)
+
+
+def test_photographs_are_turned_upright_but_in_2012():
+    upright = {name: known.exif_orientation for name, known in recipe.RECIPES.items()}
+    assert upright == {name: name != "original" for name in recipe.RECIPES}
+    assert run_record.OLD_RUN_DEFAULTS["exif_orientation"] is False

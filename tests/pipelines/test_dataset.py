@@ -4,9 +4,10 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from pipelines import dataset
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.errors import DataError
 from pipelines.pictures import augment, decode, preprocess
 from pipelines.pictures.statistics import StatsAccumulator
@@ -55,6 +56,29 @@ class TestEvaluation:
                 single["image"][number], preprocess.evaluation_crop(pictures[number], SMALL)
             )
             np.testing.assert_array_equal(ten["image"][number], preprocess.ten_crops(pictures[number], SMALL))
+
+    @pytest.mark.parametrize("upright", [True, False])
+    def test_photographs_lie_alike_in_training_and_evaluation(self, upright):
+        noted = Image.Exif()
+        noted[0x0112] = 3
+        upside = encoded(textured(50, 60)[::-1, ::-1], "PNG", exif=noted)
+        config = dataclasses.replace(SMALL, exif_orientation=upright, mirror=False, edge_crops=True)
+        source = MemorySource([upside] * 4)
+        seen = encoded(textured(50, 60) if upright else textured(50, 60)[::-1, ::-1], "PNG")
+        whole = preprocess.prepare(tf.constant(seen), config).numpy()
+        (batch,) = collected(evaluate(source, 4, config))
+        np.testing.assert_array_equal(batch["image"][0], whole[4:36, 4:36])
+        (batch,) = collected(train(source, 4, config), 1)
+        for image, (top, left, _) in zip(batch["image"], batch["window"], strict=True):
+            np.testing.assert_array_equal(image, whole[top : top + 32, left : left + 32])
+
+    def test_prepared_pictures_are_never_turned(self):
+        noted = Image.Exif()
+        noted[0x0112] = 3
+        pictures = [encoded(textured(40, 40, seed=seed), "JPEG", exif=noted) for seed in range(4)]
+        source = MemorySource(pictures, prepared_size=40)
+        (batch,) = collected(evaluate(source, 4))
+        np.testing.assert_array_equal(batch["image"][1], decode.decode(pictures[1])[4:36, 4:36])
 
     @pytest.mark.parametrize("shards", [2, 3, 4])
     def test_shards_share_every_example_in_equally_many_batches(self, shards):
@@ -135,7 +159,7 @@ class TestTraining:
         (batch,) = collected(train(self.source, 8, start_step=3), 1)
         (example,) = self.source.dataset("train", epoch=1, start=8 + 5).take(1)
         drawn = augment.draw_windows(SMALL, tf.constant([SMALL.seed * 2, 3], tf.int64), 8)
-        image = preprocess.prepare(example["image_bytes"], 40)
+        image = preprocess.prepare(example["image_bytes"], PictureSettings(resize=40))
         expected = augment.crop_mirror(image, SMALL, augment.Window(*(part[5] for part in drawn)))
         np.testing.assert_array_equal(batch["image"][5], expected)
         colour_seed = tf.constant([SMALL.seed * 2 + 1, 3], tf.int64)

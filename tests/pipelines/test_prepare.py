@@ -1,5 +1,6 @@
 """The command `prepare`, as a user meets it."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import prepare
+from pipelines import dataset, prepare
 from pipelines.config import DataConfig
+from pipelines.errors import DataError
 from pipelines.sources import open_source
 
+# What folders of records lack that were written before there was a choice.
+NEW_SETTINGS = {"exif_orientation", "resize_rule"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -126,3 +130,26 @@ def test_killed_and_started_again_ends_with_the_same_bytes(class_folder, tmp_pat
     assert 0 < len(json.loads(index.read_text())["shards"]) < 4
     subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True)
     assert content("killed") == content("whole")
+
+
+def test_the_rule_and_the_orientation_are_those_of_the_records(capsys, class_folder, tmp_path):
+    out = tmp_path / "r"
+    command = ("--data", f"folder:{class_folder({'cat': 4, 'dog': 4})}", "--out", out)
+    assert run(capsys, *command, "--resize-rule", "warp_16", "--json")[1]["pictures"] == 8
+    for other, words in (
+        (("--resize-rule", "short_side_16"), "`resize_rule` is warp; received short_side"),
+        (("--resize-rule", "warp_16", "--no-exif-orientation"), "`exif_orientation` is True; received False"),
+        (("--resize-rule", "warp_16", "--size", 20), "resize_rule=warp_16, resize=20"),
+    ):
+        (error,) = run(capsys, *command, *other)[2]
+        assert words in error
+    warped = DataConfig(f"records:{out}", resize=16, crop=16, resize_rule="warp")
+    source = open_source(warped)
+    assert dataset.build(source, warped, "train", 2, training=True, stats=source.stored_stats())
+    plain = dataclasses.replace(warped, resize_rule="short_side")
+    with pytest.raises(DataError, match="prepared with resize_rule=warp; received resize_rule=short_side"):
+        dataset.build(open_source(plain), plain, "val", 2, training=False)
+    index = out / "records.json"
+    older = {k: v for k, v in json.loads(index.read_text()).items() if k not in NEW_SETTINGS}
+    index.write_text(json.dumps(older))
+    assert dataset.build(open_source(plain), plain, "val", 2, training=False)

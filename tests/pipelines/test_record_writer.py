@@ -4,22 +4,28 @@ import dataclasses
 import errno
 import io
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, JpegImagePlugin
 
 from pipelines import progress, record_writer, scan
+from pipelines.config import DataConfig
 from pipelines.errors import DataError
+from pipelines.pictures import orientation, preprocess
+from pipelines.pictures.decode import decode
 from pipelines.pictures.statistics import ImageStats
 from pipelines.sources import open_source
 from tests.support.pictures import encoded, textured
 from tests.support.small_records import SIDE, content, hurt, keys, stored, write
 
+SETTINGS = DataConfig(resize=SIDE, crop=SIDE)
+
 
 class TestStoredPicture:
     def test_a_picture_of_the_right_form_is_kept_byte_for_byte(self):
         ready = encoded(textured(SIDE, SIDE), "JPEG", quality=60)
-        assert record_writer.jpeg_picture(tf.constant(ready), SIDE).numpy() == ready
+        assert record_writer.jpeg_picture(tf.constant(ready), SETTINGS).numpy() == ready
 
     @pytest.mark.parametrize(
         "other",
@@ -30,18 +36,32 @@ class TestStoredPicture:
         ],
     )
     def test_any_other_is_encoded_anew_as_rgb(self, other):
-        result = record_writer.jpeg_picture(tf.constant(other), SIDE)
+        result = record_writer.jpeg_picture(tf.constant(other), SETTINGS)
         assert result.numpy() != other
         assert tf.io.extract_jpeg_shape(result).numpy().tolist() == [SIDE, SIDE, 3]
 
     def test_a_truncated_picture_of_the_right_form_is_not_kept(self):
         ready = encoded(textured(SIDE, SIDE), "JPEG")
         with pytest.raises(tf.errors.InvalidArgumentError):
-            record_writer.jpeg_picture(tf.constant(ready[:-200]), SIDE)
+            record_writer.jpeg_picture(tf.constant(ready[:-200]), SETTINGS)
+
+    @pytest.mark.parametrize("shape", [(SIDE, SIDE), (SIDE, 2 * SIDE)])
+    @pytest.mark.parametrize("upright", [True, False])
+    def test_what_notes_a_turn_is_stored_without_the_note(self, shape, upright):
+        noted, grey = Image.Exif(), np.repeat(textured(*shape)[..., :1], 3, axis=2)
+        noted[0x0112] = 6
+        bare, taken = encoded(grey, "JPEG", quality=95), encoded(grey, "JPEG", quality=95, exif=noted)
+        config = dataclasses.replace(SETTINGS, exif_orientation=upright)
+        stored_bytes = record_writer.jpeg_picture(tf.constant(taken), config).numpy()
+        assert orientation.of(stored_bytes) == orientation.UPRIGHT
+        expected = preprocess.prepare(tf.constant(bare), config).numpy().astype(int)
+        expected = np.rot90(expected, -1) if upright else expected
+        difference = np.abs(decode(stored_bytes).numpy().astype(int) - expected)
+        assert difference.mean() < 3 < np.abs(np.rot90(expected, 2) - expected).mean() / 4
 
     def test_chroma_has_half_the_resolution(self):
         result = record_writer.jpeg_picture(
-            tf.constant(encoded(textured(20, 30), "JPEG", subsampling=0)), SIDE
+            tf.constant(encoded(textured(20, 30), "JPEG", subsampling=0)), SETTINGS
         )
         assert JpegImagePlugin.get_sampling(Image.open(io.BytesIO(result.numpy()))) == 2
 

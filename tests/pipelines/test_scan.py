@@ -73,7 +73,7 @@ def test_statistics_are_those_of_the_training_split(config):
     source = open_source(config)
     result = scan.scan(source, config)
     images = np.stack(
-        [preprocess.prepare(example["image_bytes"], 16).numpy() for example in source.dataset("train")]
+        [preprocess.prepare(example["image_bytes"], config).numpy() for example in source.dataset("train")]
     ).astype(np.float64)
     assert result.skipped == ()
     assert result.stats.count == len(images) == source.count("train")

@@ -1,3 +1,4 @@
+import functools
 import io
 import re
 import struct
@@ -13,6 +14,12 @@ from pipelines.pictures.decode import complaint, decode
 from tests.support.pictures import encoded, textured, ways
 
 PICTURE = textured(40, 56)
+
+
+@functools.cache
+def in_graph():
+    """`decode`, traced once for all tests."""
+    return ways(decode)["graph"]
 
 
 @pytest.mark.parametrize(
@@ -81,13 +88,12 @@ def test_a_frame_is_cut_out_exactly_where_it_ends():
     generator = np.random.default_rng(0)
     first, second = generator.integers(0, 256, (2, 150, 211), np.uint8)
     whole = noisy_gif(first, second)
-    words, cut = gif.first_frame(tf.constant(whole))
-    assert words.numpy() == b""
-    alone = Image.open(io.BytesIO(cut.numpy()))
-    assert alone.n_frames == 1
-    assert len(whole) / 2.2 < len(cut.numpy()) < len(whole) / 1.9
+    assert gif.check(tf.constant(whole))[0].numpy() == b""
+    # What lies behind the frame is not looked at.
+    assert len(whole) > 60_000
+    damaged = whole[: int(0.6 * len(whole))] + b"\xff" * 20_000
     expected = np.array(Image.open(io.BytesIO(whole)).convert("RGB"))
-    np.testing.assert_array_equal(np.array(alone.convert("RGB")), expected)
+    np.testing.assert_array_equal(decode(damaged), expected)
     for called in ways(decode).values():
         np.testing.assert_array_equal(called(tf.constant(whole)), expected)
 
@@ -112,13 +118,46 @@ def test_blocks_of_a_frame_may_have_any_length(lengths):
     np.testing.assert_array_equal(decode(other), decode(whole))
 
 
-def test_a_frame_in_the_middle_of_its_screen_is_seen_whole():
-    image_bytes = bytearray(encoded(Image.fromarray(PICTURE).convert("P"), "GIF"))
-    expected = decode(bytes(image_bytes))
-    at = image_bytes.index(b"," + bytes(4))
-    image_bytes[6:10] = struct.pack("<HH", 500, 500)
-    image_bytes[at + 1 : at + 5] = struct.pack("<HH", 30, 20)
-    np.testing.assert_array_equal(decode(bytes(image_bytes)), expected)
+def placed_gif(*, screen, at, transparency=None, comment=b"", own_table=False):
+    """A GIF whose frame lies somewhere on a screen of (width, height), maybe with a table of its own."""
+    picture = Image.fromarray(PICTURE).convert("P")
+    options = {} if transparency is None else {"transparency": transparency}
+    image_bytes = bytearray(encoded(picture, "GIF", **options))
+    start = image_bytes.index(b"," + bytes(4))
+    image_bytes[6:10] = struct.pack("<HH", *screen)
+    image_bytes[start + 1 : start + 5] = struct.pack("<HH", *at)
+    table = 13 + 3 * 2 ** (image_bytes[10] % 8 + 1)
+    extensions = bytes(image_bytes[table:start])
+    if comment:  # between the extension that knows the transparent colour and the frame
+        extensions += b"!\xfe" + bytes([len(comment)]) + comment + b"\0"
+    if not own_table:
+        return bytes(image_bytes[:table]) + extensions + bytes(image_bytes[start:])
+    flags = bytes([image_bytes[start + 9] | 0x80 | image_bytes[10] % 8])
+    other = bytes(255 - value for value in image_bytes[13:table])
+    frame = bytes(image_bytes[start : start + 9]) + flags + bytes(image_bytes[13:table])
+    return bytes(image_bytes[:13]) + other + extensions + frame + bytes(image_bytes[start + 10 :])
+
+
+@pytest.mark.parametrize("own_table", [False, True])
+@pytest.mark.parametrize("transparency", [None, 0, 5, 77])
+@pytest.mark.parametrize(
+    ("screen", "at"), [((70, 50), (3, 4)), ((500, 40), (444, 0)), ((60, 90), (30, 20)), ((10, 10), (0, 0))]
+)
+def test_a_frame_lies_on_its_canvas_as_with_pillow(screen, at, transparency, own_table):
+    image_bytes = placed_gif(screen=screen, at=at, transparency=transparency, own_table=own_table)
+    expected = np.array(Image.open(io.BytesIO(image_bytes)).convert("RGB"))
+    height, width = max(screen[1], at[1] + 40), max(screen[0], at[0] + 56)
+    assert expected.shape == (height, width, 3)
+    np.testing.assert_array_equal(in_graph()(image_bytes), expected)
+
+
+def test_the_canvas_is_found_behind_a_comment_and_may_not_be_too_large():
+    image_bytes = placed_gif(screen=(70, 50), at=(3, 4), transparency=9, comment=b"made by hand")
+    expected = np.array(Image.open(io.BytesIO(image_bytes)).convert("RGB"))
+    for called in ways(decode).values():
+        np.testing.assert_array_equal(called(tf.constant(image_bytes)), expected)
+    large = placed_gif(screen=(65535, 65535), at=(0, 0))
+    assert complaint(large).numpy().startswith(b"GIF file of 65535 x 65535 pixels")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "RGBA"])

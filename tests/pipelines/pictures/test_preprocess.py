@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.pictures import preprocess
+from pipelines.pictures.statistics import ImageStats
 from tests.support.pictures import coordinates, encoded, textured, ways
 from tests.support.real_pictures import imagenet_samples
 
@@ -95,20 +96,24 @@ class TestPrepare:
         picture = textured(100, 164)
         halves = picture.reshape(50, 2, 82, 2, 3).astype(np.int32).sum(axis=(1, 3))
         expected = ((halves + 2) // 4)[:, 16:66]
-        for prepare in ways(lambda image_bytes: preprocess.prepare(image_bytes, 50)).values():
+        for prepare in ways(
+            lambda image_bytes: preprocess.prepare(image_bytes, PictureSettings(resize=50))
+        ).values():
             np.testing.assert_array_equal(prepare(tf.constant(encoded(picture, "PNG"))), expected)
 
     @pytest.mark.parametrize("shape", [(90, 60), (24, 31), (48, 48)], ids=["shrink", "enlarge", "keep"])
     def test_same_numbers_eagerly_in_a_graph_and_in_a_saved_model(self, shape, tmp_path):
         image_bytes = tf.constant(encoded(textured(*shape), "JPEG", quality=92))
-        called = ways(lambda image_bytes: preprocess.prepare(image_bytes, 48))
+        called = ways(lambda image_bytes: preprocess.prepare(image_bytes, PictureSettings(resize=48)))
         expected = called["eager"](image_bytes).numpy()
         assert expected.std() > 20
 
         module = tf.Module()
         module.prepare = tf.function(
             lambda batch: tf.map_fn(
-                lambda one: preprocess.prepare(one, 48), batch, fn_output_signature=tf.uint8
+                lambda one: preprocess.prepare(one, PictureSettings(resize=48)),
+                batch,
+                fn_output_signature=tf.uint8,
             ),
             [tf.TensorSpec([None], tf.string)],
         )
@@ -121,15 +126,47 @@ class TestPrepare:
     def test_a_line_of_pixels_stays_small(self):
         line = np.zeros((1, 60_000, 3), np.uint8)
         line[:, 29_990:30_010] = 200
-        prepared = preprocess.prepare(tf.constant(encoded(line, "PNG")), 256).numpy()
+        prepared = preprocess.prepare(tf.constant(encoded(line, "PNG")), PictureSettings(resize=256)).numpy()
         assert prepared.shape == (256, 256, 3)
         assert prepared[128, 128, 0] == 200
 
     def test_cutting_a_long_picture_leaves_its_centre_as_it_was(self):
         picture = textured(6, 6 * 40)
         whole = preprocess.centre_crop(preprocess.resize_short_side(picture, 12), 12)
-        prepared = preprocess.prepare(tf.constant(encoded(picture, "PNG")), 12)
+        prepared = preprocess.prepare(tf.constant(encoded(picture, "PNG")), PictureSettings(resize=12))
         np.testing.assert_array_equal(prepared, whole)
+
+
+def bilinear(picture, size):
+    """OpenCV's default: between the nearest four pixels, their centres at halves, whatever the scale."""
+    found = picture.astype(np.float64)
+    for axis in (0, 1):
+        length = picture.shape[axis]
+        places = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1)
+        first = np.minimum(places.astype(int), length - 1)
+        share = np.expand_dims(places - first, tuple({0, 1, 2} - {axis}))
+        found = (
+            found.take(first, axis) * (1 - share)
+            + found.take(np.minimum(first + 1, length - 1), axis) * share
+        )
+    return found
+
+
+class TestSqueeze:
+    @pytest.mark.parametrize("rule", ["warp", "squash"])
+    @pytest.mark.parametrize("shape", [(90, 60), (24, 131), (48, 48)], ids=["shrink", "long", "keep"])
+    def test_the_whole_picture_becomes_a_square(self, shape, rule):
+        picture = textured(*shape)
+        config = DataConfig(resize=48, crop=48, resize_rule=rule)
+        prepared = preprocess.prepare(tf.constant(encoded(picture, "PNG")), config).numpy()
+        assert np.abs(prepared - bilinear(picture, 48)).max() <= 0.51
+
+    def test_a_warp_is_cropped_like_any_other(self):
+        picture = tf.constant(encoded(textured(90, 60), "PNG"))
+        config = DataConfig(resize=48, crop=40, resize_rule="warp_48")
+        whole = preprocess.prepare(picture, config)
+        np.testing.assert_array_equal(preprocess.evaluation_crop(picture, config), whole[4:44, 4:44])
+        np.testing.assert_array_equal(preprocess.views(picture, config, 10)[4], whole[8:, 8:])
 
 
 def test_photographs_agree_with_pillow_and_numpy():
@@ -140,7 +177,7 @@ def test_photographs_agree_with_pillow_and_numpy():
         shape = [round(128 * side / min(height, width)) for side in (height, width)]
         expected = resized_by(area_matrix, picture, shape)
         top, left = (shape[0] - 128) // 2, (shape[1] - 128) // 2
-        prepared = preprocess.prepare(tf.constant(image_bytes), 128).numpy()
+        prepared = preprocess.prepare(tf.constant(image_bytes), PictureSettings(resize=128)).numpy()
         difference = prepared - expected[top:, left:][:128, :128]
         # Half a level of rounding; one more where two builds of libjpeg differ.
         assert np.abs(difference).max() <= 1.5
@@ -174,6 +211,25 @@ class TestEvaluationCrops:
         assert first_pixels[5:] == [(0, 223), (0, 255), (16, 239), (32, 223), (32, 255)]
         np.testing.assert_array_equal(crops[5:], crops[:5, :, ::-1])
         assert tuple(crops[4, 223, 223, :2]) == (255, 255)
+
+    def test_nine_crops_of_cifar(self):
+        config = DataConfig(resize=32, crop=24)
+        crops = preprocess.views(tf.constant(encoded(coordinates(32), "PNG")), config, 9).numpy()
+        assert crops.shape == (9, 24, 24, 3)
+        first_pixels = [tuple(crop[0, 0, :2]) for crop in crops]
+        assert first_pixels == [(top, left) for top in (0, 4, 8) for left in (0, 4, 8)]
+        centre = preprocess.evaluation_crop(tf.constant(encoded(coordinates(32), "PNG")), config)
+        np.testing.assert_array_equal(crops[preprocess.CENTRES[9]], centre)
+
+    @pytest.mark.parametrize("count", [9, 10])
+    def test_each_view_has_the_mean_of_its_place(self, count):
+        config = DataConfig(resize=32, crop=24, pixel_divisor=2.0)
+        mean = coordinates(32).astype(np.float32)
+        stats = ImageStats(np.ones(3), np.eye(3), mean, mean.mean(axis=(0, 1)), 1)
+        views = preprocess.views(tf.constant(encoded(coordinates(32), "PNG")), config, count)
+        pixels = preprocess.to_pixels(views[tf.newaxis], stats, config)
+        assert pixels.shape == (1, count, 24, 24, 3)
+        np.testing.assert_array_equal(pixels, np.zeros(pixels.shape))
 
     def test_ten_crops_reach_into_the_border(self):
         picture = coordinates(32)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines import dataset, scan
-from pipelines.config import DataConfig
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.errors import DataError
 from pipelines.pictures import preprocess
 from pipelines.pictures.decode import decode
@@ -16,6 +16,8 @@ from pipelines.sources import open_source, records
 from tests.support.small_records import SIDE, hurt, keys, stored, write
 
 LUMA = [0.299, 0.587, 0.114]
+
+SETTINGS = PictureSettings(resize=SIDE)
 
 
 class TestContent:
@@ -29,7 +31,7 @@ class TestContent:
             for original, record in pairs:
                 assert record["key"] == original["key"]
                 assert record["label"] == original["label"]
-                expected = preprocess.prepare(original["image_bytes"], SIDE).numpy() @ LUMA
+                expected = preprocess.prepare(original["image_bytes"], SETTINGS).numpy() @ LUMA
                 received = decode(record["image_bytes"]).numpy() @ LUMA
                 # Brightness only: at 16 pixels these pictures are all colour edges, of which JPEG keeps half.
                 assert np.abs(received - expected).mean() < 2
@@ -41,7 +43,8 @@ class TestContent:
         for original, record in zip(source.dataset("train"), prepared.dataset("train"), strict=True):
             assert (record["key"], record["label"]) == (original["key"], original["label"])
             np.testing.assert_array_equal(
-                decode(record["image_bytes"]), preprocess.prepare(original["image_bytes"], SIDE)
+                decode(record["image_bytes"]),
+                preprocess.prepare(original["image_bytes"], SETTINGS),
             )
         config = DataConfig("synthetic", resize=SIDE, crop=11, colour_noise="none", shuffle=False)
         ordered = (
