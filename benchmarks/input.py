@@ -66,7 +66,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory(prefix="benchmark_input_") as temporary, _data_service() as service:
         photographs = Path(temporary) / "photographs"
-        _lay_out(photographs, arguments.photos, arguments.pictures)
+        lay_out(photographs, arguments.photos, arguments.pictures)
         config = DataConfig(spec=f"folder:{photographs}", val_fraction=0.01)
         source = sources.open_source(config)
         prepared, folders = {}, {}
@@ -190,7 +190,7 @@ def _report(
     return figures
 
 
-def _lay_out(folder: Path, photos: Path | None, count: int) -> None:
+def lay_out(folder: Path, photos: Path | None, count: int) -> None:
     """Fills two class folders with `count` files."""
     if photos is None:
         drawn = folder.parent / "drawn"
