@@ -104,6 +104,9 @@ def build(
       ValueError: arguments that contradict each other.
     """
     _check(training, batch_size, crops, shard, start_step, service)
+    if config.kind == "records":
+        records.check_rule(config)
+    config = config.reading(source.prepared_size)
     if as_supervised and (stats is None or crops != 1):
         raise ValueError(
             f"`as_supervised` needs `stats` and one crop; received stats={stats and '...'}, crops={crops}"
@@ -129,9 +132,6 @@ def _check(
 ) -> None:
     """Raises ValueError where arguments of `build` contradict each other."""
     index, shards = shard
-    if config.kind == "records":
-        records.check_rule(config)
-    config = config.reading(source.prepared_size)
     if batch_size < 1 or shards < 1 or batch_size % shards or not 0 <= index < shards:
         raise ValueError(
             f"`batch_size` must be a multiple of the shards; received {batch_size}, shard={shard}"

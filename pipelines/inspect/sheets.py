@@ -57,7 +57,7 @@ def augmented(source: Source, config: DataConfig, survey: Survey, count: int) ->
     rows = []
     read = _read(source, survey, numbers)
     for place, (number, file, image) in enumerate(progress.counted("augmenting", read, len(numbers))):
-        prepared = preprocess.prepare(file, config.resize)
+        prepared = preprocess.prepare(file, config)
         seed = tf.constant([config.seed, place], tf.int64)
         windows = augment.draw_windows(config, seed, DRAWS)
         shifts = augment.colour_shifts(config, stats, seed + 1, DRAWS)
@@ -136,7 +136,7 @@ def _statistics(source: Source, config: DataConfig, survey: Survey) -> ImageStat
     if stored is not None:
         return stored
     accumulator = StatsAccumulator()
-    prepared = tf.function(lambda file: preprocess.prepare(file, config.resize), autograph=False)
+    prepared = tf.function(lambda file: preprocess.prepare(file, config), autograph=False)
     numbers = _choose(survey, MEASURED, config.data_seed + 1)
     read = _read(source, survey, numbers)
     for _, file, _ in progress.counted("measuring colours", read, len(numbers)):
