@@ -104,21 +104,18 @@ def build(
       ValueError: arguments that contradict each other.
     """
     _check(training, batch_size, crops, shard, start_step, service)
+    if as_supervised and (stats is None or crops != 1):
+        raise ValueError(f"`as_supervised` needs `stats` and one crop; received {stats}, crops={crops}")
     if config.kind == "records":
         records.check_rule(config)
     config = config.reading(source.prepared_size)
-    if as_supervised and (stats is None or crops != 1):
-        raise ValueError(
-            f"`as_supervised` needs `stats` and one crop; received stats={stats and '...'}, crops={crops}"
-        )
     if training:
         batches = _training_batches(source, config, batch_size, start_step, stats, shard, service)
     else:
         batches = _evaluation_batches(source, config, split, batch_size, crops, shard)
     if as_supervised and stats is not None:
-        own = len(range(shard[0], source.count(split), shard[1]))
-        count = None if training else -(-own * shard[1] // batch_size)
-        batches = _supervised(batches, config, stats, count)
+        own = len(range(shard[0], source.count(split), shard[1])) * shard[1]
+        batches = _supervised(batches, config, stats, None if training else -(-own // batch_size))
     return batches.prefetch(tf.data.AUTOTUNE).with_options(_options())
 
 
