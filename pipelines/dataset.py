@@ -99,17 +99,14 @@ def build(
       ValueError: arguments that contradict each other.
     """
     index, shards = shard
-    if config.kind == "records":
-        records.check_rule(config)
+    records.check_rule(config)
     config = config.reading(source.prepared_size)
     if batch_size < 1 or shards < 1 or batch_size % shards or not 0 <= index < shards:
         raise ValueError(
             f"`batch_size` must be a multiple of the shards; received {batch_size}, shard={shard}"
         )
     if crops not in preprocess.CENTRES or (training and crops != 1):
-        raise ValueError(
-            f"`crops` must be 1, or 9 or 10 in evaluation; received {crops} with training={training}"
-        )
+        raise ValueError(f"`crops` must be 1, 9 or 10, and 1 in training; received {crops}")
     if start_step and not training:
         raise ValueError(f"`start_step` belongs to training; received {start_step}")
     if service and not training:

@@ -31,6 +31,7 @@ WORDS = {
     "--grpc",
 }
 WORDS |= {"--encoding", "--model", "--label", "--signature", "--class", "--layer", "--variant", "--only"}
+WORDS |= {"--resize-rule"}
 # The same of the server's flags.
 TEXTS = {"model_name", "saved_model_tags", "grpc_channel_arguments", "mixed_precision"}
 
