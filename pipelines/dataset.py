@@ -106,8 +106,7 @@ def build(
     _check(training, batch_size, crops, shard, start_step, service)
     if as_supervised and (stats is None or crops != 1):
         raise ValueError(f"`as_supervised` needs `stats` and one crop; received {stats}, crops={crops}")
-    if config.kind == "records":
-        records.check_rule(config)
+    records.check_rule(config)
     config = config.reading(source.prepared_size)
     if training:
         batches = _training_batches(source, config, batch_size, start_step, stats, shard, service)
@@ -134,9 +133,7 @@ def _check(
             f"`batch_size` must be a multiple of the shards; received {batch_size}, shard={shard}"
         )
     if crops not in preprocess.CENTRES or (training and crops != 1):
-        raise ValueError(
-            f"`crops` must be 1, or 9 or 10 in evaluation; received {crops} with training={training}"
-        )
+        raise ValueError(f"`crops` must be 1, 9 or 10, and 1 in training; received {crops}")
     if start_step and not training:
         raise ValueError(f"`start_step` belongs to training; received {start_step}")
     if service and not training:

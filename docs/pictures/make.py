@@ -3,9 +3,10 @@
     make quickstart 2>&1 | tee quickstart.log
     python docs/pictures/make.py --run runs/quickstart --log quickstart.log
 
-kernels.png and saliency.png are what `alexnet_tf.visualize` draws, report.png is the run's report as Chromium
-shows it, and terminal.svg is lines of the log. What cannot be made is said and left as it is: report.png
-without Chromium, terminal.svg without a log.
+augmentation.png is made of the built-in pictures and needs no run. kernels.png and saliency.png are what
+`alexnet_tf.visualize` draws, report.png is the run's report as Chromium shows it, and terminal.svg is lines
+of the log. What cannot be made is said and left as it is: report.png without Chromium, terminal.svg without
+a log.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 LARGEST = 150_000  # bytes of one picture: a page of documentation should open at once
@@ -27,6 +29,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 REPORT_SIZE = (1200, 1000)  # pixels of the window
 EXPLAINED = ("leaf", "ladybird")  # classes whose pictures saliency.png shows
 SALIENCY_WIDTH = 680  # pixels: maps are noise to a packer
+AUGMENTED, AUGMENTED_SEED, MEASURED = 6, 5, 200  # pictures shown; of their crops; pictures for the mean
+TILE, LABEL = 88, 104  # pixels of a picture in augmentation.png, and of the names beside it
 TERMINAL_COLUMNS = 120
 # The parts of a log that terminal.svg shows: from a line that holds the first words on, so many lines.
 # Between two parts stands a line of dots.
@@ -68,12 +72,16 @@ SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">
 def main() -> int:
     """Parses the command line and makes what can be made; returns the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True, help="run folder of a finished `make quickstart`")
+    parser.add_argument("--run", type=Path, help="run folder of a finished `make quickstart`")
     parser.add_argument("--log", type=Path, help="what `make quickstart` said, for terminal.svg")
     arguments = parser.parse_args()
-    kernels(arguments.run)
-    saliency(arguments.run)
-    report(arguments.run)
+    augmentation()
+    if arguments.run:
+        kernels(arguments.run)
+        saliency(arguments.run)
+        report(arguments.run)
+    else:
+        print("kernels.png, saliency.png, report.png: left as they are; --run takes a finished quickstart")
     if arguments.log:
         terminal(arguments.log)
     else:
@@ -82,6 +90,66 @@ def main() -> int:
     if too_large:
         print(f"error: over {LARGEST} bytes: {', '.join(too_large)}", file=sys.stderr)
     return bool(too_large)
+
+
+def augmentation() -> None:
+    """augmentation.png: six built-in pictures as recipes show them to the network in training."""
+    import dataclasses
+
+    import numpy as np
+
+    from alexnet_tf import recipe
+    from pipelines import dataset
+    from pipelines.pictures import preprocess, statistics
+    from pipelines.sources import open_source
+
+    # In one order, so that the same pictures stand below one another.
+    source = open_source(dataclasses.replace(recipe.get("paper").data_config("synthetic"), shuffle=False))
+    rows = {}
+    for name in ("paper", "original", "small_data"):
+        config = dataclasses.replace(
+            recipe.get(name).data_config("synthetic"), shuffle=False, seed=AUGMENTED_SEED
+        )
+        accumulator = statistics.StatsAccumulator()
+        for example in source.dataset("train").take(MEASURED):
+            accumulator.update(preprocess.prepare(example["image_bytes"], config).numpy()[np.newaxis])
+        stats = accumulator.result()
+        (batch,) = dataset.build(source, config, "train", AUGMENTED, training=True, stats=stats).take(1)
+        if not rows:
+            pictures = [example["image_bytes"] for example in source.dataset("train").take(AUGMENTED)]
+            rows["prepared"] = [preprocess.prepare(one, config).numpy() for one in pictures]
+        rows[f"{name}\ncrop, mirror"] = batch["image"].numpy()
+        if config.colour_noise != "none":
+            seen = preprocess.to_pixels(
+                batch["image"],
+                stats,
+                config,
+                training=True,
+                colour_shift=batch["colour_shift"],
+                windows=batch.get("window"),
+            )
+            # The mean is added again, for the eye.
+            pixels = np.clip(seen.numpy() + stats.mean_crop(config), 0, 255)
+            rows[f"{name}\n+ colour noise"] = pixels.astype(np.uint8)
+    _tiled(rows, "augmentation.png")
+
+
+def _tiled(rows: dict[str, Any], name: str) -> None:
+    """Rows of pictures with their names, each picture TILE pixels wide."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    count = max(map(len, rows.values()))
+    sheet = Image.new("RGB", (LABEL + count * (TILE + 4), len(rows) * (TILE + 8)), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for number, (label, pictures) in enumerate(rows.items()):
+        top = number * (TILE + 8) + 4
+        draw.multiline_text((2, top + TILE // 2 - 16), label, "black", font, spacing=4)
+        for place, picture in enumerate(pictures):
+            tile = Image.fromarray(picture).resize((TILE, TILE), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (LABEL + place * (TILE + 4), top))
+    with tempfile.TemporaryDirectory() as folder:
+        sheet.save(Path(folder) / name)
+        _shrink(Path(folder) / name, name)
 
 
 def kernels(run: Path) -> None:

@@ -224,7 +224,9 @@ class RecordsSource(Source):
 
 
 def check_rule(config: DataConfig) -> None:
-    """Raises DataError when a folder's pictures became squares otherwise than `config` says."""
+    """Raises DataError when pictures of prepared records became squares otherwise than `config` says."""
+    if config.kind != "records":
+        return
     there = Index.load(Path(config.location).expanduser()).settings.resize_rule
     if (there == "short_side") == config.squeezes:
         raise DataError(

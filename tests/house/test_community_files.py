@@ -136,7 +136,8 @@ def test_the_places_that_contributing_names_exist():
 
 def test_pictures_are_small_whole_and_said_where_from():
     pictures = [path for path in PICTURES.iterdir() if path.suffix in (".png", ".svg")]
-    assert {path.name for path in pictures} == {"kernels.png", "saliency.png", "report.png", "terminal.svg"}
+    drawn = {"augmentation.png", "kernels.png", "saliency.png", "report.png", "terminal.svg"}
+    assert {path.name for path in pictures} == drawn
     assert {path.name: size for path in pictures if (size := path.stat().st_size) > LARGEST} == {}
     about = (PICTURES / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in pictures if f"| `{path.name}` |" not in about] == []

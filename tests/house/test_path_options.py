@@ -40,6 +40,7 @@ WORDS |= {
     "--layer",
     "--variant",
     "--only",
+    "--resize-rule",
 }
 # The same of the server's flags.
 TEXTS = {"model_name", "saved_model_tags", "grpc_channel_arguments", "mixed_precision"}

@@ -56,6 +56,8 @@ class TestEvaluation:
                 single["image"][number], preprocess.evaluation_crop(pictures[number], SMALL)
             )
             np.testing.assert_array_equal(ten["image"][number], preprocess.ten_crops(pictures[number], SMALL))
+        (nine,) = collected(evaluate(self.source, 11, crops=9))
+        np.testing.assert_array_equal(nine["image"][10], preprocess.views(pictures[10], SMALL, 9))
 
     @pytest.mark.parametrize("upright", [True, False])
     def test_photographs_lie_alike_in_training_and_evaluation(self, upright):

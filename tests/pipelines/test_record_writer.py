@@ -171,7 +171,7 @@ class TestBrokenPictures:
         assert keys(stored(folder), "train") == [fixed[p] for p in (1, 2, 4, 5, 6, 7, *range(16, 37))]
         skipped = scan.read_skipped(folder / "skipped.csv")
         assert skipped == tuple(scan.Skipped(fixed[p], "empty file") for p in (0, 3, *range(8, 16)))
-        assert len(set(keys(stored(folder), "train", epoch=0))) == 26
+        assert len(set(keys(stored(folder), "train", epoch=0))) == 27
 
     def test_a_class_of_broken_pictures_is_an_error(self, pictures_config, tmp_path):
         for path in open_source(pictures_config)._root.glob("cat/*.jpg"):

@@ -267,3 +267,21 @@ def rewritten(**parts):
 )
 def test_whole_jpegs_of_rare_kinds_are_not_called_damaged(image_bytes, words):
     assert scan.reason(image_bytes) == words
+
+
+def test_a_folder_of_webp_is_read_and_one_of_heic_says_what_to_do(tmp_path):
+    for label, options in (("cat", {"lossless": True}), ("dog", {"quality": 80})):
+        (tmp_path / label).mkdir()
+        for number in range(6):
+            picture = Image.fromarray(textured(20, 30, number)).convert("RGBA" if number % 2 else "RGB")
+            (tmp_path / label / f"{number}.webp").write_bytes(encoded(picture, "WEBP", **options))
+    config = DataConfig(f"folder:{tmp_path}", resize=16, crop=16)
+    source = open_source(config)
+    result = scan.scan(source, config)
+    assert (result.skipped, result.stats.count) == ((), source.count("train"))
+    assert source.count("train") + source.count("val") == 12
+
+    (tmp_path / "fox").mkdir()
+    (tmp_path / "fox" / "phone.heic").write_bytes(BROKEN["phone.jpg"][0])
+    with pytest.raises(DataError, match=r"no pictures .*\.heic files: convert them, .* JPEG or PNG"):
+        open_source(config)

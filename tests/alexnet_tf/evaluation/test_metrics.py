@@ -112,11 +112,14 @@ def test_predictions_leave_the_filling_out(network):
     np.testing.assert_allclose(found, softmax(network(to_pixels(images)).numpy()), rtol=1e-5)
 
 
-def test_ten_crops_are_averaged_as_probabilities(network):
-    images, labels = examples(5, 10)
-    each = [softmax(network(to_pixels(images[:, crop])).numpy().astype(np.float64)) for crop in range(10)]
-    average = sum(each) / 10
-    evaluator = metrics.Evaluator(network, to_pixels, crops=10)
+@pytest.mark.parametrize(("crops", "centre"), [(9, 4), (10, 2)])
+def test_crops_are_averaged_as_probabilities(network, crops, centre):
+    images, labels = examples(5, crops)
+    each = [softmax(network(to_pixels(images[:, crop])).numpy().astype(np.float64)) for crop in range(crops)]
+    average = sum(each) / crops
+    evaluator = metrics.Evaluator(network, to_pixels, crops=crops)
+    (both,) = evaluator.predict_by_crops(batches(images, labels, 5))
+    np.testing.assert_allclose(np.exp(both[1].log_probabilities), each[centre], rtol=1e-5)
     found = np.concatenate(
         [np.exp(p.log_probabilities) for p in evaluator.predict(batches(images, labels, 2))]
     )
