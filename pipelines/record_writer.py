@@ -242,10 +242,12 @@ def jpeg_picture(image_bytes: tf.Tensor, size: int) -> tf.Tensor:
         with tf.control_dependencies([tf.debugging.Assert(whole, ["the JPEG must decode"])]):
             return tf.identity(image_bytes)
 
-    def jpeg() -> tf.Tensor:
-        return tf.cond(tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3]), keep, encode)
+    def fits() -> tf.Tensor:
+        return tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3])
 
-    return tf.cond(tf.io.is_jpeg(image_bytes), jpeg, encode)
+    # One branch that encodes: each costs a good part of a second to trace.
+    kept = tf.cond(tf.io.is_jpeg(image_bytes), fits, lambda: tf.constant(False))
+    return tf.cond(kept, keep, encode)
 
 
 def _write_shard(
