@@ -1,4 +1,4 @@
-"""How much of what the cores could do the input pipeline takes: beside bare loops, in memory, and in waiting.
+"""What the input pipeline makes of the cores beside bare loops, its memory, and what training waits for it.
 
     python -m benchmarks.input_limits --photos DIR
 
