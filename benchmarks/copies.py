@@ -10,6 +10,8 @@ compared as well, as they are and mirrored; of these none should be found, but f
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import functools
 import io
 import sys
 import time
@@ -22,6 +24,7 @@ from pipelines.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
+    import tensorflow as tf
     from PIL.Image import Image
 
     from pipelines.inspect.hashing import Hashes
@@ -69,10 +72,10 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         near = np.minimum(_bits(copy, own.take(chosen)), _bits(copy, turned.take(chosen)))
         hits[name] = [float((near <= bits).mean()) for bits in THRESHOLDS]
     print(f"{len(files)} pictures, {pairs:,} pairs, {len(chosen)} copied, default {duplicates.DEFAULT_BITS}")
-    print(f"{'bits of 256':28}" + "".join(f"{bits:>8}" for bits in THRESHOLDS))
-    print(f"{'pairs found':28}" + "".join(f"{count:>8}" for count in alarms))
+    print(f"{'bits of 256':32}" + "".join(f"{bits:>8}" for bits in THRESHOLDS))
+    print(f"{'pairs found':32}" + "".join(f"{count:>8}" for count in alarms))
     for name, shares in hits.items():
-        print(f"{name:28}" + "".join(f"{100 * share:7.1f}%" for share in shares))
+        print(f"{name:32}" + "".join(f"{100 * share:7.1f}%" for share in shares))
     return {
         "pictures": len(files),
         "pairs": pairs,
@@ -125,13 +128,25 @@ def _grays(files: list[bytes], what: str) -> np.ndarray:
     import numpy as np
     import tensorflow as tf
 
+    gray = _gray()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        read = pool.map(lambda file: gray(tf.constant(file)).numpy(), files)
+        return np.stack(list(progress.counted(what, read, len(files))))
+
+
+@functools.cache
+def _gray() -> Callable[[tf.Tensor], tf.Tensor]:
+    """A graph that is traced once."""
+    import tensorflow as tf
+
     from pipelines.inspect import survey
 
     def gray(file: tf.Tensor) -> tf.Tensor:
         return survey.look({"image_bytes": file})["gray"]
 
-    data = tf.data.Dataset.from_tensor_slices(files).map(gray, tf.data.AUTOTUNE).batch(64).prefetch(2)
-    return np.concatenate(list(progress.counted(what, data.as_numpy_iterator(), len(files), each=64)))
+    # Several threads that call a function for the first time would all trace it.
+    traced = tf.function(gray, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+    return traced.get_concrete_function()
 
 
 def _changed(path: Path, change: Callable[[Image], Image]) -> bytes:

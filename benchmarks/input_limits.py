@@ -1,4 +1,4 @@
-"""How much of what the cores could do the input pipeline takes: beside bare loops, in memory, and in waiting.
+"""What the input pipeline makes of the cores beside bare loops, its memory, and what training waits for it.
 
     python -m benchmarks.input_limits --photos DIR
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
+import itertools
 import os
 import resource
 import shutil
@@ -21,11 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.input import BATCH, lay_out
+from benchmarks.input import BATCH, Turn, lay_out
 from benchmarks.turns import check_counts
 from pipelines import command
 from pipelines.config import DataConfig
@@ -88,16 +90,35 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _report(what: str, turns: list[tuple[float, float]]) -> dict[str, float]:
-    """The medians of (bare, ours) pictures a second, and of their ratios."""
-    share = statistics.median(ours / bare for bare, ours in turns)
-    bare, ours = (statistics.median(rates) for rates in zip(*turns, strict=True))
-    spread = ", ".join(f"{100 * ours / bare:.0f}" for bare, ours in turns)
-    print(f"{what}: bare {bare:.0f} pictures/s, ours {ours:.0f}: {100 * share:.1f} % (turns {spread})")
-    return {f"{what}_bare": bare, f"{what}_ours": ours, f"{what}_share": share}
+def _report(what: str, turns: list[tuple[Turn, Turn]]) -> dict[str, float]:
+    """The medians of bare loops and ours, and of their ratios: by the clock, and of processor time."""
+    shares = [ours.rate / bare.rate for bare, ours in turns]
+    figures = {
+        f"{what}_bare": statistics.median(bare.rate for bare, _ in turns),
+        f"{what}_ours": statistics.median(ours.rate for _, ours in turns),
+        f"{what}_share": statistics.median(shares),
+        f"{what}_processor_share": statistics.median(bare.cost / ours.cost for bare, ours in turns),
+    }
+    spread = ", ".join(f"{100 * share:.0f}" for share in shares)
+    print(
+        f"{what}: bare {figures[f'{what}_bare']:.0f} pictures/s, ours {figures[f'{what}_ours']:.0f}:"
+        f" {100 * figures[f'{what}_share']:.1f} % (turns {spread}),"
+        f" of processor time {100 * figures[f'{what}_processor_share']:.1f} %"
+    )
+    return figures
 
 
-def _reading(records: Source, arguments: argparse.Namespace) -> list[tuple[float, float]]:
+@contextlib.contextmanager
+def _turn(count: Callable[[], int]) -> Iterator[list[Turn]]:
+    """Gives a list that holds the block's Turn after it; `count` says how many pictures there were."""
+    taken: list[Turn] = []
+    began, busy = time.perf_counter(), time.process_time()
+    yield taken
+    wall, busy = time.perf_counter() - began, time.process_time() - busy
+    taken.append(Turn(count() / wall, 1e6 * busy / count()))
+
+
+def _reading(records: Source, arguments: argparse.Namespace) -> list[tuple[Turn, Turn]]:
     """Turns of the bare loop over records, and of the training stream."""
     import tensorflow as tf
 
@@ -108,14 +129,17 @@ def _reading(records: Source, arguments: argparse.Namespace) -> list[tuple[float
     decode = _decode_and_crop()
     config, stats = DataConfig("synthetic"), records.stored_stats()
 
-    def ours() -> float:
+    turns = []
+    for _ in range(arguments.rounds):
+        bare = _on_all_cores([lambda block=block: decode(block) for block in blocks], arguments.seconds)
         stream = iter(dataset.build(records, config, "train", BATCH, training=True, stats=stats))
-        return _timed(lambda: next(stream), arguments.seconds)
-
-    def bare() -> float:
-        return _on_all_cores([lambda block=block: decode(block) for block in blocks], arguments.seconds)
-
-    return [(bare(), ours()) for _ in range(arguments.rounds)]
+        _repeated(lambda stream=stream: next(stream), arguments.seconds / 3)  # fills the buffers
+        pictures: list[int] = []
+        with _turn(lambda pictures=pictures: sum(pictures)) as ours:
+            pictures.append(_repeated(lambda stream=stream: next(stream), arguments.seconds))
+        del stream  # one that waits for its turn would go on filling its buffers
+        turns.append((bare, ours[0]))
+    return turns
 
 
 def _decode_and_crop() -> Callable[[tf.Tensor], tf.Tensor]:
@@ -135,32 +159,30 @@ def _decode_and_crop() -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(block, input_signature=[tf.TensorSpec([BATCH], tf.string)], autograph=False)
 
 
-def _timed(step: Callable[[], Any], seconds: float) -> float:
-    """Pictures a second of steps of one batch each, after a third of the time to warm up."""
-    warm = time.perf_counter() + seconds / 3
-    while time.perf_counter() < warm:
-        step()
+def _repeated(step: Callable[[], Any], seconds: float) -> int:
+    """Takes steps of one batch each for so long; returns how many pictures that were."""
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         step()
         count += BATCH
-    return count / (time.perf_counter() - began)
+    return count
 
 
-def _on_all_cores(steps: list[Callable[[], Any]], seconds: float) -> float:
-    """The same of a thread for each core, which take turns with the steps."""
+def _on_all_cores(steps: list[Callable[[], Any]], seconds: float) -> Turn:
+    """A turn of a thread for each core, each with its own order of the steps."""
     cores = os.cpu_count() or 1
 
-    def work(number: int) -> float:
-        mine = [steps[(number + place) % len(steps)] for place in range(len(steps))]
-        turn = iter(range(1 << 62))
-        return _timed(lambda: mine[next(turn) % len(mine)](), seconds)
+    def work(number: int) -> int:
+        mine = itertools.cycle([*steps[number:], *steps[:number]])
+        return _repeated(lambda: next(mine)(), seconds)
 
-    with concurrent.futures.ThreadPoolExecutor(cores) as pool:
-        return sum(pool.map(work, range(cores)))
+    pictures: list[int] = []
+    with concurrent.futures.ThreadPoolExecutor(cores) as pool, _turn(lambda: sum(pictures)) as taken:
+        pictures += pool.map(work, range(cores))
+    return taken[0]
 
 
-def _preparing(source: Source, config: DataConfig, folder: Path, rounds: int) -> list[tuple[float, float]]:
+def _preparing(source: Source, config: DataConfig, folder: Path, rounds: int) -> list[tuple[Turn, Turn]]:
     """Turns of the bare loop over photographs, and of `pipelines.prepare`."""
     import tensorflow as tf
 
@@ -171,15 +193,12 @@ def _preparing(source: Source, config: DataConfig, folder: Path, rounds: int) ->
     encode = _decode_resize_encode()
     turns = []
     for number in range(rounds):
-        began = time.perf_counter()
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool, _turn(lambda: len(files)) as bare:
             list(pool.map(encode, files))
-        bare = len(files) / (time.perf_counter() - began)
-        began = time.perf_counter()
-        record_writer.write(source, config, folder / f"again{number}")
-        ours = count / (time.perf_counter() - began)
+        with _turn(lambda: count) as ours:
+            record_writer.write(source, config, folder / f"again{number}")
         shutil.rmtree(folder / f"again{number}")
-        turns.append((bare, ours))
+        turns.append((bare[0], ours[0]))
     return turns
 
 

@@ -264,12 +264,13 @@ def jpeg_picture(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
         with tf.control_dependencies([tf.debugging.Assert(whole, ["the JPEG must decode"])]):
             return tf.identity(image_bytes)
 
-    def jpeg() -> tf.Tensor:
-        fits = tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3])
-        fits &= tf.equal(orientation.of(image_bytes), orientation.UPRIGHT)
-        return tf.cond(fits, keep, encode)
+    def fits() -> tf.Tensor:
+        upright = tf.equal(orientation.of(image_bytes), orientation.UPRIGHT)
+        return upright & tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3])
 
-    return tf.cond(tf.io.is_jpeg(image_bytes), jpeg, encode)
+    # One branch that encodes: each costs a good part of a second to trace.
+    kept = tf.cond(tf.io.is_jpeg(image_bytes), fits, lambda: tf.constant(False))
+    return tf.cond(kept, keep, encode)
 
 
 def _write_shard(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipelines.errors import DataError
+from pipelines.pictures import file_types
 from pipelines.pictures.file_types import SUFFIXES
 from pipelines.sources.listed import Listing
 
@@ -60,7 +61,7 @@ def list_classes(root: Path, below: str = "", leaving_out: Collection[str] = ())
         own = collections.Counter[str]()
         pictures = sorted(_pictures_below(top / folder, own))
         if not pictures:
-            raise DataError(f"{top / folder}: {_without_pictures(own)}")
+            raise DataError(f"{top / folder}: {_without_pictures(top / folder, own)}")
         prefix = f"{below}/{folder}" if below else folder
         keys += [f"{prefix}/{picture}" for picture in pictures]
         labels += [label] * len(pictures)
@@ -141,10 +142,17 @@ def _kind(file: str) -> str:
     return f"{suffix} files" if suffix else "files without an ending"
 
 
-def _without_pictures(left_out: collections.Counter[str]) -> str:
-    """What is said of a class folder in which no picture lies."""
+def _without_pictures(folder: Path, left_out: collections.Counter[str]) -> str:
+    """What is said of a class folder in which no picture lies, and what to do."""
     wanted = f"no pictures ({', '.join(sorted(SUFFIXES))}) in this class"
     if not left_out:
         return f"{wanted}; add some or remove the folder"
     held = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common(3))
-    return f"{wanted}; it holds {held}: convert them, for example to JPEG or PNG, or remove the folder"
+    example = next((path for path in sorted(folder.rglob("[!.]*")) if path.is_file()), None)
+    if example is None:
+        return f"{wanted}, only {held}; add some or remove the folder"
+    cure = file_types.advice_on(example)
+    return (
+        f"{wanted}; it holds {held}, such as {example.relative_to(folder)}, {file_types.kind_of(example)}: "
+        + (f"{cure}, or remove the folder" if cure else "add pictures or remove the folder")
+    )

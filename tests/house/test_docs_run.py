@@ -214,9 +214,8 @@ def test_keys_of_json_files(left, title, path):
 def test_what_inspecting_leaves(left):
     folder = left.folder / "inspected"
     files = {path.name for path in folder.iterdir()}
-    assert files | {"copies.png"} == {
-        name for name in INSPECTED.table("Inspecting a data set") if "." in name
-    }
+    listed = {name for name in INSPECTED.table("Inspecting a data set") if re.fullmatch(r"\w+\.\w+", name)}
+    assert files | {"copies.png"} == listed
     found = json.loads((folder / "inspect.json").read_text(encoding="utf-8"))
     cells = [row.split("|")[1] for row in INSPECTED.table("`inspect.json`").values()]
     assert set(found) == {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}

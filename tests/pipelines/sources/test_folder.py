@@ -123,7 +123,8 @@ class TestFolderErrors:
         root = class_folder({"cat": 2, "dog": 0})
         for number in range(3):
             (root / "dog" / f"{number}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
-        with pytest.raises(DataError, match=r"it holds 3 \.heic files: convert them"):
+        message = r"it holds 3 \.heic files, such as 0\.HEIC, a HEIC file: convert them to JPEG or PNG"
+        with pytest.raises(DataError, match=message):
             opened(root)
 
     def test_a_name_that_is_no_text(self, class_folder):
