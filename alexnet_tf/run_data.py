@@ -207,6 +207,12 @@ def check(run: Run, source: Source, spec: str | None = None, *, training: bool =
         _warn_once(f"{spec}: not the validation pictures of the run {run.workdir} ({changes})")
 
 
+def same_pictures(run: Run, source: Source, split: str) -> bool:
+    """Whether a split of the run's own data still holds what it held; taken for granted without a record."""
+    kept = Pictures.load(run.workdir)
+    return kept is None or np.array_equal(getattr(kept, split), source.fingerprints(split))
+
+
 def _without_record(run: Run, source: Source, spec: str, *, training: bool) -> None:
     """What can be said of a run of before the file of its pictures was kept."""
     if not source.held_out:

@@ -75,16 +75,24 @@ def open_pictures(
         for run in own:
             run_data.check(run, whole, config.spec)
     chosen = measured.measured(whole, split)
-    # What a run's scan has looked at, or the making of records.
-    looked_at = bool(own) and (split in SPLITS or "test" not in whole.splits)
-    looked_at = looked_at or config.kind in ("records", "synthetic")
     lists = [path for run in own if (path := run.workdir / SKIPPED_FILE).exists()]
     skipped = {entry.key for path in lists for entry in scan.read_skipped(path)}
-    if strict or not looked_at:
+    if strict or not _looked_at(own, whole, split, config):
         skipped |= _unreadable(chosen, config, skipped, strict=strict)
     source = chosen.without(skipped)
     left_out = chosen.count("val") - source.count("val")
-    return MeasuredPictures(source, split, runs[0] in own and split == "val", left_out)
+    own_validation = runs[0] in own and split == "val" and run_data.same_pictures(runs[0], whole, "val")
+    return MeasuredPictures(source, split, own_validation, left_out)
+
+
+def _looked_at(own: list[Run], whole: Source, split: str, config: DataConfig) -> bool:
+    """Whether every picture of a split has been decoded: by a run's scan, or when records were made."""
+    if config.kind in ("records", "synthetic"):
+        return True
+    parts = whole.splits if split == measured.ALL else (split,)
+    return any(
+        all(part in SPLITS and run_data.same_pictures(run, whole, part) for part in parts) for run in own
+    )
 
 
 def _unreadable(source: Source, config: DataConfig, known: set[str], *, strict: bool) -> set[str]:
