@@ -10,7 +10,6 @@ compared as well, as they are and mirrored; of these none should be found, but f
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import functools
 import io
 import sys
@@ -129,9 +128,8 @@ def _grays(files: list[bytes], what: str) -> np.ndarray:
     import tensorflow as tf
 
     gray = _gray()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        read = pool.map(lambda file: gray(tf.constant(file)).numpy(), files)
-        return np.stack(list(progress.counted(what, read, len(files))))
+    read = (gray(tf.constant(file)).numpy() for file in files)
+    return np.stack(list(progress.counted(what, read, len(files))))
 
 
 @functools.cache
@@ -144,9 +142,7 @@ def _gray() -> Callable[[tf.Tensor], tf.Tensor]:
     def gray(file: tf.Tensor) -> tf.Tensor:
         return survey.look({"image_bytes": file})["gray"]
 
-    # Several threads that call a function for the first time would all trace it.
-    traced = tf.function(gray, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    return traced.get_concrete_function()
+    return tf.function(gray, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 
 
 def _changed(path: Path, change: Callable[[Image], Image]) -> bytes:

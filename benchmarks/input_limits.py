@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import os
 import resource
@@ -131,13 +132,14 @@ def _reading(records: Source, arguments: argparse.Namespace) -> list[tuple[Turn,
 
     turns = []
     for _ in range(arguments.rounds):
-        bare = _on_all_cores([lambda block=block: decode(block) for block in blocks], arguments.seconds)
+        bare = _on_all_cores([functools.partial(decode, block) for block in blocks], arguments.seconds)
         stream = iter(dataset.build(records, config, "train", BATCH, training=True, stats=stats))
-        _repeated(lambda stream=stream: next(stream), arguments.seconds / 3)  # fills the buffers
+        following = functools.partial(next, stream)
+        _repeated(following, arguments.seconds / 3)  # fills the buffers
         pictures: list[int] = []
-        with _turn(lambda pictures=pictures: sum(pictures)) as ours:
-            pictures.append(_repeated(lambda stream=stream: next(stream), arguments.seconds))
-        del stream  # one that waits for its turn would go on filling its buffers
+        with _turn(functools.partial(sum, pictures)) as ours:
+            pictures.append(_repeated(following, arguments.seconds))
+        del stream, following  # one that waits for its turn would go on filling its buffers
         turns.append((bare, ours[0]))
     return turns
 
@@ -246,11 +248,11 @@ def _multiply(folder: Path, larger: Path, times: int) -> None:
     """Records whose shards are those of a folder, under so many names each."""
     import dataclasses
 
-    from pipelines.sources.records import STATS_NAME, Index
+    from pipelines.sources.records import STATS_NAME, Index, Shard
 
     index = Index.load(folder)
     larger.mkdir()
-    shards = []
+    shards: list[Shard] = []
     for shard in index.shards:
         for _ in range(times):
             name = f"{shard.split}-{len(shards):05d}-of-{times * len(index.shards):05d}.tfrecord"
@@ -274,23 +276,29 @@ def _waiting(folder: Path, steps: int) -> dict[str, float]:
     from alexnet_tf.training import step as train_step
     from alexnet_tf.training.schedule import Rates
     from pipelines import dataset, sources
+    from pipelines.pictures.statistics import ImageStats
+    from pipelines.sources.records import STATS_NAME
 
     here = placement.place("one")
     settled = precision.settle(recipe.get(RECIPE).precision, [], here)
     chosen = recipe.get(RECIPE).replace({"resize": str(SIDE), "pad": "0", "precision": settled.name})
     data = chosen.data_config(f"records:{folder / 'records'}")
     source = sources.open_source(data)
-    stats = source.stored_stats()
+    stats = ImageStats.load(folder / "records" / STATS_NAME)
     network, optimizer = here.build(chosen, 1000)
     step = train_step.build(network, optimizer, chosen, data, stats, here.strategy)
     stream = iter(dataset.build(source, data, "train", chosen.batch_size, training=True, stats=stats))
     rates = [Rates(1e-3, 1e-3, 1e-3, 1.0)]
+
+    def only(batch: dict[str, tf.Tensor], _: object) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors(batch)
+
     waits, whole = [], []
     for _ in range(steps + 3):
         began = time.perf_counter()
         batch = next(stream)
         waits.append(time.perf_counter() - began)
-        step(iter(here.distribute(lambda _, b=batch: tf.data.Dataset.from_tensors(b))), rates, False, (0.0,))
+        step(iter(here.distribute(functools.partial(only, batch))), rates, False, (0.0,))
         whole.append(time.perf_counter() - began)
     share = sum(waits[3:]) / sum(whole[3:])  # the first compiles, and the next ones find full buffers
     seconds = statistics.median(whole[3:])

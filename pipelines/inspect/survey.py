@@ -154,11 +154,16 @@ def look(example: Elements) -> Elements:
       width, height and size (bytes), int64; `channels` of a JPEG, int32, 0 for others; `content`, int64;
       `head`, the first bytes; `gray`, float32 [SIDE, SIDE].
     """
-    image_bytes = example["image_bytes"]
-    is_jpeg = formats.is_of(image_bytes, JPEG)
-    return _elements(
-        image_bytes, *tf.cond(is_jpeg, lambda: _look_at_jpeg(image_bytes), lambda: _decoded(image_bytes))
+    return _looked(example["image_bytes"])
+
+
+# A function of its own, that it be traced once in a process.
+@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
+def _looked(image_bytes: tf.Tensor) -> Elements:
+    shape, channels, gray = tf.cond(
+        formats.is_of(image_bytes, JPEG), lambda: _look_at_jpeg(image_bytes), lambda: _decoded(image_bytes)
     )
+    return _elements(image_bytes, shape, channels, gray)
 
 
 def look_closely(example: Elements) -> Elements:
@@ -202,7 +207,6 @@ def _look_at_jpeg(image_bytes: tf.Tensor) -> Looked:
     return tf.cast(shape[:2], tf.int64), shape[2], gray
 
 
-# A function of its own, that it be traced once in a process.
 @tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
 def _decoded(image_bytes: tf.Tensor) -> Looked:
     image = decode(image_bytes)

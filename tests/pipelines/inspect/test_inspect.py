@@ -18,7 +18,6 @@ from pipelines.inspect import page as pages
 from pipelines.inspect.__main__ import main
 from pipelines.sources import records
 from pipelines.sources.source import SPLITS
-from tests.support import small_records
 from tests.support.pictures import encoded, textured
 
 ODD = '<b>"猫" & co'  # a class's name
@@ -183,16 +182,19 @@ def test_another_data_set_leaves_no_copies_of_the_last(tmp_path, capsys):
 
 
 def test_records_are_looked_at_like_the_pictures_they_hold(tmp_path):
-    config = DataConfig(spec="synthetic:24,12", resize=small_records.SIDE, crop=small_records.SIDE)
-    small_records.write(config, tmp_path / "records")
-    seen = survey.survey(small_records.stored(tmp_path / "records"))
-    assert (len(seen), set(seen.kind), set(seen.width.tolist())) == (
-        36,
-        {("JPEG", "RGB")},
-        {small_records.SIDE},
-    )
-    assert seen.split.tolist() == [0] * 24 + [1] * 12
-    assert records.SKIPPED_NAME in {path.name for path in (tmp_path / "records").iterdir()}
+    shards = []
+    for split, count in {"train": 4, "val": 2}.items():
+        path = tmp_path / f"{split}-00000-of-00001.tfrecord"
+        with survey.tf.io.TFRecordWriter(str(path)) as writer:
+            for number in range(count):
+                file = encoded(picture(number, 16, 16), "JPEG")
+                writer.write(records.serialize(file, number % 2, f"{split}/{number}".encode()))
+        shards.append(records.Shard(path.name, split, count, path.stat().st_size, records.checksum(path), ()))
+    settings = records.Settings(1, "folder:x", 16, 0, 0.1, 8, {"train": 4, "val": 2}, ("a", "b"), ("a", "b"))
+    records.Index(settings, tuple(shards), complete=True).save(tmp_path)
+    seen = survey.survey(sources.open_source(DataConfig(f"records:{tmp_path}")))
+    assert (len(seen), set(seen.kind), set(seen.width.tolist())) == (6, {("JPEG", "RGB")}, {16})
+    assert (seen.split.tolist(), seen.position.tolist()) == ([0, 0, 0, 0, 1, 1], [0, 1, 2, 3, 0, 1])
     assert not any(seen.broken)
 
 
