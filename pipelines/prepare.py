@@ -133,7 +133,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     left_out = {**source.left_out, scan.BROKEN: written.skipped}
     print(scan.summary(written.pictures, left_out), file=sys.stderr)
     return dataclasses.asdict(written) | {
-        "left_out": left_out,
+        "left_out": sum(left_out.values()),
         "seconds": round(seconds, 3),
         "pictures_per_second": round(written.looked_at / seconds, 1),
     }

@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.inspect", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--data", required=True, metavar="SPEC", help="synthetic, folder:DIR, tfds:NAME, ...")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write into; made if need be")
+    parser.add_argument(
+        "--out", type=command.path, required=True, metavar="DIR", help="folder to write into; made if need be"
+    )
     parser.add_argument(
         "--near-duplicates",
         type=int,

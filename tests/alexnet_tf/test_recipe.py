@@ -48,6 +48,7 @@ def test_the_source_departs_from_the_text_in_rows_2_to_13() -> None:
     ours, theirs = (dataclasses.asdict(recipe.get(name)) for name in ("original", "paper"))
     assert {field: value for field, value in ours.items() if value != theirs[field]} == {
         "name": "original",
+        "exif_orientation": False,
         "variant": "original",
         "bias_rate": 2.0,
         "schedule": "logged",

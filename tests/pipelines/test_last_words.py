@@ -80,7 +80,7 @@ def test_prepare(broken):
     done = run("-m", "pipelines.prepare", "--data", f"folder:{broken}", "--out", out, "--size", "224")
     assert done.returncode == 0
     assert foreign(done.stderr) == []
-    assert "broken pictures left out" in done.stderr
+    assert "left out: 4 broken pictures" in done.stderr
 
 
 def test_train_evaluate_predict_and_visualize(broken, tmp_path):

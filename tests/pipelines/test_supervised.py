@@ -18,7 +18,7 @@ from tests.support.memory_source import SMALL, collected, source_of, train
 @pytest.fixture(scope="module")
 def stats():
     accumulator = StatsAccumulator()
-    pictures = [preprocess.prepare(one["image_bytes"], SMALL.resize) for one in source_of(5).dataset("val")]
+    pictures = [preprocess.prepare(one["image_bytes"], SMALL) for one in source_of(5).dataset("val")]
     accumulator.update(np.stack(pictures))
     return accumulator.result()
 
@@ -93,7 +93,7 @@ def test_keras_fits_and_evaluates(stats):
 
 
 def test_contradictions_are_refused(stats):
-    with pytest.raises(ValueError, match="received stats=None"):
+    with pytest.raises(ValueError, match="received None, crops=1"):
         evaluate(4, 2, None)
     with pytest.raises(ValueError, match="crops=10"):
         evaluate(4, 2, stats, crops=10)
