@@ -283,5 +283,6 @@ def test_a_folder_of_webp_is_read_and_one_of_heic_says_what_to_do(tmp_path):
 
     (tmp_path / "fox").mkdir()
     (tmp_path / "fox" / "phone.heic").write_bytes(BROKEN["phone.jpg"][0])
-    with pytest.raises(DataError, match=r"no pictures .*\.heic files, .* HEIC file: convert them to JPEG or PNG"):
+    message = r"no pictures .*\.heic files, .* a HEIC file: convert them to JPEG or PNG"
+    with pytest.raises(DataError, match=message):
         open_source(config)
