@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from pipelines import dataset, epochs
 from pipelines.config import DataConfig
+from pipelines.pictures.file_types import JPEG
 from tests.support.pictures import encoded, textured
 
 SMALL = DataConfig(resize=40, crop=32, colour_statistics="published", seed=3)
@@ -17,6 +18,8 @@ class MemorySource:
 
     class_names = ("even", "odd", "third")
     description = "memory"
+
+    prepared_form = JPEG
 
     def __init__(self, pictures, prepared_size=None):
         self._pictures = pictures
