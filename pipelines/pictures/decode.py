@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from pipelines.pictures import bmp, file_types, formats, gif, headers, orientation, ppm
+from pipelines.pictures.apart import apart
 from pipelines.pictures.file_types import JPEG, Format
 
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.
@@ -66,6 +67,9 @@ def decode(image_bytes: tf.Tensor, *, upright: bool = False) -> tf.Tensor:
         lambda: _decode_other(image_bytes),
     )
     if upright:
+        # After the decoder: why that fails would otherwise be told as the cancellation of what runs beside it.
+        with tf.control_dependencies([image]):
+            image_bytes = tf.identity(image_bytes)
         image = orientation.turned(image, orientation.of(image_bytes))
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -94,13 +98,7 @@ def complaint(image_bytes: tf.Tensor) -> tf.Tensor:
     )
 
 
-# A function of its own, that it be traced once in a process and lie once in an export. Not inlined: hundreds
-# of operations would be skipped for each JPEG, and each data set would optimise them anew.
-@tf.function(
-    autograph=False,
-    input_signature=[tf.TensorSpec([], tf.string)],
-    experimental_attributes={"_noinline": True},
-)
+@apart
 def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
     """The pixels of what is no JPEG; uint8 [height, width, 3]."""
     return _by_format(
