@@ -67,7 +67,7 @@ def decode(image_bytes: tf.Tensor, *, upright: bool = False) -> tf.Tensor:
         lambda: _decode_other(image_bytes),
     )
     if upright:
-        # After the decoder: why that fails would otherwise be told as the cancellation of what runs beside it.
+        # After the decoder: its failure could otherwise be told as the cancellation of what runs beside it.
         with tf.control_dependencies([image]):
             image_bytes = tf.identity(image_bytes)
         image = orientation.turned(image, orientation.of(image_bytes))
