@@ -156,7 +156,7 @@ class StatsAccumulator:
         self.count += other.count
 
     def sums(self) -> dict[str, np.ndarray]:
-        """All that was added up, for `of_sums`: `count`, `sum` [side, side, 3] and `products` [3, 3], int64."""
+        """What was added up, for `of_sums`: `count`, `sum` [side, side, 3], `products` [3, 3]; int64."""
         total = np.zeros((0, 0, 3), np.int64) if self._sum is None else self._sum
         return {"count": np.asarray(self.count), "sum": total, "products": self._products}
 

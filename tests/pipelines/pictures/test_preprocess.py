@@ -126,7 +126,7 @@ class TestPrepare:
 
     @pytest.mark.parametrize("content", ["noise", "texture", "extremes"])
     def test_the_square_of_the_rounded_picture_bit_for_bit(self, content):
-        """Rounding and clipping everything and cutting afterwards, as it was done at first, gives the same."""
+        """Rounding and clipping everything and cutting afterwards, as was done at first, gives the same."""
         size, generator = 24, np.random.default_rng(5)
         lengths = [11, 16, 23, 24, 25, 29, 36, 48, 61, 95, 140]
         prepare = tf.function(
