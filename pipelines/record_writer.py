@@ -265,8 +265,11 @@ def jpeg_picture(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
             return tf.identity(image_bytes)
 
     def fits() -> tf.Tensor:
-        upright = tf.equal(orientation.of(image_bytes), orientation.UPRIGHT)
-        return upright & tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3])
+        return tf.cond(
+            tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3]),
+            lambda: tf.equal(orientation.of(image_bytes), orientation.UPRIGHT),
+            lambda: tf.constant(False),
+        )
 
     # One branch that encodes: each costs a good part of a second to trace.
     kept = tf.cond(tf.io.is_jpeg(image_bytes), fits, lambda: tf.constant(False))

@@ -21,6 +21,9 @@ _MOST_BEFORE = 2**17
 # EXIF begins with the directory; the rest is a thumbnail and what the maker notes.
 _MOST_BYTES = 2**16
 _MARK = b"Exif\0\0"
+# How most JPEGs without EXIF begin: with JFIF's segment without a thumbnail, and behind it the first table of
+# the pixels, where no segment is looked for any more.
+_JFIF, _TABLE, _JFIF_ENDS = b"\xff\xd8\xff\xe0\0\x10", b"\xff\xdb", 20
 _TAG, _SHORT, _ENTRY = 0x0112, 3, 12  # of a directory: type "whole number of two bytes", bytes an entry
 _KINDS = (JPEG, PNG, WEBP)
 _FIRST_PARTS = (2, 8, 12)
@@ -55,11 +58,16 @@ def of(image_bytes: tf.Tensor) -> tf.Tensor:
       int32 scalar, 1 to 8 as in EXIF; 1 (upright) where nothing, or nothing legal, is noted.
     """
     image_bytes = tf.convert_to_tensor(image_bytes)
-    # Most pictures have none, which one look at their beginning tells: parts are followed in the others.
-    has_none = formats.is_of(image_bytes, JPEG) & tf.equal(
-        formats.count(tf.strings.substr(image_bytes, 0, _MOST_BEFORE), _MARK, 1), 0
-    )
-    return tf.cond(has_none, lambda: tf.constant(UPRIGHT), lambda: _noted(image_bytes))
+    # Most pictures have none, which their first bytes tell, or a search for the mark: parts are followed in
+    # the others.
+    plain = formats.starts(image_bytes, _JFIF) & formats.starts(image_bytes, _TABLE, _JFIF_ENDS)
+
+    def searched() -> tf.Tensor:
+        beginning = tf.strings.substr(image_bytes, 0, _MOST_BEFORE)
+        has_none = formats.is_of(image_bytes, JPEG) & tf.equal(formats.count(beginning, _MARK, 1), 0)
+        return tf.cond(has_none, lambda: tf.constant(UPRIGHT), lambda: _noted(image_bytes))
+
+    return tf.cond(plain, lambda: tf.constant(UPRIGHT), searched)
 
 
 @apart

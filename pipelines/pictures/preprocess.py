@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LONGEST_ASPECT = 16
 
 
-def resize_short_side(image: tf.Tensor, size: int) -> tf.Tensor:
+def resize_short_side(image: tf.Tensor, size: int, *, square: bool = False) -> tf.Tensor:
     """Scales an image so that its short side has `size` pixels, keeping its aspect (section 2).
 
     Shrinking averages areas, enlarging interpolates by cubics, as make-data did in cuda-convnet2
@@ -34,25 +34,32 @@ def resize_short_side(image: tf.Tensor, size: int) -> tf.Tensor:
     Args:
       image: uint8 [height, width, 3].
       size: pixels of the new short side.
+      square: whether only the central square is kept. Its pixels are the same; of the rest none is rounded.
 
     Returns:
-      uint8 [new height, new width, 3].
+      uint8 [new height, new width, 3], or [size, size, 3] with `square`.
     """
     shape = tf.shape(image)[:2]
     short = tf.reduce_min(shape)
     # Whole numbers only, so that no float rounding can make a side one pixel too short.
     new_shape = (2 * shape * size + short) // (2 * short)
 
+    def kept(values: tf.Tensor) -> tf.Tensor:
+        return centre_crop(values, size) if square else values
+
     def area() -> tf.Tensor:
-        return _to_uint8(tf.image.resize(image, new_shape, method="area"))
+        return _rounded(kept(tf.image.resize(image, new_shape, method="area")))
 
     def cubic() -> tf.Tensor:
-        return _to_uint8(tf.image.resize(image, new_shape, method="bicubic"))
+        # The only ones that overshoot. Clipping takes as long as rounding and cutting together.
+        return _rounded(
+            tf.clip_by_value(kept(tf.image.resize(image, new_shape, method="bicubic")), 0.0, 255.0)
+        )
 
     resized = tf.cond(
-        tf.equal(short, size), lambda: image, lambda: tf.cond(tf.greater(short, size), area, cubic)
+        tf.equal(short, size), lambda: kept(image), lambda: tf.cond(tf.greater(short, size), area, cubic)
     )
-    return tf.ensure_shape(resized, [None, None, 3])
+    return tf.ensure_shape(resized, [size if square else None] * 2 + [3])
 
 
 def squeeze(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -68,7 +75,7 @@ def squeeze(image: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
       uint8 [size, size, 3].
     """
-    return tf.ensure_shape(_to_uint8(tf.image.resize(image, [size, size])), [size, size, 3])
+    return tf.ensure_shape(_rounded(tf.image.resize(image, [size, size])), [size, size, 3])
 
 
 def centre_crop(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -96,8 +103,7 @@ def prepare(image_bytes: tf.Tensor, config: PictureSettings) -> tf.Tensor:
     image = decode(image_bytes, upright=config.exif_orientation)
     if config.squeezes:
         return squeeze(image, size)
-    image = resize_short_side(_cut_extreme_aspect(image), size)
-    return tf.ensure_shape(centre_crop(image, size), [size, size, 3])
+    return resize_short_side(_cut_extreme_aspect(image), size, square=True)
 
 
 def pad_reflected(image: tf.Tensor, pad: int) -> tf.Tensor:
@@ -260,6 +266,6 @@ def _cut_extreme_aspect(image: tf.Tensor) -> tf.Tensor:
     return image[first[0] : first[0] + kept[0], first[1] : first[1] + kept[1]]
 
 
-def _to_uint8(values: tf.Tensor) -> tf.Tensor:
-    """Rounds to the nearest grey level; cubics overshoot, hence the clipping."""
-    return tf.cast(tf.clip_by_value(values + 0.5, 0.0, 255.0), tf.uint8)
+def _rounded(values: tf.Tensor) -> tf.Tensor:
+    """Means of grey levels, rounded to the nearest one; uint8."""
+    return tf.cast(values + 0.5, tf.uint8)

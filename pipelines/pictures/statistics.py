@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,13 @@ _FIELDS = ("mean_image", "channel_mean", "eigenvalues", "eigenvectors", "count")
 # Pixels laid side by side in one row of the matrix product that gives the second moments: a product
 # with three columns leaves a processor idle.
 _PIXELS_PER_ROW = 4
+# So many products of two numbers from -128 to 127 add up to 2^24 at most: float32 holds every sum exactly.
+_EXACT_ROWS = 1024
+# Their float32 copy stays in the processor's cache.
+_PIXELS_AT_ONCE = 2**16
 # Sums of so many uint8 values fit into uint16, which NumPy adds up several times faster than int64.
 _LARGEST_EXACT_BATCH = 65535 // 255
-# Second moments are taken about the middle grey: the sums stay smaller and float32 loses less.
+# Second moments are taken about the middle grey: the sums stay smaller.
 _CENTRE = 128
 
 
@@ -114,12 +119,16 @@ class ImageStats(ColourComponents):
 
 
 class StatsAccumulator:
-    """Gathers ImageStats batch by batch; accumulators of disjoint pictures can be merged."""
+    """Gathers ImageStats batch by batch; accumulators of disjoint pictures can be merged.
+
+    All sums are whole numbers: the same pictures give the same statistics to the last bit, in whatever order
+    and in however many parts they were added up.
+    """
 
     def __init__(self) -> None:
         self.count = 0
         self._sum: np.ndarray | None = None
-        self._products = np.zeros((3, 3), np.float64)
+        self._products = np.zeros((3, 3), np.int64)
 
     def update(self, images: np.ndarray) -> None:
         """Adds pictures, uint8 [batch, side, side, 3]; every batch must have the same side."""
@@ -146,6 +155,20 @@ class StatsAccumulator:
         self._products += other._products
         self.count += other.count
 
+    def sums(self) -> dict[str, np.ndarray]:
+        """What was added up, for `of_sums`: `count`, `sum` [side, side, 3], `products` [3, 3]; int64."""
+        total = np.zeros((0, 0, 3), np.int64) if self._sum is None else self._sum
+        return {"count": np.asarray(self.count), "sum": total, "products": self._products}
+
+    @classmethod
+    def of_sums(cls, sums: Mapping[str, np.ndarray]) -> StatsAccumulator:
+        """The accumulator whose `sums` these are, of whatever type of whole numbers."""
+        accumulator = cls()
+        accumulator.count = int(sums["count"])
+        accumulator._sum = sums["sum"].astype(np.int64) if accumulator.count else None
+        accumulator._products = sums["products"].astype(np.int64)
+        return accumulator
+
     def result(self) -> ImageStats:
         """The statistics of all pictures seen.
 
@@ -169,10 +192,11 @@ class StatsAccumulator:
 
     def _add(self, images: np.ndarray, total: np.ndarray) -> None:
         total += images.sum(axis=0, dtype=np.uint16)
-        # One picture at a time: its float32 copy stays in the processor's cache.
-        for image in images:
-            centred = (image ^ np.uint8(_CENTRE)).view(np.int8)  # image - 128, in one cheap step
-            self._products += _second_moments(centred.reshape(-1, 3).astype(np.float32))
+        pixels = images.reshape(-1, 3)
+        for first in range(0, len(pixels), _PIXELS_AT_ONCE):
+            part = pixels[first : first + _PIXELS_AT_ONCE]
+            centred = (part ^ np.uint8(_CENTRE)).view(np.int8)  # part - 128, in one cheap step
+            self._products += _second_moments(centred.astype(np.float32))
         self.count += len(images)
 
 
@@ -208,10 +232,12 @@ def published(colour_noise: str) -> ColourComponents:
 
 
 def _second_moments(rgb: np.ndarray) -> np.ndarray:
-    """Sum over pixels of the outer products of RGB values [pixels, 3], as float64 [3, 3]."""
-    whole = len(rgb) // _PIXELS_PER_ROW * _PIXELS_PER_ROW
-    rows = rgb[:whole].reshape(-1, 3 * _PIXELS_PER_ROW)
-    rest = rgb[whole:].astype(np.float64)
-    blocks = (rows.T @ rows).astype(np.float64).reshape(_PIXELS_PER_ROW, 3, _PIXELS_PER_ROW, 3)
+    """Sum over pixels of the outer products of RGB values [pixels, 3] from -128 to 127, as int64 [3, 3]."""
+    block = _EXACT_ROWS * _PIXELS_PER_ROW
+    whole = len(rgb) // block * block
+    rest = rgb[whole:].astype(np.int64)
+    rows = rgb[:whole].reshape(-1, _EXACT_ROWS, 3 * _PIXELS_PER_ROW)
+    products = (rows.transpose(0, 2, 1) @ rows).astype(np.int64).sum(axis=0)
     # Pixels meet themselves in the blocks on the diagonal only.
-    return np.einsum("iaib->ab", blocks) + rest.T @ rest
+    products = products.reshape(_PIXELS_PER_ROW, 3, _PIXELS_PER_ROW, 3)
+    return np.einsum("iaib->ab", products) + rest.T @ rest

@@ -88,6 +88,22 @@ def test_it_lies_behind_other_segments():
     assert number_of(first) == 8
 
 
+def test_what_follows_jfifs_segment_decides():
+    whole, exif = encoded(PICTURE, "JPEG", quality=95), segment(0xE1, b"Exif\0\0" + directory(6))
+    start = 20
+    assert whole[start : start + 2] == b"\xff\xdb"
+    assert number_of(whole[:start] + exif + whole[start:]) == 6
+    # Behind a table nobody looks for segments, nor do others behind a thumbnail that is none.
+    table_ends = start + 2 + struct.unpack(">H", whole[start + 2 : start + 4])[0]
+    assert number_of(whole[:table_ends] + exif + whole[table_ends:]) == 1
+    longer = segment(0xE0, whole[6:start] + b"\xff\xdb")
+    assert number_of(whole[:2] + longer + exif + whole[start:]) == 6
+    shorter = segment(0xE0, whole[6 : start - 2])
+    assert number_of(whole[:2] + shorter + exif + whole[start:]) == 6
+    for length in range(start + 3):
+        assert number_of(whole[:length]) == 1
+
+
 MALFORMED = {
     "no picture": b"no picture at all",
     "nothing": b"",
