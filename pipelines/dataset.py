@@ -230,14 +230,15 @@ def _draw_windows(config: DataConfig, step: tf.Tensor, batch_size: int) -> tf.Te
 
 def _crop_all(image_bytes: tf.Tensor, windows: tf.Tensor, source: Source, config: DataConfig) -> tf.Tensor:
     """Decodes pictures and cuts out their windows: string [n], int32 [n, 3] -> uint8 [n, crop, crop, 3]."""
-    decoded_to_crop = source.prepared_size == config.resize and config.pad == 0
+    form = source.prepared_form
+    fits = source.prepared_size == config.resize and config.pad == 0
 
     def crop_one(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         one, (top, left, mirrored) = arguments[0], tf.unstack(arguments[1])
         window = augment.Window(top, left, tf.cast(mirrored, tf.bool))
-        if decoded_to_crop:
-            return augment.decode_crop_mirror(one, config, window, source.prepared_form)
-        return augment.crop_mirror(preprocess.prepare(one, config), config, window)
+        if form is not None and fits:
+            return augment.decode_crop_mirror(one, config, window, form)
+        return augment.crop_mirror(preprocess.prepare(one, config, form=form), config, window)
 
     signature = tf.TensorSpec([config.crop, config.crop, 3], tf.uint8)
     # One after another: the cores are busy with other batches.
@@ -253,14 +254,14 @@ def _evaluation_batches(
     if count < 1:
         raise DataError(f"the {split} split is empty ({source.description})")
 
-    def function(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
+    def function(image_bytes: tf.Tensor) -> tf.Tensor:
         if crops == 1:
-            return preprocess.evaluation_crop(image_bytes, config)
-        return preprocess.views(image_bytes, config, crops)
+            return preprocess.evaluation_crop(image_bytes, config, form=source.prepared_form)
+        return preprocess.views(image_bytes, config, crops, form=source.prepared_form)
 
     @tf.autograph.experimental.do_not_convert
     def cropped(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return _elements(function(example["image_bytes"], config), example, config)
+        return _elements(function(example["image_bytes"]), example, config)
 
     examples = source.dataset(split).shard(shards, index).map(cropped, num_parallel_calls=tf.data.AUTOTUNE)
     # Every shard gets equally many batches: processes that evaluate together must step together.

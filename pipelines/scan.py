@@ -110,9 +110,10 @@ def look_through(
     config = config.reading(source.prepared_size)
 
     def transform(example: Elements) -> Elements:
+        image_bytes, form = example["image_bytes"], source.prepared_form
         if update is None:
-            return {"height": tf.shape(decode(example["image_bytes"]))[0]}
-        return {"image": preprocess.prepare(example["image_bytes"], config)}
+            return {"height": tf.shape(decode(image_bytes, form=form))[0]}
+        return {"image": preprocess.prepare(image_bytes, config, form=form)}
 
     what = f"looking at the {split} pictures"
     seen = np.zeros(total, bool)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from pipelines import progress
 from pipelines.errors import DataError
-from pipelines.pictures.file_types import JPEG, Format
+from pipelines.pictures.file_types import Format
 
 if TYPE_CHECKING:
     from pipelines.pictures.statistics import ImageStats
@@ -50,7 +50,7 @@ class Source(abc.ABC):
       readable_names: what a person calls the classes, where the data set says so; else the same.
       description: one line for logs.
       prepared_size: side in pixels when every picture already is a square of `prepared_form`; else None.
-      prepared_form: JPEG, or PPM as `pipelines.pictures.ppm` writes it.
+      prepared_form: their format, JPEG, or PPM as `pipelines.pictures.ppm` writes it; else None.
       held_out: whether `val` is a share of the training pictures that the data set itself does not set apart.
       left_out: what was passed over when the source was opened: kind, in words -> how many.
     """
@@ -59,7 +59,7 @@ class Source(abc.ABC):
     readable_names: tuple[str, ...]
     description: str
     prepared_size: int | None = None
-    prepared_form: Format = JPEG
+    prepared_form: Format | None = None
     splits: tuple[str, ...] = SPLITS
     held_out: bool = False
     left_out: Mapping[str, int] = types.MappingProxyType({})

@@ -19,11 +19,9 @@ class MemorySource:
     class_names = ("even", "odd", "third")
     description = "memory"
 
-    prepared_form = JPEG
-
     def __init__(self, pictures, prepared_size=None):
         self._pictures = pictures
-        self.prepared_size = prepared_size
+        self.prepared_size, self.prepared_form = prepared_size, JPEG if prepared_size else None
 
     def count(self, split):
         return len(self._pictures)
