@@ -72,7 +72,7 @@ def decode(image_bytes: tf.Tensor, *, upright: bool = False, form: Format | None
     elif form == JPEG:
         image = _decode_jpeg(image_bytes)
     else:
-        image = _checked(next(decoder for decoder in _DECODERS if decoder.form == form), image_bytes)
+        image = _BY_FORM[form](image_bytes)
     if upright:
         # After the decoder: its failure could otherwise be told as the cancellation of what runs beside it.
         with tf.control_dependencies([image]):
@@ -105,14 +105,17 @@ def complaint(image_bytes: tf.Tensor) -> tf.Tensor:
     )
 
 
-@apart
 def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
     """The pixels of what is no JPEG; uint8 [height, width, 3]."""
     return _by_format(
-        image_bytes,
-        lambda decoder: _checked(decoder, image_bytes),
-        lambda: _refused(formats.foreign_complaint(image_bytes)),
+        image_bytes, lambda decoder: _BY_FORM[decoder.form](image_bytes), lambda: _foreign(image_bytes)
     )
+
+
+@apart
+def _foreign(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Fails with what can be said of a file in no format that is read."""
+    return _refused(formats.foreign_complaint(image_bytes))
 
 
 def _by_format(
@@ -191,6 +194,8 @@ _DECODERS = (
     _Decoder(file_types.WEBP, headers.webp, _webp_pixels),
     _Decoder(file_types.PPM, ppm.check, ppm.decode),
 )
+# Each is a function of its own: a stream of PNGs would wait half a second for the graph of all others.
+_BY_FORM = {decoder.form: apart(functools.partial(_checked, decoder)) for decoder in _DECODERS}
 
 
 def decode_jpeg_window(
