@@ -73,12 +73,9 @@ def too_large(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 def size_complaint(kind: str, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """The complaint about a picture that is `too_large`, string scalar; empty for others."""
 
-    def words() -> tf.Tensor:
-        sides = tf.strings.as_string(tf.stack([width, height]))
-        limit = f" pixels; a picture may hold at most {MAX_PIXELS} pixels"
-        return tf.strings.join([f"{kind} file of ", sides[0], " x ", sides[1], limit])
-
-    return tf.cond(too_large(height, width), words, lambda: tf.constant(""))
+    limit = f" pixels; a picture may hold at most {MAX_PIXELS} pixels"
+    words = [f"{kind} file of ", tf.strings.as_string(width), " x ", tf.strings.as_string(height), limit]
+    return tf.where(too_large(height, width), tf.strings.join(words), "")
 
 
 def first_of(complaints: list[tuple[tf.Tensor, str | tf.Tensor]]) -> tf.Tensor:
