@@ -109,6 +109,7 @@ class Report:
             (self.folder / MISTAKES_FILE).unlink(missing_ok=True)
             return
         places = sorted(mistake.position for mistake in worst)
+        config = config.reading(source.prepared_size)
         images = {
             place: preprocess.evaluation_crop(example.image_bytes, config).numpy()
             for place, example in zip(places, source.pick("val", places), strict=True)

@@ -187,11 +187,12 @@ def thumbnails_of(run: Run, index: Index, positions: np.ndarray, side: int) -> n
     from pipelines.pictures import preprocess
 
     small = []
-    for position, example in zip(
-        positions.tolist(), run.open_source().pick(index.split, positions.tolist()), strict=True
-    ):
+    source = run.open_source()
+    config = run.data.reading(source.prepared_size)
+    picked = source.pick(index.split, positions.tolist())
+    for position, example in zip(positions.tolist(), picked, strict=True):
         feature_index.check_same(run, [index.key(position)], [example.key])
-        crop = preprocess.evaluation_crop(tf.constant(example.image_bytes), run.data).numpy()
+        crop = preprocess.evaluation_crop(tf.constant(example.image_bytes), config).numpy()
         small.append(np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.LANCZOS)))
     return np.stack(small)
 

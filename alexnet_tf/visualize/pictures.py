@@ -11,6 +11,7 @@ import numpy as np
 
 from alexnet_tf.run_record import Run
 from alexnet_tf.visualize.spacing import evenly_spaced
+from pipelines.config import DataConfig
 from pipelines.errors import UserError
 
 # Pictures of a split among which those are chosen.
@@ -72,7 +73,7 @@ def from_files(run: Run, files: Sequence[str]) -> Pictures:
       UserError: a file is no picture that can be read.
       OSError: it cannot be opened.
     """
-    return _prepare(run, [_read(run, Path(path)) for path in files])
+    return _prepare(run, [_read(run, Path(path)) for path in files], run.data)
 
 
 def from_split(run: Run, count: int, split: str = "val") -> Pictures:
@@ -93,7 +94,8 @@ def from_split(run: Run, count: int, split: str = "val") -> Pictures:
         ranked.append((seen[name], _Encoded(example.key, example.image_bytes, name)))
         seen[name] += 1
     # The first picture of every class, then the second of each, and so on.
-    return _prepare(run, [picture for _, picture in sorted(ranked, key=lambda pair: pair[0])[:count]])
+    chosen = [picture for _, picture in sorted(ranked, key=lambda pair: pair[0])[:count]]
+    return _prepare(run, chosen, run.data.reading(source.prepared_size))
 
 
 def from_places(run: Run, split: str, positions: Sequence[int]) -> Pictures:
@@ -103,9 +105,10 @@ def from_places(run: Run, split: str, positions: Sequence[int]) -> Pictures:
       UserError, DataError: the data set is no longer where it was.
     """
     places, ranks = np.unique(np.asarray(positions, np.int64), return_inverse=True)
-    picked = run.open_source().pick(split, places.tolist())  # sources read forwards only
+    source = run.open_source()
+    picked = source.pick(split, places.tolist())  # sources read forwards only
     encoded = [_Encoded(e.key, e.image_bytes, run.readable_names[e.label]) for e in picked]
-    return _prepare(run, encoded).take(ranks.tolist())
+    return _prepare(run, encoded, run.data.reading(source.prepared_size)).take(ranks.tolist())
 
 
 def _read(run: Run, path: Path) -> _Encoded:
@@ -114,8 +117,8 @@ def _read(run: Run, path: Path) -> _Encoded:
     return _Encoded(path.name, path.read_bytes(), name)
 
 
-def _prepare(run: Run, encoded: Sequence[_Encoded]) -> Pictures:
-    """Crops as in evaluation."""
+def _prepare(run: Run, encoded: Sequence[_Encoded], config: DataConfig) -> Pictures:
+    """Crops as in evaluation; `config` says how these pictures are read."""
     import tensorflow as tf
 
     from pipelines import scan
@@ -124,7 +127,7 @@ def _prepare(run: Run, encoded: Sequence[_Encoded]) -> Pictures:
     crops = []
     for picture in encoded:
         try:
-            crops.append(preprocess.evaluation_crop(tf.constant(picture.image_bytes), run.data))
+            crops.append(preprocess.evaluation_crop(tf.constant(picture.image_bytes), config))
         except tf.errors.InvalidArgumentError:
             raise UserError(f"{picture.key}: {scan.reason(picture.image_bytes)}") from None
     images = tf.stack(crops)

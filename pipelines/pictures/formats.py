@@ -72,7 +72,6 @@ def too_large(height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
 
 def size_complaint(kind: str, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """The complaint about a picture that is `too_large`, string scalar; empty for others."""
-
     limit = f" pixels; a picture may hold at most {MAX_PIXELS} pixels"
     words = [f"{kind} file of ", tf.strings.as_string(width), " x ", tf.strings.as_string(height), limit]
     return tf.where(too_large(height, width), tf.strings.join(words), "")

@@ -293,9 +293,11 @@ def _crops(
     from pipelines.pictures import preprocess
     from pipelines.sources.source import decode_key
 
+    config, form = config.reading(source.prepared_size), source.prepared_form
+
     def crop(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return (
-            preprocess.evaluation_crop(example["image_bytes"], config),
+            preprocess.evaluation_crop(example["image_bytes"], config, form=form),
             example["label"],
             example["key"],
         )

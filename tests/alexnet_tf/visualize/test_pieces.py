@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -266,3 +269,19 @@ def test_a_method_that_fails_after_its_first_file_leaves_nothing(run, tmp_path, 
     assert capsys.readouterr().err == "error: no numbers\n"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["filters.png"]
     assert (tmp_path / "out" / "filters.png").read_bytes() == b"old"
+
+
+def test_prepared_pictures_are_shown_as_training_reads_them(run, monkeypatch):
+    source = run.open_source()
+    (first,) = source.pick("val", [0])
+    as_stored = pictures.from_places(run, "val", [0]).images[0]
+    upside_down = Image.Exif()
+    upside_down[0x0112] = 3
+    noted = b"\xff\xe1" + struct.pack(">H", len(upside_down.tobytes()) + 2) + upside_down.tobytes()
+    path = Path(run.data.location, first.key)
+    path.write_bytes(first.image_bytes[:2] + noted + first.image_bytes[2:])
+    assert not np.array_equal(pictures.from_places(run, "val", [0]).images[0], as_stored)
+    monkeypatch.setattr(type(source), "prepared_size", 256)
+    for shown in (pictures.from_places(run, "val", [0]), pictures.from_split(run, 6)):
+        (image,) = (image for image, key in zip(shown.images, shown.keys, strict=True) if key == first.key)
+        np.testing.assert_array_equal(image, as_stored)
