@@ -183,12 +183,12 @@ def _training_batches(
     # Nothing in the streams is Python's control flow, and looking for it is most of their tracing.
     @tf.autograph.experimental.do_not_convert
     def augmented(step: tf.Tensor, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        windows = tf.nest.map_structure(lambda part: part[own], _draw_windows(config, step, batch_size))
+        windows = _draw_windows(config, step, batch_size)[own]
         shifts = augment.colour_shifts(config, stats, _seed(config, _COLOUR_STREAM, step), batch_size)
         elements = _elements(_crop_all(batch["image_bytes"], windows, source, config), batch, config)
         elements["colour_shift"] = shifts[own]
         if config.mean_moves:
-            elements["window"] = tf.stack([tf.cast(part, tf.int32) for part in windows], axis=1)
+            elements["window"] = windows
         if config.partial_batch:
             pictures = tf.minimum(per_epoch - step % steps * batch_size, batch_size)
             mask = tf.cast(tf.range(batch_size, dtype=tf.int64) < pictures, tf.float32)[own]
@@ -212,8 +212,11 @@ def _training_batches(
     return service_client.in_turn(part, service, start_step)
 
 
-def _draw_windows(config: DataConfig, step: tf.Tensor, batch_size: int) -> augment.Window:
-    """The [batch_size] windows of a step; `share_crops` consecutive examples of the stream share one."""
+def _draw_windows(config: DataConfig, step: tf.Tensor, batch_size: int) -> tf.Tensor:
+    """The windows of a step, int32 [batch_size, 3]: top, left, 1 if mirrored.
+
+    `share_crops` consecutive examples of the stream share one.
+    """
     groups = (step * batch_size + tf.range(batch_size, dtype=tf.int64)) // config.share_crops
     # Groups draw in blocks of `batch_size`; a batch may lie across two of them.
     block = groups[0] // batch_size
@@ -221,22 +224,21 @@ def _draw_windows(config: DataConfig, step: tf.Tensor, batch_size: int) -> augme
         augment.draw_windows(config, _seed(config, _WINDOW_STREAM, block + following), batch_size)
         for following in (0, 1)
     ]
-    return tf.nest.map_structure(
-        lambda *parts: tf.gather(tf.concat(parts, axis=0), groups - block * batch_size), *windows
-    )
+    rows = [tf.stack([tf.cast(part, tf.int32) for part in one], axis=1) for one in windows]
+    return tf.gather(tf.concat(rows, axis=0), groups - block * batch_size)
 
 
-def _crop_all(
-    image_bytes: tf.Tensor, windows: augment.Window, source: Source, config: DataConfig
-) -> tf.Tensor:
-    """Decodes pictures and cuts each one's window out: string [n] -> uint8 [n, crop, crop, 3]."""
-    decoded_to_crop = source.prepared_size == config.resize and config.pad == 0
+def _crop_all(image_bytes: tf.Tensor, windows: tf.Tensor, source: Source, config: DataConfig) -> tf.Tensor:
+    """Decodes pictures and cuts out their windows: string [n], int32 [n, 3] -> uint8 [n, crop, crop, 3]."""
+    form = source.prepared_form
+    fits = source.prepared_size == config.resize and config.pad == 0
 
-    def crop_one(arguments: tuple[tf.Tensor, augment.Window]) -> tf.Tensor:
-        one, window = arguments
-        if decoded_to_crop:
-            return augment.decode_crop_mirror(one, config, window)
-        return augment.crop_mirror(preprocess.prepare(one, config), config, window)
+    def crop_one(arguments: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        one, (top, left, mirrored) = arguments[0], tf.unstack(arguments[1])
+        window = augment.Window(top, left, tf.cast(mirrored, tf.bool))
+        if form is not None and fits:
+            return augment.decode_crop_mirror(one, config, window, form)
+        return augment.crop_mirror(preprocess.prepare(one, config, form=form), config, window)
 
     signature = tf.TensorSpec([config.crop, config.crop, 3], tf.uint8)
     # One after another: the cores are busy with other batches.
@@ -252,14 +254,14 @@ def _evaluation_batches(
     if count < 1:
         raise DataError(f"the {split} split is empty ({source.description})")
 
-    def function(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
+    def function(image_bytes: tf.Tensor) -> tf.Tensor:
         if crops == 1:
-            return preprocess.evaluation_crop(image_bytes, config)
-        return preprocess.views(image_bytes, config, crops)
+            return preprocess.evaluation_crop(image_bytes, config, form=source.prepared_form)
+        return preprocess.views(image_bytes, config, crops, form=source.prepared_form)
 
     @tf.autograph.experimental.do_not_convert
     def cropped(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return _elements(function(example["image_bytes"], config), example, config)
+        return _elements(function(example["image_bytes"]), example, config)
 
     examples = source.dataset(split).shard(shards, index).map(cropped, num_parallel_calls=tf.data.AUTOTUNE)
     # Every shard gets equally many batches: processes that evaluate together must step together.

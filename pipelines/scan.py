@@ -110,9 +110,10 @@ def look_through(
     config = config.reading(source.prepared_size)
 
     def transform(example: Elements) -> Elements:
+        image_bytes, form = example["image_bytes"], source.prepared_form
         if update is None:
-            return {"height": tf.shape(decode(example["image_bytes"]))[0]}
-        return {"image": preprocess.prepare(example["image_bytes"], config)}
+            return {"height": tf.shape(decode(image_bytes, form=form))[0]}
+        return {"image": preprocess.prepare(image_bytes, config, form=form)}
 
     what = f"looking at the {split} pictures"
     seen = np.zeros(total, bool)
@@ -149,16 +150,18 @@ def refuse_broken(broken: Sequence[BrokenPicture]) -> None:
         raise picture
 
 
-def summary(used: int, left_out: Mapping[str, int]) -> str:
+def summary(used: int, left_out: Mapping[str, int], *, not_looked_at: int = 0) -> str:
     """One line that accounts for everything that was found, such as `62 found = 60 used + 2 left out: ...`.
 
     Args:
       used: number of pictures.
       left_out: what was not used: kind, in words -> how many.
+      not_looked_at: pictures of which nobody knows whether they could be used.
     """
     kinds = {kind: number for kind, number in left_out.items() if number}
     total = sum(kinds.values())
-    line = f"{used + total} found = {used} used + {total} left out"
+    line = f"{used + not_looked_at + total} found = {used} used + "
+    line += f"{not_looked_at} not looked at + " * bool(not_looked_at) + f"{total} left out"
     listed = sorted(kinds.items(), key=lambda pair: (-pair[1], pair[0]))
     return line + ": " * bool(listed) + ", ".join(f"{number} {kind}" for kind, number in listed)
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -22,6 +23,18 @@ hypothesis.settings.load_profile("any machine")
 def _silent(monkeypatch):
     """No word of progress among the lines that tests look at, however slow the machine is."""
     monkeypatch.setattr(progress, "SILENCE", 1e9)
+
+
+@pytest.fixture
+def hearing():
+    """Signals that the shell has this process ignore, in the background or under nohup, are heard again."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    ignored = [number for number in usual if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture

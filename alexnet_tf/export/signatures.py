@@ -24,7 +24,7 @@ import tensorflow as tf
 from alexnet_tf.figures import heat
 from alexnet_tf.network import input_gradient
 from pipelines.config import DataConfig
-from pipelines.pictures import preprocess
+from pipelines.pictures import apart, preprocess
 from pipelines.pictures.statistics import ImageStats
 
 # The feature that holds a picture in a tf.Example, and the input of every signature that takes bytes.
@@ -175,7 +175,8 @@ class Servable(tf.Module):
 
 def _traced(function: Callable[[tf.Tensor], tf.Tensor], takes: tf.TensorSpec) -> Any:
     """A function's graph, without AutoGraph's slow search for Python's control flow: there is none."""
-    return tf.function(function, autograph=False).get_concrete_function(takes)
+    with apart.taken_in():
+        return tf.function(function, autograph=False).get_concrete_function(takes)
 
 
 def _map(function: Callable[[tf.Tensor], tf.Tensor], batch: tf.Tensor, gives: tf.TensorSpec) -> tf.Tensor:

@@ -2,8 +2,8 @@
 
     python -m pipelines.inspect --data folder:photographs --out inspected
 
-Counts, sizes and colours, unreadable files, copies (across classes, and across training and validation above
-all), and what augmentation makes of some pictures. Nothing in the data is changed.
+Counts, sizes and colours, unreadable files, copies (across classes, and across splits above all), and what
+augmentation makes of some pictures. Nothing in the data is changed.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _inspect(arguments: argparse.Namespace) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     print(source.description, file=sys.stderr)
     try:
-        seen = survey.survey(source, limit=arguments.limit)
+        seen = survey.survey(source, config, limit=arguments.limit)
         found = copies.find(seen, arguments.near_duplicates)
         figures = findings.figures(source, config, seen, found)
         figures |= {"limit": arguments.limit, "near_duplicates": arguments.near_duplicates}
@@ -112,6 +112,7 @@ def _inspect(arguments: argparse.Namespace) -> dict[str, Any]:
         files = _write(out, source, config, seen, found, figures, arguments.pictures)
     except tf.errors.OpError as error:
         raise DataError(records.describe(error, config)) from None
+    print(findings.account(figures), file=sys.stderr)
     for finding in figures["findings"]:
         print(f"{finding['weight']}: {finding['text']}")
     print(out / PAGE)
@@ -135,7 +136,7 @@ def _write(
 
     rows = sheets.augmented(source, config, seen, pictures)
     groups = copies.shown(found, MOST_GROUPS)
-    small = sheets.small_pictures(source, seen, groups)
+    small = sheets.small_pictures(source, config, seen, groups)
     text = page.render(figures, source, seen, page.Pictures(rows, groups, small))
     write_text(out / FIGURES, json.dumps(figures, indent=1) + "\n")
     sheets.save_rows(rows, out / SHEET)

@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 380, 180
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 24
 _MOST_LABELS, _ROOM = 8, 34  # under the bars, and the units that each takes at least
 _WIDEST = 56  # bar
+PARTS = ("bar", "bar second", "bar third")  # classes of the style sheet, one a split
 
 
 class Chart(NamedTuple):
@@ -66,18 +67,21 @@ def bars(title: str, unit: str, histogram: dict[str, Any]) -> Chart:
     return Chart(title, words, _svg(parts, f"{title}: {words}"))
 
 
-def classes(counts: Sequence[tuple[int, int]]) -> Chart:
-    """Sizes of classes, largest first: training pictures with validation pictures above them.
+def classes(counts: Sequence[tuple[int, ...]]) -> Chart:
+    """Sizes of classes, largest first: the pictures of each split above those of the one before.
 
     Args:
-      counts: (training, validation) pictures of each class.
+      counts: of each class, how many pictures each split has; no more splits than PARTS.
     """
-    ordered = sorted(counts, key=lambda pair: (-sum(pair), -pair[0]))
-    up = _Scale(max(sum(pair) for pair in ordered))
-    totals = [sum(pair) for pair in ordered]
+    ordered = sorted(counts, key=lambda row: (-sum(row), tuple(-count for count in row)))
+    up = _Scale(max(sum(row) for row in ordered))
+    totals = [sum(row) for row in ordered]
     parts = up.grid()
-    parts.append(_node("path", class_="bar second", d=_steps(totals, up)))
-    parts.append(_node("path", class_="bar", d=_steps([pair[0] for pair in ordered], up)))
+    # The whole first: what lies lower is drawn over it.
+    for split in reversed(range(len(ordered[0]))):
+        if any(row[split] for row in ordered):
+            upto = [sum(row[: split + 1]) for row in ordered]
+            parts.append(_node("path", class_=PARTS[split], d=_steps(upto, up)))
     parts += [
         _text(LEFT, HEIGHT - 8, "largest class", "start"),
         _text(WIDTH - RIGHT, HEIGHT - 8, f"{len(ordered):,}th: {totals[-1]:,}", "end"),

@@ -10,7 +10,6 @@ import numpy as np
 from pipelines.inspect import duplicates
 from pipelines.inspect.duplicates import Group
 from pipelines.inspect.survey import Survey
-from pipelines.sources.source import SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +20,17 @@ class Copies:
       groups: numbers are those of the survey.
       repeated: bool [n] over the survey, whether the very same file comes before.
       split, label: of the survey's pictures.
+      names: of the splits.
     """
 
     groups: tuple[Group, ...]
     repeated: np.ndarray
     split: np.ndarray
     label: np.ndarray
+    names: tuple[str, ...]
 
     def splits(self, group: Group) -> list[int]:
-        """Indices into SPLITS of those in which a group has pictures."""
+        """Indices into `names` of those in which a group has pictures."""
         return np.unique(self.split[group.members]).tolist()
 
     def labels(self, group: Group) -> list[int]:
@@ -42,7 +43,7 @@ class Copies:
 
     @property
     def across_splits(self) -> list[Group]:
-        """The groups with training and validation pictures."""
+        """The groups with pictures of several splits."""
         return [group for group in self.groups if len(self.splits(group)) > 1]
 
     @property
@@ -50,11 +51,11 @@ class Copies:
         """The groups with pictures of several classes."""
         return [group for group in self.groups if len(self.labels(group)) > 1]
 
-    @property
-    def leaked(self) -> int:
-        """How many validation pictures have a copy among the training pictures."""
-        val = SPLITS.index("val")
-        return sum(int((self.split[group.members] == val).sum()) for group in self.across_splits)
+    def leaked(self, split: str, other: str = "train") -> int:
+        """How many pictures of a split have a copy in another one."""
+        own, there = self.names.index(split), self.names.index(other)
+        members = (self.split[group.members] for group in self.across_splits)
+        return sum(int((of == own).sum()) for of in members if (of == there).any())
 
 
 def find(survey: Survey, bits: int) -> Copies:
@@ -77,7 +78,7 @@ def find(survey: Survey, bits: int) -> Copies:
     for members in duplicates.exact(content[flat]):
         nothing = np.zeros(len(members), np.int64)
         found.append(Group(flat[members], nothing, nothing.astype(bool)))
-    unsorted = Copies(tuple(found), repeated, survey.split, survey.label)
+    unsorted = Copies(tuple(found), repeated, survey.split, survey.label, survey.splits)
     return dataclasses.replace(
         unsorted, groups=tuple(sorted(found, key=lambda group: _rank(unsorted, group)))
     )

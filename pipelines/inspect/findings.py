@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from pipelines import scan
 from pipelines.config import DataConfig
 from pipelines.inspect.copies import Copies
 from pipelines.inspect.duplicates import Group
 from pipelines.inspect.kinds import MODES
 from pipelines.inspect.survey import Survey
-from pipelines.sources.source import SPLITS, Source, decode_key
+from pipelines.sources.source import Source, decode_key
 
+WORDS = {"train": "training", "val": "validation", "test": "test"}  # what a person calls pictures of a split
 MOST_LISTED = 1000  # unreadable pictures, groups of copies
 MOST_MEMBERS = 50  # of a group
 DISTINCT, BINS = 24, 24  # bars of a histogram: one for each value where there are no more, else equal ratios
@@ -33,7 +35,6 @@ def figures(source: Source, config: DataConfig, survey: Survey, copies: Copies) 
       survey: the pictures.
       copies: which of them show the same.
     """
-    per_class = _per_class(source, survey)
     sizes = {
         "width": histogram(survey.width),
         "height": histogram(survey.height),
@@ -41,18 +42,21 @@ def figures(source: Source, config: DataConfig, survey: Survey, copies: Copies) 
         "aspect": histogram(np.round(survey.width / survey.height, 3)),
         "kilobytes": histogram(np.round(survey.size / 1000, 1)),
     }
-    broken = [(split, one) for split, some in zip(SPLITS, survey.broken, strict=True) for one in some]
+    broken = [(split, one) for split, some in zip(survey.splits, survey.broken, strict=True) for one in some]
+    left_out = {**source.left_out, scan.BROKEN: len(broken)}
     return {
         "data": config.spec,
         "description": source.description,
         "classes": len(source.class_names),
         "pictures": len(survey),
-        **{split: int((survey.split == number).sum()) for number, split in enumerate(SPLITS)},
+        **{split: int(survey.within(split).sum()) for split in survey.splits},
         "unreadable": len(broken),
+        "left_out": {kind: number for kind, number in left_out.items() if number},
+        "not_looked_at": survey.unseen,
         "nearly_one_colour": int(survey.flat.sum()),
         "copies": _copies(copies),
         "findings": sentences(source, config, survey, copies),
-        "per_class": per_class,
+        "per_class": _per_class(source, survey),
         "sizes": sizes,
         "formats": _counted(form for form, _ in survey.kind),
         "colours": _counted(mode for _, mode in survey.kind),
@@ -63,6 +67,11 @@ def figures(source: Source, config: DataConfig, survey: Survey, copies: Copies) 
         ],
         "groups": [_group(source, survey, copies, group) for group in copies.groups[:MOST_LISTED]],
     }
+
+
+def account(figures: Mapping[str, Any]) -> str:
+    """One line that accounts for everything that was found (`scan.summary`)."""
+    return scan.summary(figures["pictures"], figures["left_out"], not_looked_at=figures["not_looked_at"])
 
 
 def histogram(values: np.ndarray) -> dict[str, Any]:
@@ -101,8 +110,8 @@ def _counted(names: Iterable[str]) -> list[dict[str, Any]]:
 def _per_class(source: Source, survey: Survey) -> list[dict[str, Any]]:
     classes = len(source.class_names)
     counts = {
-        split: np.bincount(survey.label[survey.split == number], minlength=classes).tolist()
-        for number, split in enumerate(SPLITS)
+        split: np.bincount(survey.label[survey.within(split)], minlength=classes).tolist()
+        for split in survey.splits
     }
     lost = collections.Counter(one.label for some in survey.broken for one in some)
     names = zip(source.class_names, source.readable_names, strict=True)
@@ -110,7 +119,7 @@ def _per_class(source: Source, survey: Survey) -> list[dict[str, Any]]:
         {
             "class": identifier,
             "name": name,
-            **{split: counts[split][label] for split in SPLITS},
+            **{split: counts[split][label] for split in survey.splits},
             "unreadable": lost[label],
         }
         for label, (identifier, name) in enumerate(names)
@@ -124,8 +133,13 @@ def _copies(copies: Copies) -> dict[str, int]:
         "same_file": int(copies.repeated.sum()),
         "groups_across_splits": len(copies.across_splits),
         "groups_across_classes": len(copies.across_classes),
-        "val_pictures_also_in_train": copies.leaked,
+        **{f"{split}_pictures_also_in_train": copies.leaked(split) for split in evaluated(copies.names)},
     }
+
+
+def evaluated(splits: Iterable[str]) -> list[str]:
+    """The splits on which errors are measured."""
+    return [split for split in splits if split != "train"]
 
 
 def _group(source: Source, survey: Survey, copies: Copies, group: Group) -> dict[str, Any]:
@@ -133,12 +147,12 @@ def _group(source: Source, survey: Survey, copies: Copies, group: Group) -> dict
     return {
         "pictures": len(group.members),
         "same_file": copies.is_exact(group),
-        "splits": [SPLITS[number] for number in copies.splits(group)],
+        "splits": [survey.splits[number] for number in copies.splits(group)],
         "classes": [source.class_names[label] for label in copies.labels(group)[:MOST_MEMBERS]],
         "members": [
             {
                 "key": decode_key(survey.key[number]),
-                "split": SPLITS[int(survey.split[number])],
+                "split": survey.splits[int(survey.split[number])],
                 "class": source.class_names[int(survey.label[number])],
                 "bits": bits,
                 "mirrored": mirrored,
@@ -150,12 +164,16 @@ def _group(source: Source, survey: Survey, copies: Copies, group: Group) -> dict
 
 def sentences(source: Source, config: DataConfig, survey: Survey, copies: Copies) -> list[dict[str, str]]:
     """What a person should know, each with its `weight`: "problem" or "note"; problems first."""
+    empty = list(_about_empty_classes(source, survey))
     problems = [
         *_about_reading(survey),
         *_about_copies(survey, copies),
-        *_about_empty_classes(source, survey),
+        *(empty if not survey.unseen else ()),
     ]
     notes = [
+        *_about_what_is_there(survey),
+        *(empty if survey.unseen else ()),  # the others may have some
+        *_about_settings(survey, copies),
         *_about_balance(source, survey),
         *_about_sizes(config, survey),
         *_about_colours(survey),
@@ -182,19 +200,27 @@ def _about_reading(survey: Survey) -> Iterable[str]:
     broken = sum(map(len, survey.broken))
     if broken:
         total = len(survey) + broken
+        them = "it" if broken == 1 else "them"
         yield (
             f"{number_of(broken, 'picture')} ({share(broken, total)}) cannot be read;"
-            " training leaves them out."
+            f" training and evaluation leave {them} out."
         )
+    for number, split in enumerate(survey.splits):
+        if survey.broken[number] and not survey.within(split).any():
+            yield f"No {WORDS[split]} picture{_among(survey)} can be read."
 
 
 def _about_copies(survey: Survey, copies: Copies) -> Iterable[str]:
-    if copies.leaked:
-        total = int((survey.split == SPLITS.index("val")).sum())
-        yield (
-            f"{copies.leaked:,} of {number_of(total, 'validation picture')} ({share(copies.leaked, total)})"
-            " look like a training picture; errors measured on them are too low."
-        )
+    for split in evaluated(survey.splits):
+        if leaked := copies.leaked(split):
+            total = int(survey.within(split).sum())
+            harm = "errors measured on them are too low"
+            if split == "test":
+                harm = "what should test the network has trained it"
+            yield (
+                f"{leaked:,} of {number_of(total, f'{WORDS[split]} picture')} ({share(leaked, total)})"
+                f" {_look(leaked)} like a training picture; {harm}."
+            )
     if across := len(copies.across_classes):
         yield (
             f"{number_of(across, 'group')} of copies {'lies' if across == 1 else 'lie'} in more than one"
@@ -202,12 +228,48 @@ def _about_copies(survey: Survey, copies: Copies) -> Iterable[str]:
         )
 
 
+def _look(count: int) -> str:
+    return "looks" if count == 1 else "look"
+
+
 def _about_empty_classes(source: Source, survey: Survey) -> Iterable[str]:
-    for number, words in enumerate(("training", "validation")):
-        counts = np.bincount(survey.label[survey.split == number], minlength=len(source.class_names))
+    for split in survey.splits:
+        counts = np.bincount(survey.label[survey.within(split)], minlength=len(source.class_names))
         empty = [source.readable_names[label] for label in np.flatnonzero(counts == 0)]
-        if empty:
-            yield f"{number_of(len(empty), 'class', 'classes')} without a {words} picture: {_some(empty)}."
+        if empty and counts.any():
+            classes = number_of(len(empty), "class", "classes")
+            yield f"{classes} without a {WORDS[split]} picture{_among(survey)}: {_some(empty)}."
+
+
+def _among(survey: Survey) -> str:
+    """What follows a noun for pictures where others exist that were not looked at."""
+    return " among those looked at" if survey.unseen else ""
+
+
+def _about_what_is_there(survey: Survey) -> Iterable[str]:
+    if survey.unseen:
+        total = survey.unseen + len(survey) + sum(map(len, survey.broken))
+        verb = "was" if survey.unseen == 1 else "were"
+        yield (
+            f"{survey.unseen:,} of {number_of(total, 'picture')} {verb} not looked at; what is said here is"
+            " of the others."
+        )
+    there = zip(survey.splits, survey.broken, strict=True)
+    lacking = [split for split, broken in there if not broken and not survey.within(split).any()]
+    if lacking:
+        words = " and ".join(f"no {WORDS[split]}" for split in lacking)
+        cannot = "; training needs some" if "val" in lacking else ""
+        cannot = "; these data can be evaluated, not trained on" if "train" in lacking else cannot
+        yield f"There are {words} pictures{cannot}."
+
+
+def _about_settings(survey: Survey, copies: Copies) -> Iterable[str]:
+    if "test" in survey.splits and (seen := copies.leaked("test", "val")):
+        total = int(survey.within("test").sum())
+        yield (
+            f"{seen:,} of {number_of(total, 'test picture')} ({share(seen, total)}) {_look(seen)} like a"
+            " validation picture; whoever chooses settings by the one should not measure by the other."
+        )
 
 
 def _some(names: Sequence[str]) -> str:
@@ -215,13 +277,12 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _about_balance(source: Source, survey: Survey) -> Iterable[str]:
-    training = survey.label[survey.split == SPLITS.index("train")]
-    counts = np.bincount(training, minlength=len(source.class_names))
+    counts = np.bincount(survey.label[survey.within("train")], minlength=len(source.class_names))
     least, most = int(counts.argmin()), int(counts.argmax())
     if counts[least] and counts[most] >= UNBALANCED * counts[least]:
         yield (
             f"The classes are uneven: {source.readable_names[most]} has {counts[most]:,} training pictures,"
-            f" {source.readable_names[least]} has {counts[least]:,}."
+            f" {source.readable_names[least]} has {counts[least]:,}{_among(survey)}."
         )
 
 

@@ -14,7 +14,7 @@ from pipelines.inspect import charts, findings
 from pipelines.inspect.duplicates import Group
 from pipelines.inspect.sheets import Row
 from pipelines.inspect.survey import Survey
-from pipelines.sources.source import SPLITS, Source, decode_key
+from pipelines.sources.source import Source, decode_key
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -45,6 +45,24 @@ class Shown(NamedTuple):
     def file(self) -> str:
         """The last part of the key: what stands before it is its class most of the time."""
         return self.key.rpartition("/")[2]
+
+
+class Part(NamedTuple):
+    """A split as the page names it.
+
+    Attributes:
+      key: its name.
+      word: what a person calls its pictures.
+      colour: class of the style sheet for its bars.
+      pictures: how many can be read.
+      leaked: how many of these look like a training picture; None where that says nothing.
+    """
+
+    key: str
+    word: str
+    colour: str
+    pictures: int
+    leaked: int | None
 
 
 class Sheet(NamedTuple):
@@ -86,7 +104,7 @@ def render(figures: Mapping[str, Any], source: Source, survey: Survey, pictures:
       pictures: those to show.
     """
     per_class = figures["per_class"]
-    counts = [(row["train"], row["val"]) for row in per_class]
+    counts = [tuple(row[split] for split in survey.splits) for row in per_class]
     text = (
         _environment()
         .get_template("page.html")
@@ -94,6 +112,8 @@ def render(figures: Mapping[str, Any], source: Source, survey: Survey, pictures:
             figures=figures,
             problems=[one["text"] for one in figures["findings"] if one["weight"] == "problem"],
             notes=[one["text"] for one in figures["findings"] if one["weight"] == "note"],
+            account=findings.account(figures),
+            splits=_parts(figures, survey),
             classes=charts.classes(counts),
             most=max(map(sum, counts)),
             named=any(row["class"] != row["name"] for row in per_class),
@@ -105,6 +125,22 @@ def render(figures: Mapping[str, Any], source: Source, survey: Survey, pictures:
         )
     )
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _parts(figures: Mapping[str, Any], survey: Survey) -> list[Part]:
+    """The splits that have pictures."""
+    colours = zip(survey.splits, charts.PARTS, strict=False)
+    return [
+        Part(
+            split,
+            findings.WORDS[split],
+            colour,
+            figures[split],
+            figures["copies"].get(f"{split}_pictures_also_in_train") if figures["train"] else None,
+        )
+        for split, colour in colours
+        if figures[split]
+    ]
 
 
 def _sizes(sizes: Mapping[str, dict[str, Any]]) -> list[charts.Chart]:
@@ -130,7 +166,7 @@ def _likeness(source: Source, survey: Survey, group: Group, copies: Mapping[int,
             picture = _shown(source, survey, number, embed(copies[number]))
             shown.append(picture._replace(difference=_difference(survey, group, place)))
     splits, labels = survey.split[group.members], survey.label[group.members]
-    marks = ["in both splits"] * bool((splits != splits[0]).any())
+    marks = ["in several splits"] * bool((splits != splits[0]).any())
     marks += ["in several classes"] * bool((labels != labels[0]).any())
     return Likeness(tuple(shown), len(group.members) - len(shown), tuple(marks))
 
@@ -148,7 +184,7 @@ def _difference(survey: Survey, group: Group, place: int) -> str:
 
 def _shown(source: Source, survey: Survey, number: int, address: str) -> Shown:
     name = source.readable_names[int(survey.label[number])]
-    return Shown(address, name, decode_key(survey.key[number]), SPLITS[int(survey.split[number])])
+    return Shown(address, name, decode_key(survey.key[number]), survey.splits[int(survey.split[number])])
 
 
 def embed(pixels: np.ndarray) -> str:

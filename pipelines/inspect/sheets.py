@@ -17,7 +17,7 @@ from pipelines.inspect.survey import Survey
 from pipelines.pictures import augment, preprocess
 from pipelines.pictures.decode import decode
 from pipelines.pictures.statistics import ImageStats, StatsAccumulator
-from pipelines.sources.source import SPLITS, BrokenPicture, Source
+from pipelines.sources.source import BrokenPicture, Source
 
 DRAWS = 5  # of each picture
 CELL, SMALL, GAP = 160, 112, 4  # pixels on a sheet
@@ -44,7 +44,9 @@ class Row:
 
 
 def augmented(source: Source, config: DataConfig, survey: Survey, count: int) -> list[Row]:
-    """Training pictures of as many classes as may be, each with some draws of its augmentation.
+    """Pictures of as many classes as may be, each with some draws of its augmentation.
+
+    They are training pictures, or where there are none, pictures of the first split that has some.
 
     Args:
       source: the data set.
@@ -52,6 +54,7 @@ def augmented(source: Source, config: DataConfig, survey: Survey, count: int) ->
       survey: its pictures.
       count: how many.
     """
+    config = config.reading(source.prepared_size)
     numbers = _choose(survey, count, config.data_seed)
     stats = _statistics(source, config, survey)
     rows = []
@@ -70,10 +73,14 @@ def augmented(source: Source, config: DataConfig, survey: Survey, count: int) ->
     return rows
 
 
-def small_pictures(source: Source, survey: Survey, groups: Sequence[Group]) -> dict[int, np.ndarray]:
-    """The first pictures of each group by their numbers, uint8 [SMALL, SMALL, 3] on white."""
+def small_pictures(
+    source: Source, config: DataConfig, survey: Survey, groups: Sequence[Group]
+) -> dict[int, np.ndarray]:
+    """The first pictures of each group by their numbers, as they are compared; uint8 [SMALL, SMALL, 3]."""
+    upright = config.reading(source.prepared_size).exif_orientation
     wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *(g.members[:MOST_IN_GROUP] for g in groups)]))
-    read = progress.counted("reading copies", _read(source, survey, wanted), len(wanted))
+    pictures = _read(source, survey, wanted, upright=upright)
+    read = progress.counted("reading copies", pictures, len(wanted))
     return {number: _fitted(image, SMALL) for number, _, image in read}
 
 
@@ -101,8 +108,11 @@ def _save(cells: Sequence[Sequence[np.ndarray]], side: int, path: Path) -> None:
 
 
 def _choose(survey: Survey, count: int, seed: int) -> np.ndarray:
-    """Numbers of training pictures, ascending: one of each class before a second of any."""
-    numbers = np.flatnonzero(survey.split == SPLITS.index("train"))
+    """Numbers of pictures of the first split that has some: one of each class before a second of any.
+
+    They ascend.
+    """
+    numbers = np.flatnonzero(survey.split == survey.split[0])
     numbers = np.random.default_rng(seed % 2**32).permutation(numbers)
     labels = survey.label[numbers]
     order = np.argsort(labels, kind="stable")
@@ -113,25 +123,35 @@ def _choose(survey: Survey, count: int, seed: int) -> np.ndarray:
     return np.sort(numbers[np.argsort(turn, kind="stable")[:count]])
 
 
-def _read(source: Source, survey: Survey, numbers: np.ndarray) -> Iterator[tuple[int, tf.Tensor, np.ndarray]]:
+def _read(
+    source: Source, survey: Survey, numbers: np.ndarray, *, upright: bool = False
+) -> Iterator[tuple[int, tf.Tensor, np.ndarray]]:
     """Pictures of the survey by ascending numbers; those that have gone meanwhile are left out.
+
+    Args:
+      source: the data set.
+      survey: its pictures.
+      numbers: of those to read.
+      upright: whether pixels are turned as EXIF says.
 
     Yields:
       The number, the file (string scalar) and its pixels, uint8 [height, width, 3].
     """
-    for index, split in enumerate(SPLITS):
-        own = numbers[survey.split[numbers] == index]
+    for split in survey.splits:
+        own = numbers[survey.within(split)[numbers]]
+        if not len(own):
+            continue
         examples = source.pick(split, survey.position[own].tolist())
         for number in own.tolist():
             try:
                 file = tf.constant(next(examples).image_bytes)
-                yield number, file, decode(file).numpy()
+                yield number, file, decode(file, upright=upright).numpy()
             except (BrokenPicture, tf.errors.OpError):
                 continue
 
 
 def _statistics(source: Source, config: DataConfig, survey: Survey) -> ImageStats:
-    """The training set's, where they are stored, or those of some of its pictures."""
+    """The training set's, where they are stored, or those of some pictures of the same split."""
     stored = source.stored_stats()
     if stored is not None:
         return stored

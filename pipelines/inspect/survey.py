@@ -1,7 +1,7 @@
 """One pass over a data set: what each picture is, and a hash of what it shows.
 
 Sizes come from headers; JPEG files are decoded in gray at an eighth, a quarter or a half of their size, which
-still reads every byte of them.
+still reads every byte of them. What is seen is the picture upright, as training sees it.
 """
 
 from __future__ import annotations
@@ -13,39 +13,45 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines import progress, scan
+from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.inspect import hashing
 from pipelines.inspect.hashing import Hashes
 from pipelines.inspect.kinds import HEAD, kind_of
-from pipelines.pictures import formats
+from pipelines.pictures import formats, orientation
 from pipelines.pictures.decode import complaint, decode
 from pipelines.pictures.file_types import JPEG
-from pipelines.sources.source import SPLITS, BrokenPicture, Source
+from pipelines.sources.source import BrokenPicture, Source
 
 Elements = dict[str, tf.Tensor]
+Look = Callable[[Elements], Elements]
 
 _SCALES = (1, 2, 4, 8)
 _LARGEST = 2**63 - 1
+_LYING = 5  # from this orientation on width and height change places
 
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What the readable pictures are, n of them, `train` before `val`, each split in its fixed order.
+    """What the readable pictures are, n of them, split by split, each in its fixed order.
 
     Attributes:
-      split: int64 [n], index into SPLITS.
+      splits: names of the source's splits; one may hold no pictures.
+      split: int64 [n], index into `splits`.
       position: int64 [n], in the split's fixed order.
       label: int64 [n].
       key: bytes [n] (NumPy objects).
-      width, height: int64 [n], as the file's header says.
+      width, height: int64 [n], of the picture upright; as the file's header says where EXIF notes no turn.
       size: int64 [n], bytes of the file.
       kind: (format, colours) [n], see `kinds`.
       content: int64 [n], FarmHash of the whole file.
       flat: bool [n], of nearly one colour.
       hashes, mirrored: of the pictures and of their mirror images.
       broken: by split, the pictures that cannot be read.
+      unseen: how many pictures a limit has left unlooked at.
     """
 
+    splits: tuple[str, ...]
     split: np.ndarray
     position: np.ndarray
     label: np.ndarray
@@ -59,9 +65,14 @@ class Survey:
     hashes: Hashes
     mirrored: Hashes
     broken: tuple[list[BrokenPicture], ...]
+    unseen: int
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def within(self, split: str) -> np.ndarray:
+        """Which pictures lie in a split; bool [n]."""
+        return np.asarray(self.split == self.splits.index(split))
 
 
 class _Table:
@@ -84,7 +95,7 @@ class _Table:
         for name, values in kept.items():
             self.columns.setdefault(name, []).append(values)
 
-    def result(self, broken: tuple[list[BrokenPicture], ...]) -> Survey:
+    def result(self, splits: tuple[str, ...], broken: tuple[list[BrokenPicture], ...], unseen: int) -> Survey:
         """All of it, in order."""
         whole = {name: np.concatenate(parts) for name, parts in self.columns.items()}
         # What a second pass has read lies behind.
@@ -93,23 +104,35 @@ class _Table:
         hashes = Hashes(whole.pop("short"), whole.pop("long"))
         mirrored = Hashes(whole.pop("short_mirrored"), whole.pop("long_mirrored"))
         kinds = [self.kinds[place] for place in order.tolist()]
-        return Survey(**whole, kind=kinds, hashes=hashes, mirrored=mirrored, broken=broken)
+        return Survey(
+            **whole,
+            splits=splits,
+            kind=kinds,
+            hashes=hashes,
+            mirrored=mirrored,
+            broken=broken,
+            unseen=unseen,
+        )
 
 
-def survey(source: Source, *, limit: int | None = None) -> Survey:
-    """Looks at every picture of both splits once.
+def survey(source: Source, config: DataConfig, *, limit: int | None = None) -> Survey:
+    """Looks at every picture of every split once.
 
     Args:
       source: the data set.
+      config: `exif_orientation` says whether pictures are turned upright.
       limit: looks at no more pictures than this of each split.
 
     Raises:
-      DataError: no picture of a split can be read.
+      DataError: there are no pictures, or none of them can be read.
     """
     table = _Table()
-    broken = []
-    for number, split in enumerate(SPLITS):
+    broken: list[list[BrokenPicture]] = []
+    unseen = 0
+    turn = upright if config.reading(source.prepared_size).exif_orientation else _as_stored
+    for number, split in enumerate(source.splits):
         total = min(source.count(split), limit or source.count(split))
+        unseen += source.count(split) - total
         left = np.arange(total)
         for transform, what in ((look, "looking at"), (look_closely, "looking again at")):
             if len(left):
@@ -118,26 +141,29 @@ def survey(source: Source, *, limit: int | None = None) -> Survey:
                     if len(left) < total
                     else f"{what} the {split} pictures"
                 )
-                left = _pass(source, number, left, transform, table, what)
-        broken.append(scan.explain(source, split, left))
+                left = _pass(source, number, left, turn(transform), table, what)
+        # A source need not have a reader for a split without pictures.
+        broken.append(scan.explain(source, split, left) if len(left) else [])
     if not table.kinds:
         examples = [picture for pictures in broken for picture in pictures[:1]]
+        if not examples:
+            raise DataError(f"no pictures in {source.description}")
         raise DataError(
             f"none of the {sum(map(len, broken))} pictures can be read, for example {examples[0]}"
         )
-    return table.result(tuple(broken))
+    return table.result(source.splits, tuple(broken), unseen)
 
 
 def _pass(
     source: Source,
     number: int,
     positions: np.ndarray,
-    transform: Callable[[Elements], Elements],
+    transform: Look,
     table: _Table,
     what: str,
 ) -> np.ndarray:
     """Adds the pictures of a split at some positions; returns the positions that did not come back."""
-    split = SPLITS[number]
+    split = source.splits[number]
     wanted = None if len(positions) == source.count(split) else positions
     seen = np.zeros(source.count(split), bool)
     batches = scan.checked(source, split, transform, positions=wanted).batch(scan.BLOCK).prefetch(2)
@@ -147,8 +173,31 @@ def _pass(
     return positions[~seen[positions]]
 
 
+def upright(transform: Look) -> Look:
+    """The same look at the picture upright, as EXIF says: its size and `gray` turned."""
+
+    def look_upright(example: Elements) -> Elements:
+        looked = transform(example)
+        number = orientation.of(example["image_bytes"])
+        lies = number >= _LYING
+        width, height = looked["width"], looked["height"]
+        return {
+            **looked,
+            "width": tf.where(lies, height, width),
+            "height": tf.where(lies, width, height),
+            # The same as of the turned picture, as shrinking treats all sides alike.
+            "gray": orientation.turned(looked["gray"][..., tf.newaxis], number)[..., 0],
+        }
+
+    return look_upright
+
+
+def _as_stored(transform: Look) -> Look:
+    return transform
+
+
 def look(example: Elements) -> Elements:
-    """What a picture is, from a source's element; fails where the picture cannot be read.
+    """What a picture is as it is stored, from a source's element; fails where it cannot be read.
 
     Returns:
       width, height and size (bytes), int64; `channels` of a JPEG, int32, 0 for others; `content`, int64;

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from pipelines.pictures import bmp, file_types, formats, gif, headers, orientation, ppm
+from pipelines.pictures.apart import apart
 from pipelines.pictures.file_types import JPEG, Format
 
 # Left to itself TensorFlow takes another transform, off by one grey level on average and no faster.
@@ -39,7 +40,7 @@ class _Decoder(NamedTuple):
     pixels: Callable[[tf.Tensor, Any], tf.Tensor]
 
 
-def decode(image_bytes: tf.Tensor, *, upright: bool = False) -> tf.Tensor:
+def decode(image_bytes: tf.Tensor, *, upright: bool = False, form: Format | None = None) -> tf.Tensor:
     """Decodes one JPEG, PNG, GIF, BMP, WebP or PPM file by its content, whatever its name.
 
     Gray becomes RGB, palettes are looked up, 16-bit PNGs keep their upper eight bits, alpha is dropped
@@ -51,6 +52,8 @@ def decode(image_bytes: tf.Tensor, *, upright: bool = False) -> tf.Tensor:
       image_bytes: string scalar, the encoded file.
       upright: whether the picture is turned as EXIF says (`DataConfig.exif_orientation`), or left as it is
         stored.
+      form: the only format that is read, where it is known: every data set's graph is optimised anew, and the
+        decoders of all formats take half a second of that.
 
     Returns:
       image, uint8 [height, width, 3], RGB.
@@ -60,12 +63,20 @@ def decode(image_bytes: tf.Tensor, *, upright: bool = False) -> tf.Tensor:
         `formats.MAX_PIXELS`; the message says which (see `complaint`).
     """
     image_bytes = tf.convert_to_tensor(image_bytes)
-    image = tf.cond(
-        formats.is_of(image_bytes, JPEG),
-        lambda: _decode_jpeg(image_bytes),
-        lambda: _decode_other(image_bytes),
-    )
+    if form is None:
+        image = tf.cond(
+            formats.is_of(image_bytes, JPEG),
+            lambda: _decode_jpeg(image_bytes),
+            lambda: _decode_other(image_bytes),
+        )
+    elif form == JPEG:
+        image = _decode_jpeg(image_bytes)
+    else:
+        image = _checked(next(decoder for decoder in _DECODERS if decoder.form == form), image_bytes)
     if upright:
+        # After the decoder: its failure could otherwise be told as the cancellation of what runs beside it.
+        with tf.control_dependencies([image]):
+            image_bytes = tf.identity(image_bytes)
         image = orientation.turned(image, orientation.of(image_bytes))
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -94,13 +105,7 @@ def complaint(image_bytes: tf.Tensor) -> tf.Tensor:
     )
 
 
-# A function of its own, that it be traced once in a process and lie once in an export. Not inlined: hundreds
-# of operations would be skipped for each JPEG, and each data set would optimise them anew.
-@tf.function(
-    autograph=False,
-    input_signature=[tf.TensorSpec([], tf.string)],
-    experimental_attributes={"_noinline": True},
-)
+@apart
 def _decode_other(image_bytes: tf.Tensor) -> tf.Tensor:
     """The pixels of what is no JPEG; uint8 [height, width, 3]."""
     return _by_format(

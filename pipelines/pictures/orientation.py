@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipelines.pictures import formats
+from pipelines.pictures.apart import apart
 from pipelines.pictures.file_types import JPEG, PNG, WEBP
 
 UPRIGHT = 1
@@ -69,12 +70,7 @@ def of(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.cond(plain, lambda: tf.constant(UPRIGHT), searched)
 
 
-# Not inlined: its operations would be skipped one by one for each picture that notes nothing.
-@tf.function(
-    autograph=False,
-    input_signature=[tf.TensorSpec([], tf.string)],
-    experimental_attributes={"_noinline": True},
-)
+@apart
 def _noted(image_bytes: tf.Tensor) -> tf.Tensor:
     exif = _find(image_bytes)
     return tf.cond(tf.equal(exif, ""), lambda: tf.constant(UPRIGHT), lambda: _of_directory(exif))

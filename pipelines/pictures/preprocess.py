@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from pipelines.config import DataConfig, PictureSettings
 from pipelines.pictures.decode import decode
+from pipelines.pictures.file_types import Format
 
 if TYPE_CHECKING:
     from pipelines.pictures.statistics import ImageStats
@@ -86,7 +87,7 @@ def centre_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     return image[..., top : top + size, left : left + size, :]
 
 
-def prepare(image_bytes: tf.Tensor, config: PictureSettings) -> tf.Tensor:
+def prepare(image_bytes: tf.Tensor, config: PictureSettings, *, form: Format | None = None) -> tf.Tensor:
     """Decodes a picture and makes it a square by `config.resize_rule`.
 
     `short_side` (section 2) brings the short side to `config.resize` and keeps the central square; the other
@@ -95,12 +96,13 @@ def prepare(image_bytes: tf.Tensor, config: PictureSettings) -> tf.Tensor:
     Args:
       image_bytes: string scalar, the encoded file.
       config: `resize`, `resize_rule` and `exif_orientation` are read.
+      form: the file's format, where it is known (`Source.prepared_form`).
 
     Returns:
       uint8 [resize, resize, 3].
     """
     size = config.resize
-    image = decode(image_bytes, upright=config.exif_orientation)
+    image = decode(image_bytes, upright=config.exif_orientation, form=form)
     if config.squeezes:
         return squeeze(image, size)
     return resize_short_side(_cut_extreme_aspect(image), size, square=True)
@@ -117,16 +119,16 @@ def pad_reflected(image: tf.Tensor, pad: int) -> tf.Tensor:
     return tf.concat([left, image, right], axis=1)
 
 
-def evaluation_crop(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
+def evaluation_crop(image_bytes: tf.Tensor, config: DataConfig, *, form: Format | None = None) -> tf.Tensor:
     """The central crop of a picture, from which single-crop errors are computed (section 6).
 
     A border (`config.pad`) exists only for training: the crop is the centre of the resized picture,
-    unless the crop is larger than that.
+    unless the crop is larger than that. Arguments are those of `prepare`.
 
     Returns:
       uint8 [crop, crop, 3].
     """
-    image = prepare(image_bytes, config)
+    image = prepare(image_bytes, config, form=form)
     if config.crop > config.resize:
         image = pad_reflected(image, config.pad)
     return tf.ensure_shape(centre_crop(image, config.crop), [config.crop, config.crop, 3])
@@ -155,13 +157,14 @@ def view_offsets(config: DataConfig, count: int) -> tuple[tuple[int, int], ...]:
     return (0, 0), (0, most), (most // 2, most // 2), (most, 0), (most, most)
 
 
-def views(image_bytes: tf.Tensor, config: DataConfig, count: int) -> tf.Tensor:
-    """Several crops of a picture, whose answers are averaged (section 4.1).
+def views(image_bytes: tf.Tensor, config: DataConfig, count: int, *, form: Format | None = None) -> tf.Tensor:
+    """Several crops of a picture, whose answers are averaged (section 4.1); arguments as for `prepare`.
 
     Returns:
       uint8 [count, crop, crop, 3]: those at `view_offsets`, of ten views then their mirrors.
     """
-    return _views_of(pad_reflected(prepare(image_bytes, config), config.pad), config, count)
+    image = prepare(image_bytes, config, form=form)
+    return _views_of(pad_reflected(image, config.pad), config, count)
 
 
 def ten_crops(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:

@@ -22,6 +22,7 @@ import tensorflow as tf
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.pictures import ppm
+from pipelines.pictures.file_types import PPM
 from pipelines.sources import cifar_files
 from pipelines.sources.cifar_files import SIDE
 from pipelines.sources.listed import ListedSource, Listing, split_listing
@@ -120,7 +121,7 @@ class CifarSource(ListedSource):
         if test:
             found["test" if self.held_out else "val"] = _listing(batches, [test], kind)
         super().__init__(config, names, found)
-        self.prepared_size = SIDE
+        self.prepared_size, self.prepared_form = SIDE, PPM
         self._read = _reader(batches)
         taken = [f"{train[0]} to {train[-1]}" if len(train) > 1 else train[0]] if train else []
         held = "a share of the training pictures" if self.held_out else str(test)

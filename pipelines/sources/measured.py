@@ -51,7 +51,8 @@ class _Measured(Source):
     def __init__(self, source: Source, parts: Sequence[str]) -> None:
         self._source, self._parts = source, tuple(parts)
         self.class_names, self.readable_names = source.class_names, source.readable_names
-        self.description, self.prepared_size = source.description, source.prepared_size
+        self.description = source.description
+        self.prepared_size, self.prepared_form = source.prepared_size, source.prepared_form
         self.left_out = source.left_out
         starts = np.cumsum([0, *(source.count(part) for part in parts)]).tolist()
         self._bounds = list(zip(self._parts, starts[:-1], starts[1:], strict=True))

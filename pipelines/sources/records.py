@@ -25,6 +25,7 @@ from pipelines import epochs, progress
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import replacing
+from pipelines.pictures.file_types import JPEG, PPM
 from pipelines.pictures.statistics import ImageStats
 from pipelines.sources import splits
 from pipelines.sources.source import SPLITS, Source
@@ -35,7 +36,8 @@ AGAIN = (
     "run `python -m pipelines.prepare` again with the same --data and --out: it makes only what is missing"
 )
 SHARDS_AT_ONCE, PARSED_AT_ONCE = 8, 64
-ENCODINGS = ("jpeg", "ppm")
+FORMS = {"jpeg": JPEG, "ppm": PPM}
+ENCODINGS = tuple(FORMS)
 
 FEATURES = {
     "image_bytes": tf.io.FixedLenFeature([], tf.string),
@@ -178,6 +180,7 @@ class RecordsSource(Source):
         self.class_names = index.settings.class_names
         self.readable_names = index.settings.readable_names
         self.prepared_size = index.settings.size
+        self.prepared_form = FORMS[index.settings.encoding]
         self.splits = tuple(dict.fromkeys((*SPLITS, *index.settings.pictures)))
         self._shards = {split: index.of_split(split) for split in self.splits}
         self.description = (

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from pipelines import progress
 from pipelines.errors import DataError
+from pipelines.pictures.file_types import Format
 
 if TYPE_CHECKING:
     from pipelines.pictures.statistics import ImageStats
@@ -48,8 +49,8 @@ class Source(abc.ABC):
       class_names: the names of the classes; a label is an index into them.
       readable_names: what a person calls the classes, where the data set says so; else the same.
       description: one line for logs.
-      prepared_size: side in pixels when every picture already is a square JPEG, or a square PPM of
-        `pipelines.pictures.ppm`; else None.
+      prepared_size: side in pixels when every picture already is a square of `prepared_form`; else None.
+      prepared_form: their format, JPEG, or PPM as `pipelines.pictures.ppm` writes it; else None.
       held_out: whether `val` is a share of the training pictures that the data set itself does not set apart.
       left_out: what was passed over when the source was opened: kind, in words -> how many.
     """
@@ -58,6 +59,7 @@ class Source(abc.ABC):
     readable_names: tuple[str, ...]
     description: str
     prepared_size: int | None = None
+    prepared_form: Format | None = None
     splits: tuple[str, ...] = SPLITS
     held_out: bool = False
     left_out: Mapping[str, int] = types.MappingProxyType({})
@@ -151,7 +153,7 @@ class _Remainder(Source):
         self._source = source
         self.class_names, self.readable_names = source.class_names, source.readable_names
         self.description = source.description
-        self.prepared_size = source.prepared_size
+        self.prepared_size, self.prepared_form = source.prepared_size, source.prepared_form
         self.held_out, self.left_out = source.held_out, source.left_out
         self.splits = source.splits
         self._counts = {split: source.count(split) - source.count_keys(split, keys) for split in self.splits}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipelines import progress
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
+from pipelines.pictures.file_types import JPEG
 from pipelines.rendering import scene
 from pipelines.rendering.shapes import SHAPES
 from pipelines.sources import splits
@@ -113,7 +114,7 @@ class SyntheticSource(ListedSource):
         self._drawn = _drawn_of(config.data_seed)  # kept as long as the source
         self._sizes = {"train": train_count, "val": val_count}
         self._images: dict[str, tf.Tensor] = {}
-        self.prepared_size = scene.SIDE
+        self.prepared_size, self.prepared_form = scene.SIDE, JPEG
         self.description = (
             f"synthetic: {train_count} train and {val_count} val pictures "
             f"of {len(SHAPES)} classes, seed {config.data_seed}"

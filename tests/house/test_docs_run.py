@@ -24,8 +24,8 @@ FILES, KEYS = page("docs/files-of-a-run.md"), page("docs/json.md")
 INSPECTED = page("docs/inspecting.md")
 # What is on the page and not among what this walk leaves: of other networks, and of runs in bfloat16.
 ELSEWHERE = {"dead_conv6"}
-# Under these keys stand names of the data, of classes or tensors, which no page can list.
-BY_NAME = {"signatures", "inputs", "outputs", "crops"}
+# Under these keys stand names of the data, of classes, tensors or kinds of files, which no page can list.
+BY_NAME = {"signatures", "inputs", "outputs", "crops", "left_out"}
 
 
 @pytest.fixture(scope="module")

@@ -246,6 +246,7 @@ def test_services_are_for_training(config_of, services):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("hearing")
 def test_the_command_leaves_in_good_order(capsys, number):
     handler = signal.getsignal(number)
 

@@ -169,6 +169,9 @@ def test_everything_found_is_accounted_for():
         "65 found = 60 used + 5 left out: 3 broken pictures, 2 hidden files"
     )
     assert scan.summary(60, {}) == "60 found = 60 used + 0 left out"
+    assert scan.summary(60, {"hidden files": 1}, not_looked_at=40) == (
+        "101 found = 60 used + 40 not looked at + 1 left out: 1 hidden files"
+    )
 
 
 def test_there_must_be_something_to_hold_out(class_folder):

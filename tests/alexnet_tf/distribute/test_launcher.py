@@ -165,6 +165,7 @@ def launcher(program, mode, folder, **others):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("hearing")
 def test_a_signal_reaches_every_worker_once(program, tmp_path, number):
     process = launcher(program, "long", tmp_path, restarts=3)
     time.sleep(0.5)

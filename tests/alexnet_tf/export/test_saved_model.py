@@ -141,6 +141,12 @@ def test_graph_runs_on_any_server(graph):
     assert pinned - saving <= {("main", "Const")}
 
 
+def test_no_function_stays_apart_to_be_cancelled_in_place_of_the_one_that_failed(graph):
+    functions = graph.graph_def.library.function
+    assert any("_noted" in f.signature.name for f in functions)
+    assert [f.signature.name for f in functions if f.attr["_noinline"].b] == []
+
+
 def test_probabilities_equal_the_networks(exported):
     for seed in range(3):
         picture = photograph(seed)

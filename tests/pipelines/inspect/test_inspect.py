@@ -192,14 +192,16 @@ def test_records_are_looked_at_like_the_pictures_they_hold(tmp_path):
         shards.append(records.Shard(path.name, split, count, path.stat().st_size, records.checksum(path), ()))
     settings = records.Settings(1, "folder:x", 16, 0, 0.1, 8, {"train": 4, "val": 2}, ("a", "b"), ("a", "b"))
     records.Index(settings, tuple(shards), complete=True).save(tmp_path)
-    seen = survey.survey(sources.open_source(DataConfig(f"records:{tmp_path}")))
+    config = DataConfig(f"records:{tmp_path}")
+    seen = survey.survey(sources.open_source(config), config)
     assert (len(seen), set(seen.kind), set(seen.width.tolist())) == (6, {("JPEG", "RGB")}, {16})
     assert (seen.split.tolist(), seen.position.tolist()) == ([0, 0, 0, 0, 1, 1], [0, 1, 2, 3, 0, 1])
     assert not any(seen.broken)
 
 
 def test_what_the_quick_look_does_not_read_is_looked_at_again(folder, figures, monkeypatch):
-    source = sources.open_source(DataConfig(spec=f"folder:{folder}"))
+    config = DataConfig(spec=f"folder:{folder}")
+    source = sources.open_source(config)
 
     def fails_on_gray(example):
         looked = survey.look_closely(example)
@@ -208,7 +210,7 @@ def test_what_the_quick_look_does_not_read_is_looked_at_again(folder, figures, m
             return {name: survey.tf.identity(part) for name, part in looked.items()}
 
     monkeypatch.setattr(survey, "look", fails_on_gray)
-    again = survey.survey(source)
+    again = survey.survey(source, config)
     assert np.bincount(again.split).tolist() == [figures["train"], figures["val"]]
     assert (np.diff(again.position)[np.diff(again.split) == 0] > 0).all()
     formats = {row["name"]: row["count"] for row in figures["formats"]}
@@ -222,9 +224,9 @@ def test_groups_on_the_page_are_of_all_sorts():
     groups = [copies.Group(np.array(pair), nothing, nothing > 0) for pair in ([0, 1], [2, 3], [4, 5])]
     for most, wanted in ((3, [0, 2, 4]), (30, [0] * 10 + [2] * 10 + [4] * 10)):
         many = tuple(group for group in groups for _ in range(20))
-        found = copies.shown(copies.Copies(many, split > 9, split, label), most)
+        found = copies.shown(copies.Copies(many, split > 9, split, label, SPLITS), most)
         assert [int(group.members[0]) for group in found] == wanted
-    few = copies.Copies((groups[0], *[groups[2]] * 20), split > 9, split, label)
+    few = copies.Copies((groups[0], *[groups[2]] * 20), split > 9, split, label, SPLITS)
     assert [int(group.members[0]) for group in copies.shown(few, 6)] == [0] + [4] * 5
 
 
@@ -261,6 +263,22 @@ def test_histograms_have_a_bar_a_value_or_equal_ratios():
         drawn = charts.bars("Width", " px", histogram)
         assert drawn.svg.count("<rect") == len(histogram["count"])
     assert "2,000th: 1" in charts.classes([(9, 1)] + [(1, 0)] * 1999).svg
+
+
+def test_the_chart_of_classes_has_a_part_for_each_split_with_pictures():
+    from pipelines.inspect import charts
+
+    def parts(counts):
+        found = re.findall(r'<path class="([^"]+)" d="M48 [\d.]+H48.0V([\d.]+)', charts.classes(counts).svg)
+        return [(kind, float(top)) for kind, top in found]
+
+    assert [kind for kind, _ in parts([(0, 3, 0), (0, 1, 0)])] == ["bar second"]
+    three = parts([(4, 1, 5), (6, 2, 2)])
+    # What is drawn first is the whole; the largest class comes first, of 10 and most of them training.
+    assert [kind for kind, _ in three] == ["bar third", "bar second", "bar"]
+    bottom, height = charts.HEIGHT - charts.BOTTOM, charts.HEIGHT - charts.BOTTOM - charts.TOP
+    for (_, top), share in zip(three, (1.0, 0.8, 0.6), strict=True):
+        assert top == pytest.approx(bottom - share * height, abs=0.1)
 
 
 def test_wrong_options_are_one_line(tmp_path, capsys):

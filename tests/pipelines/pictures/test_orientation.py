@@ -141,3 +141,16 @@ def test_every_way_of_calling_is_the_same():
     image_bytes = jpeg(directory(6, order=">"))
     for called in ways(lambda one: decode(one, upright=True)).values():
         np.testing.assert_array_equal(called(tf.constant(image_bytes)), by_pillow(image_bytes))
+
+
+def test_is_looked_for_after_the_decoder_whose_failure_is_then_the_first(monkeypatch):
+    monkeypatch.setattr(orientation, "of", lambda b: tf.strings.to_number(b, tf.int32, name="noted"))
+    decoding = tf.function(lambda b: decode(b, upright=True), autograph=False)
+    graph = decoding.get_concrete_function(tf.TensorSpec([], tf.string)).graph
+    (noted,) = [op for op in graph.get_operations() if op.name == "noted"]
+    before, following = set(), [noted]
+    while following:
+        op = following.pop()
+        following += {*(tensor.op for tensor in op.inputs), *op.control_inputs} - before
+        before.add(op)
+    assert {"If", "StatelessIf"} & {op.type for op in before}
