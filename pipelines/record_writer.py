@@ -2,45 +2,37 @@
 
 A shard is a pure function of the source, the settings and its number, and appears whole or not at all:
 an interrupted preparation goes on with the shards that are missing and ends with the same bytes.
+
+The statistics are those of the pictures before they are encoded, as a training from the source measures
+them. Each training shard keeps its sums beside it, whole numbers, and one whose sums are lost is made again:
+so whatever was interrupted or repaired, the statistics are the same to the last bit. A folder that an older
+release has written has no sums. It is used as it is; when something in it is missing, all its training
+shards are made anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines import progress, scan
+from pipelines import progress, record_pictures, scan
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import PART_SUFFIX, remove_parts, replacing
-from pipelines.pictures import orientation, ppm, preprocess
-from pipelines.pictures.statistics import StatsAccumulator
 from pipelines.sources import records
-from pipelines.sources.records import Index, RecordsSource, Settings, Shard
+from pipelines.sources.records import Index, Settings, Shard
 from pipelines.sources.source import BrokenPicture, Source
 
 # At most 50 MB a shard of JPEGs: small enough to be made again, large enough to be read at full disk speed.
 SHARD_SIZE = 1024
-# Off by two grey levels on average (40 photographs; 30 kB each). 4:2:0 chroma, because photographs come
-# in it already: all of the colour would cost a third more to store and to decode for half a level.
-JPEG_QUALITY = 95
-
-
-class Record(NamedTuple):
-    """One record on its way to a shard."""
-
-    position: int
-    image_bytes: bytes
-    label: int
-    key: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +88,10 @@ def write(
     finished = dict(kept)
     to_do = sum(len(_positions(settings, split, missing)) for split, missing in _missing(settings, kept))
     done = 0
+    prepare = record_pictures.preparer(config.reading(source.prepared_size), encoding)
     with progress.phase("preparing pictures", to_do) as preparing:
         for split, missing in _missing(settings, kept):
-            for shard, seen in _write_split(source, config, settings, folder, split, missing, preparing):
+            for shard, seen in _write_split(source, prepare, settings, folder, split, missing, preparing):
                 finished[shard.name] = shard
                 if strict:
                     _refuse_skipped(shard)
@@ -160,9 +153,15 @@ def _open_folder(folder: Path, settings: Settings) -> Index:
                 f" {_short(wanted)}); choose another --out or delete the folder"
             )
     damaged = records.verify(folder, index)
-    whole = tuple(shard for shard in index.shards if shard.name not in damaged)
-    complete = index.complete and not damaged and (folder / records.STATS_NAME).exists()
-    return Index(settings, whole, complete)
+    if index.complete and not damaged and (folder / records.STATS_NAME).exists():
+        return index
+    whole = [shard for shard in index.shards if shard.name not in damaged]
+    looked_at = progress.counted("looking for the sums of shards", whole, len(whole))
+    return Index(
+        settings,
+        tuple(shard for shard in looked_at if shard.split != "train" or _sums(folder, shard)),
+        complete=False,
+    )
 
 
 def _short(value: object) -> str:
@@ -187,7 +186,7 @@ def _positions(settings: Settings, split: str, numbers: Iterable[int]) -> np.nda
 
 def _write_split(
     source: Source,
-    config: DataConfig,
+    prepare: record_pictures.Preparer,
     settings: Settings,
     folder: Path,
     split: str,
@@ -196,98 +195,41 @@ def _write_split(
 ) -> Iterator[tuple[Shard, int]]:
     """Writes some shards of a split in one stream; gives each with the number of pictures looked at."""
     names = settings.shard_names(split)
-    groups = itertools.groupby(
-        _stream(source, config, settings, split, _positions(settings, split, numbers)),
-        key=lambda record: record.position // settings.shard_size,
-    )
-    group = next(groups, None)
-    for number in numbers:
-        readable: Iterable[Record] = ()
-        if group is not None and group[0] == number:
-            readable = group[1]
-        before = preparing.done
-        seen, shard_bytes, digest = _write_shard(folder / names[number], readable, preparing)
-        if group is not None and group[0] == number:
-            group = next(groups, None)
-        positions = _positions(settings, split, [number])
-        broken = scan.explain(source, split, sorted(set(positions.tolist()) - set(seen)))
-        preparing.reached(before + len(positions))
-        skipped = tuple((picture.key, picture.label, picture.reason) for picture in broken)
-        yield Shard(names[number], split, len(seen), shard_bytes, digest, skipped), len(positions)
-
-
-def _stream(
-    source: Source, config: DataConfig, settings: Settings, split: str, positions: np.ndarray
-) -> Iterator[Record]:
-    """The readable pictures at some positions, prepared and encoded, in ascending order."""
-
-    def transform(example: scan.Elements) -> scan.Elements:
-        image_bytes = example["image_bytes"]
-        if settings.encoding == "ppm":
-            return {"image_bytes": ppm.encode(preprocess.prepare(image_bytes, config), config.resize)}
-        return {"image_bytes": jpeg_picture(image_bytes, config)}
-
-    config = config.reading(source.prepared_size)
-
-    if not len(positions):
-        return
-    elements = scan.checked(source, split, transform, positions=positions)
-    for batch in elements.batch(scan.BLOCK).prefetch(2).as_numpy_iterator():
-        yield from map(Record._make, zip(*(batch[name] for name in Record._fields), strict=True))
-
-
-def jpeg_picture(image_bytes: tf.Tensor, config: DataConfig) -> tf.Tensor:
-    """The JPEG of a prepared picture, `resize` x `resize` RGB, which no reader of records has to turn.
-
-    A JPEG that has this form already is kept byte for byte, so that nothing is lost by encoding twice; one
-    that notes a turn is encoded anew, turned or not, and notes none.
-
-    Args:
-      image_bytes: string scalar, the encoded file.
-      config: how pictures are prepared.
-
-    Returns:
-      string scalar.
-    """
-    size = config.resize
-
-    def encode() -> tf.Tensor:
-        return tf.io.encode_jpeg(
-            preprocess.prepare(image_bytes, config),
-            format="rgb",
-            quality=JPEG_QUALITY,
-            chroma_downsampling=True,
-        )
-
-    def keep() -> tf.Tensor:
-        whole = tf.reduce_all(tf.shape(tf.io.decode_jpeg(image_bytes)) == [size, size, 3])
-        with tf.control_dependencies([tf.debugging.Assert(whole, ["the JPEG must decode"])]):
-            return tf.identity(image_bytes)
-
-    def fits() -> tf.Tensor:
-        return tf.cond(
-            tf.reduce_all(tf.io.extract_jpeg_shape(image_bytes) == [size, size, 3]),
-            lambda: tf.equal(orientation.of(image_bytes), orientation.UPRIGHT),
-            lambda: tf.constant(False),
-        )
-
-    # One branch that encodes: each costs a good part of a second to trace.
-    kept = tf.cond(tf.io.is_jpeg(image_bytes), fits, lambda: tf.constant(False))
-    return tf.cond(kept, keep, encode)
+    size = settings.shard_size
+    stream = record_pictures.blocks(source, split, _positions(settings, split, numbers), prepare, size)
+    with contextlib.closing(stream):  # so that an error ends its threads too
+        groups = itertools.groupby(stream, key=lambda block: block.first // size)
+        for number in numbers:
+            before, positions = preparing.done, _positions(settings, split, [number])
+            _, blocks = next(groups, (number, ()))  # a source may end too early: `explain` says so
+            sums = record_pictures.Sums.none(len(source.class_names))
+            seen, shard_bytes, digest = _write_shard(folder / names[number], blocks, sums, preparing)
+            broken = scan.explain(source, split, sorted(set(positions.tolist()) - set(seen)))
+            preparing.reached(before + len(positions))
+            skipped = tuple((picture.key, picture.label, picture.reason) for picture in broken)
+            shard = Shard(names[number], split, len(seen), shard_bytes, digest, skipped)
+            if split == "train":  # after the shard and before the index, which says what is finished
+                sums.save(folder / records.sums_name(shard.name), digest)
+            yield shard, len(positions)
 
 
 def _write_shard(
-    path: Path, readable: Iterable[Record], preparing: progress.Phase
+    path: Path,
+    blocks: Iterable[record_pictures.Block],
+    sums: record_pictures.Sums,
+    preparing: progress.Phase,
 ) -> tuple[list[int], int, str]:
-    """Writes one shard; returns the positions in it, its size in bytes and its SHA-256."""
+    """Writes one shard and adds it up; returns the positions in it, its size in bytes and its SHA-256."""
     seen: list[int] = []
     try:
         with replacing(path) as temporary:
             with tf.io.TFRecordWriter(str(temporary)) as writer:
-                for record in readable:
-                    writer.write(records.serialize(record.image_bytes, int(record.label), record.key))
-                    seen.append(int(record.position))
-                    preparing.reached(preparing.done + 1)
+                for block in blocks:
+                    for record in block.records:
+                        writer.write(record)
+                        preparing.reached(preparing.done + 1)
+                    seen += block.positions
+                    sums.merge(block.sums)
             size, digest = temporary.stat().st_size, records.checksum(temporary)
     except tf.errors.ResourceExhaustedError:
         # TensorFlow's word for a full disk.
@@ -296,23 +238,28 @@ def _write_shard(
 
 
 def _finish(index: Index, folder: Path) -> None:
-    """Measures the statistics on the records as stored and marks the folder as complete."""
+    """Merges the shards' sums into the statistics and marks the folder as complete."""
+    settings = index.settings
     skipped = [entry for shard in index.shards for entry in shard.skipped]
     scan.write_skipped(
         folder / records.SKIPPED_NAME, [scan.Skipped(key, reason) for key, _, reason in skipped]
     )
-    size = index.settings.size
-    config = DataConfig(f"records:{folder}", resize=size, crop=size)
-    stored = RecordsSource(config, index=index)
-    accumulator = StatsAccumulator()
-    broken, per_class = scan.look_through(
-        stored, "train", config, total=stored.count("train"), update=accumulator.update
-    )
-    for split in stored.splits:
+    total = record_pictures.Sums.none(len(settings.class_names))
+    shards = index.of_split("train")
+    for shard in progress.counted("adding up the statistics of shards", shards, len(shards)):
+        sums = _sums(folder, shard)
+        if sums is None:
+            raise DataError(f"{folder / records.sums_name(shard.name)}: missing or damaged; {records.AGAIN}")
+        total.merge(sums)
+    for split in settings.pictures:
         entries = [entry for shard in index.of_split(split) for entry in shard.skipped]
-        counts = per_class if split == "train" else np.array([stored.count(split)])
-        scan.check_enough(
-            stored.class_names, split, counts, [*broken, *(BrokenPicture(*entry) for entry in entries)]
-        )
-    accumulator.result().save(folder / records.STATS_NAME)
-    Index(index.settings, index.shards, complete=True).save(folder)
+        count = sum(shard.count for shard in index.of_split(split))
+        counts = total.per_class if split == "train" else np.array([count])
+        scan.check_enough(settings.class_names, split, counts, [BrokenPicture(*entry) for entry in entries])
+    total.stats.result().save(folder / records.STATS_NAME)
+    Index(settings, index.shards, complete=True).save(folder)
+
+
+def _sums(folder: Path, shard: Shard) -> record_pictures.Sums | None:
+    """What was added up over a training shard; None where that is missing or damaged."""
+    return record_pictures.Sums.load(folder / records.sums_name(shard.name), shard.sha256)

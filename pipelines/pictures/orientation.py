@@ -62,12 +62,14 @@ def of(image_bytes: tf.Tensor) -> tf.Tensor:
     # the others.
     plain = formats.starts(image_bytes, _JFIF) & formats.starts(image_bytes, _TABLE, _JFIF_ENDS)
 
-    def searched() -> tf.Tensor:
-        beginning = tf.strings.substr(image_bytes, 0, _MOST_BEFORE)
-        has_none = formats.is_of(image_bytes, JPEG) & tf.equal(formats.count(beginning, _MARK, 1), 0)
-        return tf.cond(has_none, lambda: tf.constant(UPRIGHT), lambda: _noted(image_bytes))
+    return tf.cond(plain, lambda: tf.constant(UPRIGHT), lambda: _searched(image_bytes))
 
-    return tf.cond(plain, lambda: tf.constant(UPRIGHT), searched)
+
+@apart
+def _searched(image_bytes: tf.Tensor) -> tf.Tensor:
+    beginning = tf.strings.substr(image_bytes, 0, _MOST_BEFORE)
+    has_none = formats.is_of(image_bytes, JPEG) & tf.equal(formats.count(beginning, _MARK, 1), 0)
+    return tf.cond(has_none, lambda: tf.constant(UPRIGHT), lambda: _noted(image_bytes))
 
 
 @apart

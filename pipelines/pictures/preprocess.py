@@ -101,11 +101,22 @@ def prepare(image_bytes: tf.Tensor, config: PictureSettings, *, form: Format | N
     Returns:
       uint8 [resize, resize, 3].
     """
-    size = config.resize
-    image = decode(image_bytes, upright=config.exif_orientation, form=form)
+    return square(decode(image_bytes, upright=config.exif_orientation, form=form), config)
+
+
+def square(image: tf.Tensor, config: PictureSettings) -> tf.Tensor:
+    """Makes a square of a decoded picture, as `prepare` does.
+
+    Args:
+      image: uint8 [height, width, 3].
+      config: `resize` and `resize_rule` are read.
+
+    Returns:
+      uint8 [resize, resize, 3].
+    """
     if config.squeezes:
-        return squeeze(image, size)
-    return resize_short_side(_cut_extreme_aspect(image), size, square=True)
+        return squeeze(image, config.resize)
+    return resize_short_side(_cut_extreme_aspect(image), config.resize, square=True)
 
 
 def pad_reflected(image: tf.Tensor, pad: int) -> tf.Tensor:
@@ -264,9 +275,15 @@ def _add_colour(pixels: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
 def _cut_extreme_aspect(image: tf.Tensor) -> tf.Tensor:
     """Keeps the middle of a picture that is more than LONGEST_ASPECT times as long as wide."""
     shape = tf.shape(image)[:2]
-    kept = tf.minimum(shape, LONGEST_ASPECT * tf.reduce_min(shape))
-    first = (shape - kept) // 2
-    return image[first[0] : first[0] + kept[0], first[1] : first[1] + kept[1]]
+    longest = LONGEST_ASPECT * tf.reduce_min(shape)
+
+    def cut() -> tf.Tensor:
+        kept = tf.minimum(shape, longest)
+        first = (shape - kept) // 2
+        return image[first[0] : first[0] + kept[0], first[1] : first[1] + kept[1]]
+
+    # A cut that leaves all of a picture would copy it.
+    return tf.cond(tf.reduce_max(shape) > longest, cut, lambda: image)
 
 
 def _rounded(values: tf.Tensor) -> tf.Tensor:

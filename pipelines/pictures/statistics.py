@@ -24,12 +24,11 @@ _FIELDS = ("mean_image", "channel_mean", "eigenvalues", "eigenvectors", "count")
 _PIXELS_PER_ROW = 4
 # So many products of two numbers from -128 to 127 add up to 2^24 at most: float32 holds every sum exactly.
 _EXACT_ROWS = 1024
-# Their float32 copy stays in the processor's cache.
 _PIXELS_AT_ONCE = 2**16
 # Sums of so many uint8 values fit into uint16, which NumPy adds up several times faster than int64.
 _LARGEST_EXACT_BATCH = 65535 // 255
 # Second moments are taken about the middle grey: the sums stay smaller.
-_CENTRE = 128
+_CENTRE = np.uint8(128)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,12 +137,10 @@ class StatsAccumulator:
             )
         if not len(images):
             return
-        if self._sum is None:
-            self._sum = np.zeros(images.shape[1:], np.int64)
-        if images.shape[1:] != self._sum.shape:
+        if self._sum is not None and images.shape[1:] != self._sum.shape:
             raise ValueError(f"`images` must measure {self._sum.shape}; received {images.shape[1:]}")
         for first in range(0, len(images), _LARGEST_EXACT_BATCH):
-            self._add(images[first : first + _LARGEST_EXACT_BATCH], self._sum)
+            self._add(images[first : first + _LARGEST_EXACT_BATCH])
 
     def merge(self, other: StatsAccumulator) -> None:
         """Adds the pictures that `other` has accumulated."""
@@ -179,7 +176,7 @@ class StatsAccumulator:
             raise DataError("no picture to measure the mean image from")
         mean_image = self._sum / self.count
         channel_mean = mean_image.mean(axis=(0, 1))
-        shifted = channel_mean - _CENTRE
+        shifted = channel_mean - float(_CENTRE)
         covariance = self._products / (self.count * self._sum.size // 3) - np.outer(shifted, shifted)
         components = principal_components(covariance)
         return ImageStats(
@@ -190,13 +187,19 @@ class StatsAccumulator:
             count=self.count,
         )
 
-    def _add(self, images: np.ndarray, total: np.ndarray) -> None:
-        total += images.sum(axis=0, dtype=np.uint16)
+    def _add(self, images: np.ndarray) -> None:
+        total = images.sum(axis=0, dtype=np.uint16)
+        self._sum = total.astype(np.int64) if self._sum is None else self._sum + total
         pixels = images.reshape(-1, 3)
-        for first in range(0, len(pixels), _PIXELS_AT_ONCE):
-            part = pixels[first : first + _PIXELS_AT_ONCE]
-            centred = (part ^ np.uint8(_CENTRE)).view(np.int8)  # part - 128, in one cheap step
-            self._products += _second_moments(centred.astype(np.float32))
+        size = min(len(pixels), _PIXELS_AT_ONCE)
+        # Written over again and again, so that they stay in the processor's cache.
+        centred, copy = np.empty((size, 3), np.uint8), np.empty((size, 3), np.float32)
+        for first in range(0, len(pixels), size):
+            part = pixels[first : first + size]
+            np.bitwise_xor(part, _CENTRE, out=centred[: len(part)])
+            # As signed numbers these are part - 128, which is a cheaper step than the subtraction.
+            copy[: len(part)] = centred[: len(part)].view(np.int8)
+            self._products += _second_moments(copy[: len(part)])
         self.count += len(images)
 
 

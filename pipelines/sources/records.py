@@ -4,6 +4,7 @@
 
   records.json                    the index: settings, and each shard's size and checksum
   train-00000-of-00044.tfrecord   tf.train.Example with image_bytes, label and key
+  train-00000-of-00044.sums.npz   what its pictures add up to, from which the statistics are made
   image_stats.npz                 mean image and colour components of the training pictures
   skipped.csv                     pictures that could not be read, and why
 """
@@ -224,6 +225,11 @@ class RecordsSource(Source):
 
     def stored_stats(self) -> ImageStats:
         return ImageStats.load(self._folder / STATS_NAME)
+
+
+def sums_name(shard: str) -> str:
+    """The name of the file with the sums of a shard of that name."""
+    return shard.removesuffix(".tfrecord") + ".sums.npz"
 
 
 def check_rule(config: DataConfig) -> None:

@@ -62,12 +62,16 @@ class TestContent:
         path.write_text(json.dumps(index))
         assert records.Index.load(records_folder).settings.encoding == "jpeg"
 
-    def test_statistics_are_those_of_the_stored_pictures(self, records_folder):
-        prepared = stored(records_folder)
-        images = np.stack([decode(e["image_bytes"]).numpy() for e in prepared.dataset("train")])
+    def test_statistics_are_those_of_the_pictures_before_they_were_encoded(
+        self, pictures_config, records_folder
+    ):
+        prepared, source = stored(records_folder), open_source(pictures_config)
+        images = np.stack(
+            [preprocess.prepare(e["image_bytes"], SETTINGS).numpy() for e in source.dataset("train")]
+        )
         stats = prepared.stored_stats()
         assert stats.count == len(images) == 37
-        np.testing.assert_allclose(stats.mean_image, images.mean(axis=0, dtype=np.float64), atol=1e-4)
+        np.testing.assert_allclose(stats.mean_image, images.mean(axis=0, dtype=np.float64), rtol=1e-6)
         found = scan.scan(prepared, DataConfig(f"records:{records_folder}", resize=SIDE, crop=SIDE))
         assert found.skipped == ()
         np.testing.assert_array_equal(found.stats.mean_image, stats.mean_image)
