@@ -140,7 +140,7 @@ def _gray() -> Callable[[tf.Tensor], tf.Tensor]:
     from pipelines.inspect import survey
 
     def gray(file: tf.Tensor) -> tf.Tensor:
-        return survey.look({"image_bytes": file})["gray"]
+        return survey.look(file, None)["gray"]
 
     return tf.function(gray, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 

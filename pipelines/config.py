@@ -148,6 +148,13 @@ class PictureSettings:
     )
 
     @property
+    def preparation(self) -> PictureSettings:
+        """The settings on which a prepared picture depends, the others as by default."""
+        return PictureSettings(
+            resize=self.resize, resize_rule=self.resize_rule, exif_orientation=self.exif_orientation
+        )
+
+    @property
     def squeezes(self) -> bool:
         """Whether the whole picture is made a square, its aspect given up."""
         return split_rule(self.resize_rule)[0] != "short_side"

@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import math
-import os
-import threading
 import zipfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from pipelines import passes
 from pipelines.config import PictureSettings
 from pipelines.files import replacing
+from pipelines.passes import FileGraph
 from pipelines.pictures import orientation, ppm, preprocess
 from pipelines.pictures.decode import decode
-from pipelines.pictures.file_types import FORMATS, JPEG, Format, format_of
+from pipelines.pictures.file_types import Format
 from pipelines.pictures.statistics import StatsAccumulator
 from pipelines.sources import records
 from pipelines.sources.source import Source
 
-# Pictures that one call prepares one after another: each call costs a fifth of a picture.
-BLOCK = 32
 # Off by two grey levels on average (40 photographs; 30 kB each). 4:2:0 chroma, because photographs come
 # in it already: all of the colour would cost a third more to store and to decode for half a level.
 JPEG_QUALITY = 95
-
-_MARKS_END = max(place + len(mark) for form in FORMATS for place, mark in form.marks)
-
-Graph = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 @dataclasses.dataclass
@@ -102,73 +93,32 @@ class Block:
     sums: Sums
 
 
-def preparer(config: PictureSettings, encoding: str) -> Preparer:
+def preparer(config: PictureSettings, encoding: str) -> FileGraph:
     """What prepares and encodes files; its graphs are traced once in a process.
 
     Args:
       config: `resize`, `resize_rule` and `exif_orientation` are read.
       encoding: one of `records.ENCODINGS`.
+
+    Returns:
+      A graph that gives `image_bytes`, what is stored of a file, and `pixels`, uint8 [side, side, 3], before
+      they are encoded.
     """
-    settings = PictureSettings(
-        resize=config.resize,
-        resize_rule=config.resize_rule,
-        exif_orientation=config.exif_orientation,
-    )
-    return _preparer(settings, encoding)
+    return _preparer(config.preparation, encoding)
 
 
 @functools.lru_cache(maxsize=4)
-def _preparer(settings: PictureSettings, encoding: str) -> Preparer:
-    return Preparer(settings, encoding)
+def _preparer(config: PictureSettings, encoding: str) -> FileGraph:
+    size = config.resize
 
+    def one(image_bytes: tf.Tensor, form: Format | None) -> dict[str, tf.Tensor]:
+        image = decode(image_bytes, upright=config.exif_orientation, form=form)
+        pixels = preprocess.square(image, config)
+        stored = ppm.encode(pixels, size) if encoding == "ppm" else _jpeg_picture(image_bytes, image, pixels)
+        return {"image_bytes": stored, "pixels": pixels}
 
-class Preparer:
-    """Prepares and encodes files, one after another in one call; see `preparer`."""
-
-    def __init__(self, config: PictureSettings, encoding: str) -> None:
-        self._config, self._encoding = config, encoding
-        self._graphs: dict[Format | None, Graph] = {}
-        self._tracing = threading.Lock()
-
-    def __call__(self, files: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """What is stored of files, string [n], and their pixels before encoding, uint8 [n, side, side, 3].
-
-        Args:
-          files: string [n], encoded pictures.
-
-        Raises:
-          tf.errors.OpError: one of them cannot be read.
-        """
-        # Most data sets are all JPEGs: the graph of all formats would take longer to begin than a thousand
-        # pictures of theirs.
-        heads = tf.strings.substr(files, 0, _MARKS_END).numpy()
-        return self._graph(JPEG if all(format_of(head) == JPEG for head in heads) else None)(files)
-
-    def _graph(self, form: Format | None) -> Graph:
-        with self._tracing:  # two threads would optimise it twice
-            if form not in self._graphs:
-                self._graphs[form] = graph = self._traced(form)
-                graph(tf.zeros([0], tf.string))
-            return self._graphs[form]
-
-    def _traced(self, form: Format | None) -> Graph:
-        size = self._config.resize
-
-        def one(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = decode(image_bytes, upright=self._config.exif_orientation, form=form)
-            pixels = preprocess.square(image, self._config)
-            if self._encoding == "ppm":
-                return ppm.encode(pixels, size), pixels
-            return _jpeg_picture(image_bytes, image, pixels), pixels
-
-        def all_of(files: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            of_each = tf.TensorSpec([], tf.string), tf.TensorSpec([size, size, 3], tf.uint8)
-            return tf.map_fn(one, files, fn_output_signature=of_each, parallel_iterations=1)
-
-        graph: Graph = tf.function(
-            all_of, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False
-        )
-        return graph
+    gives = {"image_bytes": tf.TensorSpec([], tf.string), "pixels": tf.TensorSpec([size, size, 3], tf.uint8)}
+    return FileGraph(one, gives)
 
 
 def _jpeg_picture(image_bytes: tf.Tensor, image: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
@@ -205,7 +155,7 @@ def _encoded(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def blocks(
-    source: Source, split: str, positions: np.ndarray, prepare: Preparer, shard_size: int
+    source: Source, split: str, positions: np.ndarray, prepare: FileGraph, shard_size: int
 ) -> Generator[Block]:
     """Prepares pictures on all cores and gives them in their order.
 
@@ -219,44 +169,14 @@ def blocks(
     Raises:
       tf.errors.OpError: the source cannot be read. A picture that cannot be is left out.
     """
-    if not len(positions):
-        return
-    batches = source.numbered(split, positions).batch(math.gcd(BLOCK, shard_size)).prefetch(2)
-    classes, workers = len(source.class_names), os.cpu_count() or 1
-    waiting: collections.deque[concurrent.futures.Future[Block]] = collections.deque()
-    pool = concurrent.futures.ThreadPoolExecutor(workers, "prepare")
-    try:
-        for batch in batches:
-            waiting.append(pool.submit(_block, batch, prepare, classes))
-            while len(waiting) > workers + 2 or (waiting and waiting[0].done()):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    classes = len(source.class_names)
 
+    def block(pictures: passes.Block) -> Block:
+        labels = pictures.labels.tolist()
+        stored = map(records.serialize, pictures.made["image_bytes"].tolist(), labels, pictures.keys.tolist())
+        found = Block(int(pictures.places[0]), pictures.positions.tolist(), list(stored), Sums.none(classes))
+        found.sums.add(pictures.made["pixels"], labels)
+        return found
 
-def _block(batch: dict[str, tf.Tensor], prepare: Preparer, classes: int) -> Block:
-    """Prepares the pictures of a batch of `Source.numbered`."""
-    files = batch["image_bytes"]
-    places, labels, keys = (batch[name].numpy().tolist() for name in ("position", "label", "key"))
-    block = Block(places[0], [], [], Sums.none(classes))
-    for start, images, pixels in _readable(files, prepare):
-        which = slice(start, start + len(images))
-        block.positions.extend(places[which])
-        block.records.extend(map(records.serialize, images, labels[which], keys[which]))
-        block.sums.add(pixels, labels[which])
-    return block
-
-
-def _readable(files: tf.Tensor, prepare: Preparer) -> Iterator[tuple[int, list[bytes], np.ndarray]]:
-    """Calls `prepare`; gives the readable ones with the place of the first of them, all at once or singly."""
-    try:
-        parts = [(0, prepare(files))]
-    except tf.errors.OpError:
-        parts = []
-        for place in range(len(files)):
-            with contextlib.suppress(tf.errors.OpError):
-                parts.append((place, prepare(files[place : place + 1])))
-    for place, (images, pixels) in parts:
-        yield place, images.numpy().tolist(), np.asarray(pixels)
+    size = math.gcd(passes.BLOCK, shard_size)
+    return passes.blocks(source, split, positions, prepare, block, size=size)

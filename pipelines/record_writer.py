@@ -27,6 +27,7 @@ from pipelines import progress, record_pictures, scan
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.files import PART_SUFFIX, remove_parts, replacing
+from pipelines.passes import FileGraph
 from pipelines.sources import records
 from pipelines.sources.records import Index, Settings, Shard
 from pipelines.sources.source import BrokenPicture, Source
@@ -186,7 +187,7 @@ def _positions(settings: Settings, split: str, numbers: Iterable[int]) -> np.nda
 
 def _write_split(
     source: Source,
-    prepare: record_pictures.Preparer,
+    prepare: FileGraph,
     settings: Settings,
     folder: Path,
     split: str,

@@ -6,7 +6,9 @@ a pure function of (seed, epoch), and nothing is skipped silently while the netw
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,24 +16,20 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipelines import progress
-from pipelines.config import DataConfig
+from pipelines import passes, progress
+from pipelines.config import DataConfig, PictureSettings
 from pipelines.errors import DataError
 from pipelines.files import replacing
+from pipelines.passes import FileGraph
 from pipelines.pictures import formats, headers, preprocess
 from pipelines.pictures.decode import complaint, decode
-from pipelines.pictures.file_types import JPEG, format_of
+from pipelines.pictures.file_types import JPEG, Format, format_of
 from pipelines.pictures.statistics import ImageStats, StatsAccumulator
 from pipelines.sources.source import SPLITS, BrokenPicture, Source
-
-# Pictures decoded one after another by one thread; their errors are caught together.
-BLOCK = 64
 
 BROKEN = "broken pictures"
 # What is said of a picture with which nothing is wrong when it is looked at again.
 READABLE = "could not be read at first, but can be now"
-
-Elements = dict[str, tf.Tensor]
 
 
 class Skipped(NamedTuple):
@@ -107,30 +105,43 @@ def look_through(
     Raises:
       BrokenPicture: with `strict`, the first of them.
     """
-    config = config.reading(source.prepared_size)
-
-    def transform(example: Elements) -> Elements:
-        image_bytes, form = example["image_bytes"], source.prepared_form
-        if update is None:
-            return {"height": tf.shape(decode(image_bytes, form=form))[0]}
-        return {"image": preprocess.prepare(image_bytes, config, form=form)}
-
-    what = f"looking at the {split} pictures"
+    graph = _prepared(config.reading(source.prepared_size).preparation) if update else _decoded()
     seen = np.zeros(total, bool)
     per_class = np.zeros(len(source.class_names), np.int64)
     positions = None if total == source.count(split) else np.arange(total)
-    batches = checked(source, split, transform, positions=positions).batch(BLOCK).prefetch(2)
-    for batch in progress.counted(what, batches.as_numpy_iterator(), total, each=BLOCK):
-        seen[batch["position"]] = True
-        if strict:  # positions ascend: what is missing before the last will not come
-            refuse_broken(explain(source, split, np.flatnonzero(~seen[: batch["position"][-1]])[:1]))
-        per_class += np.bincount(batch["label"], minlength=len(per_class))
-        if update is not None:
-            update(batch["image"])
+    blocks = passes.blocks(source, split, positions, graph, lambda block: block)
+    with contextlib.closing(blocks):  # so that an error ends its threads too
+        for block in progress.counted(f"looking at the {split} pictures", blocks, total, each=passes.BLOCK):
+            seen[block.positions] = True
+            if strict and len(block.positions) < len(block.places):
+                refuse_broken(explain(source, split, block.places[~seen[block.places]][:1]))
+            per_class += np.bincount(block.labels, minlength=len(per_class))
+            if update is not None:
+                update(block.made["image"])
     broken = explain(source, split, np.flatnonzero(~seen))
     if strict:
         refuse_broken(broken)
     return broken, per_class
+
+
+@functools.lru_cache(maxsize=4)
+def _prepared(config: PictureSettings) -> FileGraph:
+    """Files as prepared pictures."""
+
+    def one(image_bytes: tf.Tensor, form: Format | None) -> dict[str, tf.Tensor]:
+        return {"image": preprocess.prepare(image_bytes, config, form=form)}
+
+    return FileGraph(one, {"image": tf.TensorSpec([config.resize, config.resize, 3], tf.uint8)})
+
+
+@functools.cache
+def _decoded() -> FileGraph:
+    """Of files only whether they can be decoded."""
+
+    def one(image_bytes: tf.Tensor, form: Format | None) -> dict[str, tf.Tensor]:
+        return {"height": tf.shape(decode(image_bytes, form=form))[0]}
+
+    return FileGraph(one, {"height": tf.TensorSpec([], tf.int32)})
 
 
 def check_trainable(source: Source) -> None:
@@ -187,52 +198,6 @@ def check_enough(
                 f"no picture of the class {class_names[picture.label]} can be read, for example {picture};"
                 " repair the pictures or remove the class"
             )
-
-
-def checked(
-    source: Source,
-    split: str,
-    transform: Callable[[Elements], Elements],
-    *,
-    positions: np.ndarray | None = None,
-) -> tf.data.Dataset:
-    """Applies a function to the pictures of a split and leaves out those on which it fails.
-
-    Errors of the source itself (a damaged shard) are not caught. The pictures left out are those whose
-    position does not come back.
-
-    Args:
-      source: the data set.
-      split: `train` or `val`.
-      transform: graph function from a source's element to further entries of the result.
-      positions: ascending places in the fixed order to look at; all when None.
-
-    Returns:
-      A dataset of {"position": int64, "label": int64, "key": string, **transform(element)} in ascending
-      order of positions.
-    """
-
-    @tf.autograph.experimental.do_not_convert
-    def attempt(element: Elements) -> Elements:
-        kept = {name: element[name] for name in ("position", "label", "key")}
-        return kept | transform(element)
-
-    @tf.autograph.experimental.do_not_convert
-    def attempt_block(block: Elements) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(block).map(attempt).ignore_errors()
-
-    # `ignore_errors` around the whole pipeline would hide errors of the source and shift positions.
-    return (
-        source.numbered(split, positions)
-        .batch(BLOCK)
-        .interleave(
-            attempt_block,
-            cycle_length=max(2, os.cpu_count() or 1),
-            block_length=BLOCK,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-    )
 
 
 def explain(source: Source, split: str, positions: Iterable[int]) -> list[BrokenPicture]:

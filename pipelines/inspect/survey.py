@@ -6,29 +6,38 @@ still reads every byte of them. What is seen is the picture upright, as training
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines import progress, scan
+from pipelines import passes, progress, scan
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.inspect import hashing
 from pipelines.inspect.hashing import Hashes
 from pipelines.inspect.kinds import HEAD, kind_of
+from pipelines.passes import FileGraph
 from pipelines.pictures import formats, orientation
 from pipelines.pictures.decode import complaint, decode
-from pipelines.pictures.file_types import JPEG
+from pipelines.pictures.file_types import JPEG, Format
 from pipelines.sources.source import BrokenPicture, Source
 
-Elements = dict[str, tf.Tensor]
-Look = Callable[[Elements], Elements]
+Seen = dict[str, tf.Tensor]
+Look = Callable[[tf.Tensor, Format | None], Seen]
 
 _SCALES = (1, 2, 4, 8)
 _LARGEST = 2**63 - 1
 _LYING = 5  # from this orientation on width and height change places
+_GIVES = {
+    **dict.fromkeys(("height", "width", "size", "content"), tf.TensorSpec([], tf.int64)),
+    "channels": tf.TensorSpec([], tf.int32),
+    "head": tf.TensorSpec([], tf.string),
+    "gray": tf.TensorSpec([hashing.SIDE, hashing.SIDE], tf.float32),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +91,15 @@ class _Table:
         self.columns: dict[str, list[np.ndarray]] = {}
         self.kinds: list[tuple[str, str]] = []
 
-    def add(self, split: int, batch: dict[str, np.ndarray]) -> None:
-        """Adds the pictures of a batch; `gray` becomes hashes, `head` and `channels` the kind."""
-        gray = batch["gray"]
+    def add(self, split: int, block: passes.Block) -> None:
+        """Adds the pictures of a block; `gray` becomes hashes, `head` and `channels` the kind."""
+        seen = block.made
+        gray = seen["gray"]
         straight, turned = hashing.hashes(gray), hashing.hashes(hashing.mirrored(gray))
-        pairs = zip(batch["head"], batch["channels"].tolist(), strict=True)
+        pairs = zip(seen["head"], seen["channels"].tolist(), strict=True)
         self.kinds += [kind_of(head, channels) for head, channels in pairs]
-        kept = {name: values for name, values in batch.items() if name not in ("gray", "head", "channels")}
+        kept = {name: values for name, values in seen.items() if name not in ("gray", "head", "channels")}
+        kept |= {"position": block.positions, "label": block.labels, "key": block.keys}
         kept |= {"split": np.full(len(gray), split), "flat": hashing.is_flat(gray)}
         kept |= {"short": straight.short, "long": straight.long}
         kept |= {"short_mirrored": turned.short, "long_mirrored": turned.long}
@@ -129,7 +140,7 @@ def survey(source: Source, config: DataConfig, *, limit: int | None = None) -> S
     table = _Table()
     broken: list[list[BrokenPicture]] = []
     unseen = 0
-    turn = upright if config.reading(source.prepared_size).exif_orientation else _as_stored
+    upright = config.reading(source.prepared_size).exif_orientation
     for number, split in enumerate(source.splits):
         total = min(source.count(split), limit or source.count(split))
         unseen += source.count(split) - total
@@ -141,7 +152,7 @@ def survey(source: Source, config: DataConfig, *, limit: int | None = None) -> S
                     if len(left) < total
                     else f"{what} the {split} pictures"
                 )
-                left = _pass(source, number, left, turn(transform), table, what)
+                left = _pass(source, number, left, _graph(transform, upright), table, what)
         # A source need not have a reader for a split without pictures.
         broken.append(scan.explain(source, split, left) if len(left) else [])
     if not table.kinds:
@@ -158,7 +169,7 @@ def _pass(
     source: Source,
     number: int,
     positions: np.ndarray,
-    transform: Look,
+    graph: FileGraph,
     table: _Table,
     what: str,
 ) -> np.ndarray:
@@ -166,19 +177,26 @@ def _pass(
     split = source.splits[number]
     wanted = None if len(positions) == source.count(split) else positions
     seen = np.zeros(source.count(split), bool)
-    batches = scan.checked(source, split, transform, positions=wanted).batch(scan.BLOCK).prefetch(2)
-    for batch in progress.counted(what, batches.as_numpy_iterator(), len(positions), each=scan.BLOCK):
-        seen[batch["position"]] = True
-        table.add(number, batch)
+    blocks = passes.blocks(source, split, wanted, graph, lambda block: block)
+    with contextlib.closing(blocks):  # so that an error ends its threads too
+        for block in progress.counted(what, blocks, len(positions), each=passes.BLOCK):
+            seen[block.positions] = True
+            if len(block.positions):
+                table.add(number, block)
     return positions[~seen[positions]]
 
 
-def upright(transform: Look) -> Look:
+@functools.lru_cache(maxsize=8)
+def _graph(look: Look, upright: bool) -> FileGraph:
+    return FileGraph(_upright(look) if upright else look, _GIVES)
+
+
+def _upright(look: Look) -> Look:
     """The same look at the picture upright, as EXIF says: its size and `gray` turned."""
 
-    def look_upright(example: Elements) -> Elements:
-        looked = transform(example)
-        number = orientation.of(example["image_bytes"])
+    def look_upright(image_bytes: tf.Tensor, form: Format | None) -> Seen:
+        looked = look(image_bytes, form)
+        number = orientation.of(image_bytes)
         lies = number >= _LYING
         width, height = looked["width"], looked["height"]
         return {
@@ -192,39 +210,36 @@ def upright(transform: Look) -> Look:
     return look_upright
 
 
-def _as_stored(transform: Look) -> Look:
-    return transform
+def look(image_bytes: tf.Tensor, form: Format | None) -> Seen:
+    """What a picture is as it is stored; fails where it cannot be read.
 
-
-def look(example: Elements) -> Elements:
-    """What a picture is as it is stored, from a source's element; fails where it cannot be read.
+    Args:
+      image_bytes: string scalar, the encoded file.
+      form: its format, where that is known.
 
     Returns:
       width, height and size (bytes), int64; `channels` of a JPEG, int32, 0 for others; `content`, int64;
       `head`, the first bytes; `gray`, float32 [SIDE, SIDE].
     """
-    return _looked(example["image_bytes"])
-
-
-# A function of its own, that it be traced once in a process.
-@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
-def _looked(image_bytes: tf.Tensor) -> Elements:
+    if form == JPEG:
+        return _seen(image_bytes, *_look_at_jpeg(image_bytes))
     shape, channels, gray = tf.cond(
-        formats.is_of(image_bytes, JPEG), lambda: _look_at_jpeg(image_bytes), lambda: _decoded(image_bytes)
+        formats.is_of(image_bytes, JPEG),
+        lambda: _look_at_jpeg(image_bytes),
+        lambda: _decoded(image_bytes, form),
     )
-    return _elements(image_bytes, shape, channels, gray)
+    return _seen(image_bytes, shape, channels, gray)
 
 
-def look_closely(example: Elements) -> Elements:
+def look_closely(image_bytes: tf.Tensor, form: Format | None) -> Seen:
     """As `look`, by the decoder of training alone, which may read what a quick look does not."""
-    image_bytes = example["image_bytes"]
-    shape, _, gray = _decoded(image_bytes)
+    shape, _, gray = _decoded(image_bytes, form)
     is_jpeg = formats.is_of(image_bytes, JPEG)
     channels = tf.cond(is_jpeg, lambda: tf.io.extract_jpeg_shape(image_bytes)[2], lambda: tf.constant(0))
-    return _elements(image_bytes, shape, channels, gray)
+    return _seen(image_bytes, shape, channels, gray)
 
 
-def _elements(image_bytes: tf.Tensor, shape: tf.Tensor, channels: tf.Tensor, gray: tf.Tensor) -> Elements:
+def _seen(image_bytes: tf.Tensor, shape: tf.Tensor, channels: tf.Tensor, gray: tf.Tensor) -> Seen:
     return {
         "height": shape[0],
         "width": shape[1],
@@ -251,14 +266,13 @@ def _look_at_jpeg(image_bytes: tf.Tensor) -> Looked:
     gray = tf.cond(
         ordinary,
         lambda: _small(tf.switch_case(scale, [scaled(ratio) for ratio in _SCALES])),
-        lambda: _decoded(image_bytes)[2],
+        lambda: _decoded(image_bytes, JPEG)[2],
     )
     return tf.cast(shape[:2], tf.int64), shape[2], gray
 
 
-@tf.function(autograph=False, input_signature=[tf.TensorSpec([], tf.string)])
-def _decoded(image_bytes: tf.Tensor) -> Looked:
-    image = decode(image_bytes)
+def _decoded(image_bytes: tf.Tensor, form: Format | None) -> Looked:
+    image = decode(image_bytes, form=form)
     return tf.shape(image, tf.int64)[:2], tf.constant(0), _small(tf.image.rgb_to_grayscale(image))
 
 

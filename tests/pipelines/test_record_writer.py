@@ -24,8 +24,8 @@ SETTINGS = DataConfig(resize=SIDE, crop=SIDE)
 
 def stored_as(image_bytes, config=SETTINGS):
     """What is stored of a file, and its pixels before that."""
-    images, pixels = record_pictures.preparer(config, "jpeg")(tf.constant([image_bytes]))
-    return images[0].numpy(), pixels[0].numpy()
+    made = record_pictures.preparer(config, "jpeg")(tf.constant([image_bytes]))
+    return made["image_bytes"][0].numpy(), made["pixels"][0].numpy()
 
 
 class TestStoredPicture:
@@ -75,7 +75,8 @@ class TestStoredPicture:
     def test_jpegs_among_others_become_what_they_become_alone(self):
         jpegs = [encoded(textured(20, 24 + number, number), "JPEG") for number in range(3)]
         mixed = [jpegs[0], encoded(textured(30, 20), "PNG"), *jpegs[1:], encoded(textured(9, 20), "GIF")]
-        images, pixels = record_pictures.preparer(SETTINGS, "jpeg")(tf.constant(mixed))
+        made = record_pictures.preparer(SETTINGS, "jpeg")(tf.constant(mixed))
+        images, pixels = made["image_bytes"], made["pixels"]
         for number, file in enumerate(mixed):
             alone, of_alone = stored_as(file)
             assert images[number].numpy() == alone

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from pipelines import scan
+from pipelines import passes, scan
 from pipelines.config import DataConfig
 from pipelines.errors import DataError
 from pipelines.pictures import preprocess
-from pipelines.pictures.decode import decode
 from pipelines.sources import open_source
 from tests.support import attacks
 from tests.support.pictures import encoded, textured
@@ -120,7 +118,7 @@ def test_a_broken_picture_does_not_change_the_statistics_of_the_others(config):
 
 
 def test_limit_looks_at_the_front_of_each_split(config, monkeypatch, told):
-    monkeypatch.setattr(scan, "BLOCK", 2)
+    monkeypatch.setattr(passes, "BLOCK", 2)
     source = open_source(config)
     result = scan.scan(source, config, limit=5)
     assert result.stats.count == 5
@@ -197,17 +195,6 @@ def test_validation_pictures_are_decoded_too(config):
     (folder_of(config) / first).write_bytes(b"")
     with pytest.raises(DataError, match="none of the 2 val pictures can be read"):
         scan.scan(source, config)
-
-
-def test_checked_keeps_the_order_and_drops_only_failures(config):
-    source = open_source(config)
-    fixed = [element["key"] for element in source.dataset("train").as_numpy_iterator()]
-    last = len(fixed) - 1
-    for position in (0, 7, last):
-        (folder_of(config) / fixed[position].decode()).write_bytes(b"?")
-    dataset = scan.checked(source, "train", lambda e: {"side": tf.shape(decode(e["image_bytes"]))[0]})
-    received = [(int(e["position"]), e["key"]) for e in dataset.as_numpy_iterator()]
-    assert received == [(p, key) for p, key in enumerate(fixed) if p not in (0, 7, last)]
 
 
 def test_the_list_of_skipped_pictures_survives_a_file(tmp_path):

@@ -203,8 +203,8 @@ def test_what_the_quick_look_does_not_read_is_looked_at_again(folder, figures, m
     config = DataConfig(spec=f"folder:{folder}")
     source = sources.open_source(config)
 
-    def fails_on_gray(example):
-        looked = survey.look_closely(example)
+    def fails_on_gray(image_bytes, form):
+        looked = survey.look_closely(image_bytes, form)
         gray = survey.tf.debugging.Assert(looked["channels"] == 3, ["an odd one"])
         with survey.tf.control_dependencies([gray]):
             return {name: survey.tf.identity(part) for name, part in looked.items()}
