@@ -138,7 +138,7 @@ def blocks(
     """
     if positions is not None and not len(positions):
         return
-    batches = source.numbered(split, positions).batch(size or BLOCK).prefetch(2)
+    batches = _untuned(source.numbered(split, positions).batch(size or BLOCK).prefetch(2))
     waiting: collections.deque[concurrent.futures.Future[T]] = collections.deque()
     workers = os.cpu_count() or 1
     pool = concurrent.futures.ThreadPoolExecutor(workers, "pass")
@@ -151,6 +151,17 @@ def blocks(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """A dataset that ends when its last element was read.
+
+    TensorFlow's tuner sleeps for up to a minute between two looks at a stream, and often enough the end of
+    the stream waits until it wakes: three seconds after 4,000 pictures.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _block(batch: Outputs, graph: FileGraph) -> Block:

@@ -27,7 +27,7 @@ FLOORS = {
         ("errors", "fields", "config", "progress", "last_words", "command", "files", "labels", "epochs"),
         ("pictures", "rendering"),
         ("sources",),
-        ("scan", "record_writer", "service_client", "dataset"),
+        ("passes", "scan", "record_pictures", "record_writer", "service_client", "dataset"),
         ("prepare", "samples", "inspect", "data_service"),
     ),
     "alexnet_tf": (

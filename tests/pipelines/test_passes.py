@@ -120,3 +120,11 @@ def test_a_pass_that_is_left_ends_its_threads(source, graph):
     assert any(thread.name.startswith("pass") for thread in threading.enumerate())
     blocks.close()
     assert not any(thread.name.startswith("pass") for thread in threading.enumerate())
+
+
+def test_no_tuner_sleeps_when_a_pass_ends(source, graph, monkeypatch):
+    begun = []
+    iterate = tf.data.Dataset.__iter__
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda data: begun.append(data) or iterate(data))
+    read(source, graph)
+    assert [dataset.options().autotune.enabled for dataset in begun] == [False]
