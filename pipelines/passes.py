@@ -138,6 +138,8 @@ def blocks(
     """
     if positions is not None and not len(positions):
         return
+    if positions is not None and len(positions) == source.count(split):
+        positions = None  # nothing to look up
     batches = _untuned(source.numbered(split, positions).batch(size or BLOCK).prefetch(2))
     waiting: collections.deque[concurrent.futures.Future[T]] = collections.deque()
     workers = os.cpu_count() or 1

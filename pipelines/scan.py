@@ -108,8 +108,7 @@ def look_through(
     graph = _prepared(config.reading(source.prepared_size).preparation) if update else _decoded()
     seen = np.zeros(total, bool)
     per_class = np.zeros(len(source.class_names), np.int64)
-    positions = None if total == source.count(split) else np.arange(total)
-    blocks = passes.blocks(source, split, positions, graph, lambda block: block)
+    blocks = passes.blocks(source, split, np.arange(total), graph, lambda block: block)
     with contextlib.closing(blocks):  # so that an error ends its threads too
         for block in progress.counted(f"looking at the {split} pictures", blocks, total, each=passes.BLOCK):
             seen[block.positions] = True

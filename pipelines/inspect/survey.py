@@ -175,9 +175,8 @@ def _pass(
 ) -> np.ndarray:
     """Adds the pictures of a split at some positions; returns the positions that did not come back."""
     split = source.splits[number]
-    wanted = None if len(positions) == source.count(split) else positions
     seen = np.zeros(source.count(split), bool)
-    blocks = passes.blocks(source, split, wanted, graph, lambda block: block)
+    blocks = passes.blocks(source, split, positions, graph, lambda block: block)
     with contextlib.closing(blocks):  # so that an error ends its threads too
         for block in progress.counted(what, blocks, len(positions), each=passes.BLOCK):
             seen[block.positions] = True
