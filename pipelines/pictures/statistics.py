@@ -148,7 +148,10 @@ class StatsAccumulator:
             return
         if self._sum is not None and self._sum.shape != other._sum.shape:
             raise ValueError(f"pictures must have one size; received {self._sum.shape}, {other._sum.shape}")
-        self._sum = other._sum.copy() if self._sum is None else self._sum + other._sum
+        if self._sum is None:
+            self._sum = other._sum.copy()
+        else:
+            self._sum += other._sum
         self._products += other._products
         self.count += other.count
 
