@@ -49,8 +49,9 @@ class Source(abc.ABC):
       class_names: the names of the classes; a label is an index into them.
       readable_names: what a person calls the classes, where the data set says so; else the same.
       description: one line for logs.
-      prepared_size: side in pixels when every picture already is a square of `prepared_form`; else None.
-      prepared_form: their format, JPEG, or PPM as `pipelines.pictures.ppm` writes it; else None.
+      prepared_size: side in pixels when every picture already is a square; else None.
+      prepared_form: the format of every picture, JPEG, or PPM as `pipelines.pictures.ppm` writes it; None
+        where each file has to be looked at.
       held_out: whether `val` is a share of the training pictures that the data set itself does not set apart.
       left_out: what was passed over when the source was opened: kind, in words -> how many.
     """

@@ -69,7 +69,7 @@ def test_a_data_set_that_does_not_exist(tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["missing", "shorter"])
 def test_records_with_a_damaged_shard(records_folder, tmp_path, capsys, damage):
-    shard = sorted(records_folder.glob("train*"))[0]
+    shard = sorted(records_folder.glob("train*.tfrecord"))[0]
     hurt(shard, damage)
     line = refusal(f"records:{records_folder}", tmp_path / "w", capsys)
     assert shard.name in line

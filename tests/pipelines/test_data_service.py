@@ -232,7 +232,7 @@ def test_a_broken_picture_is_the_error_of_a_local_stream(services, pictures_conf
 def test_a_damaged_shard_is_named_as_it_is_locally(services, config_of, records_folder):
     config = config_of("records")
     stream = watched(batches(config, services), services)
-    shard = next(records_folder.glob("train-00002*"))
+    shard = next(records_folder.glob("train-00002*.tfrecord"))
     hurt(shard, "altered")
     with pytest.raises(tf.errors.DataLossError) as caught:
         list(itertools.islice(stream, 30))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from pipelines import dataset, epochs
 from pipelines.config import DataConfig
-from pipelines.pictures.file_types import JPEG
+from pipelines.pictures.file_types import JPEG, format_of
 from tests.support.pictures import encoded, textured
 
 SMALL = DataConfig(resize=40, crop=32, colour_statistics="published", seed=3)
@@ -21,7 +21,8 @@ class MemorySource:
 
     def __init__(self, pictures, prepared_size=None):
         self._pictures = pictures
-        self.prepared_size, self.prepared_form = prepared_size, JPEG if prepared_size else None
+        self.prepared_size = prepared_size
+        self.prepared_form = JPEG if all(format_of(picture) == JPEG for picture in pictures) else None
 
     def count(self, split):
         return len(self._pictures)

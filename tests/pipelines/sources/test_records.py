@@ -176,7 +176,7 @@ class TestDamage:
 def test_more_workers_than_shards_have_a_share_each(records_folder):
     source = stored(records_folder)
     workers = 12
-    assert workers > len(list(records_folder.glob("train-*")))
+    assert workers > len(list(records_folder.glob("train-*.tfrecord")))
     config = DataConfig("synthetic", resize=SIDE, crop=SIDE, colour_noise="none")
     whole = dataset.build(source, config, "train", workers, training=True).take(2)
     parts = [
