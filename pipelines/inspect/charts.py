@@ -83,8 +83,8 @@ def classes(counts: Sequence[tuple[int, ...]]) -> Chart:
             upto = [sum(row[: split + 1]) for row in ordered]
             parts.append(_node("path", class_=PARTS[split], d=_steps(upto, up)))
     parts += [
-        _text(LEFT, HEIGHT - 8, "largest class", "start"),
-        _text(WIDTH - RIGHT, HEIGHT - 8, f"{len(ordered):,}th: {totals[-1]:,}", "end"),
+        _text(LEFT, HEIGHT - 8, f"largest class: {totals[0]:,}", "start"),
+        _text(WIDTH - RIGHT, HEIGHT - 8, f"smallest of {len(ordered):,}: {totals[-1]:,}", "end"),
     ]
     words = f"from {totals[0]:,} to {totals[-1]:,} pictures, median {sorted(totals)[len(totals) // 2]:,}"
     return Chart("Pictures of each class", words, _svg(parts, f"Pictures of each class, {words}"))
